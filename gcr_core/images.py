@@ -1,0 +1,103 @@
+"""The only place that opens an image file: any source in, an upright RGB picture out.
+
+The format is told by content, never by name; the pixel limit is checked before decoding; EXIF rotation is applied;
+transparency is laid on white; of an animation, the first frame counts. No metadata survives, no URL is fetched.
+"""
+
+import io
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from .errors import InputError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+MAX_PIXELS = 64_000_000
+MAX_FILE_BYTES = 64 * 2**20
+
+ORIENTATION_TAG = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# MAX_PIXELS is the stricter limit and comes with a message of its own.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
+    """The picture in `source` (a path, the file's bytes or an open binary file), upright, mode RGB.
+
+    Raises InputError for what is no file, too large, damaged, or no JPEG, PNG, WebP, GIF or BMP.
+    """
+    name, data = _read(source)
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels(name, f"over {2 * (Image.MAX_IMAGE_PIXELS or 0):,}") from error
+    except Exception as error:
+        raise InputError(
+            f"{name} is no JPEG, PNG, WebP, GIF or BMP picture: save it in one of these formats"
+        ) from error
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_many_pixels(name, f"{image.width:,} x {image.height:,}")
+        try:
+            image.load()
+            return _on_white(_upright(image))
+        except Exception as error:
+            raise InputError(
+                f"{name} cannot be decoded ({error}): it is damaged or cut off, save it anew"
+            ) from error
+
+
+def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
+    """The source's name for messages, and its bytes, at most MAX_FILE_BYTES of them."""
+    if isinstance(source, bytes):
+        name, data = "the image", source
+    elif isinstance(source, (str, Path)):
+        name = Path(source).name or str(source)
+        try:
+            with open(source, "rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"image {str(source)!r} cannot be read ({reason}): check the path") from error
+    else:
+        name, data = str(getattr(source, "name", "the image")), source.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise InputError(f"{name} is larger than {MAX_FILE_BYTES // 2**20} MiB: make the picture smaller")
+    return name, data
+
+
+def _too_many_pixels(name: str, size: str) -> InputError:
+    return InputError(f"{name} has {size} pixels, the limit is {MAX_PIXELS:,}: make the picture smaller")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says; EXIF that cannot be read turns nothing."""
+    try:
+        orientation = image.getexif().get(ORIENTATION_TAG)
+    except Exception:
+        return image
+    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """The image as RGB: 16-bit grey scaled to 8, transparency laid on white."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image)
+    return white.convert("RGB")
