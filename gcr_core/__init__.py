@@ -1,1 +1,1 @@
-"""Generative cross-modal retrieval: a multimodal language model memorises a gallery's images and recalls them."""
+"""Generative cross-modal retrieval: a multimodal model memorises a gallery and recalls its images."""

@@ -1,12 +1,10 @@
 """Gallery: images with captions, in a folder of the Hugging Face ImageFolder convention.
 
-A folder or zip of images, with `metadata.jsonl` or `metadata.csv` naming each by `file_name` and captioning it by
-`text` (a string or a list). Without metadata a file's stem is its caption where it holds words. What cannot be used
-is left out and listed in `skipped`; the rest goes on. Knows nothing about models.
+Made from a folder or a zip of one. What cannot be used is left out and listed in `skipped`; the rest goes on. A zip
+is taken in member by member under the limits below: no member name becomes a path, nothing is unpacked unread. Knows
+nothing about models.
 """
 
-import csv
-import io
 import json
 import os
 import re
@@ -15,7 +13,7 @@ import shutil
 import stat
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -23,8 +21,8 @@ from PIL import Image
 
 from .errors import GalleryError, InputError
 from .images import MAX_FILE_BYTES, open_image
+from .metadata import METADATA_NAMES, Metadata
 
-METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 ARCHIVE_MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")
@@ -34,16 +32,10 @@ MAX_ZIP_BYTES = 8 * 2**30
 MAX_RATIO = 200
 RATIO_COUNTS_FROM = 2**20
 MAX_METADATA_BYTES = 64 * 2**20
-MAX_CAPTION_CHARACTERS = 1_000
-MAX_CAPTIONS = 1_000
 MAX_NAME_BYTES = 200
 IMPORT_SIDE = 1024
 THUMBNAIL_SIDE = 256
 
-WORDLESS = frozenset(
-    "img image images photo photos picture pic dsc dscf dscn pxl mvi vid sam gopr screenshot screen shot scan "
-    "untitled unnamed whatsapp signal copy download file at".split()
-)
 BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 FILE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
@@ -99,7 +91,7 @@ class Gallery:
 
     @classmethod
     def from_folder(cls, root: str | Path) -> "Gallery":
-        """The images below a folder, each opened once to see that it can be; names are relative to the folder.
+        """The images below a folder, each opened once to see that it can be; names are relative to it.
 
         Raises GalleryError for no folder, metadata that cannot be read, or no image at all.
         """
@@ -123,16 +115,16 @@ class Gallery:
                     images.append(name)
                 except InputError as error:
                     skipped.append((name, str(error)))
-        captions = metadata.captions(images, images)
+        captions = metadata.captions(images)
         return cls(root, images, captions, skipped + metadata.skipped)._with_images(str(root))
 
     @classmethod
     def from_zip(cls, archive: str | Path | BinaryIO, into: str | Path) -> "Gallery":
         """The images of a zip, streamed member by member into the new or empty folder `into`.
 
-        Each image is decoded, made at most IMPORT_SIDE pixels long, and written anew without metadata under its
-        own base name (made safe and unique); member names never become paths. Raises GalleryError, and leaves
-        nothing behind, for what is no zip, is over a limit as a whole, or holds no image.
+        Each image is decoded, made at most IMPORT_SIDE pixels long, and written anew without metadata under
+        its own base name, made safe and unique. Raises GalleryError, and leaves nothing behind, for what is no
+        zip, is over a limit as a whole, or holds no image.
         """
         into = Path(into)
         if into.exists() and (not into.is_dir() or any(into.iterdir())):
@@ -142,12 +134,12 @@ class Gallery:
         building = into.parent / f".{into.name}.{secrets.token_hex(4)}"
         building.mkdir()
         try:
-            with open(archive, "rb") if isinstance(archive, (str, Path)) else archive as file:
+            with Path(archive).open("rb") if isinstance(archive, (str, Path)) else archive as file:
                 _check_entries(file, name)
                 with zipfile.ZipFile(file) as members:
                     gallery = _import_members(members, name, building)._with_images(name)
             gallery._write_metadata(building)
-            os.replace(building, into)
+            building.replace(into)
         except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise GalleryError(f"{name} cannot be read as a zip ({error}): make the zip anew") from error
         finally:
@@ -156,7 +148,7 @@ class Gallery:
         return gallery
 
     def save(self, folder: str | Path) -> None:
-        """Writes thumbnails (longer side at most THUMBNAIL_SIDE pixels) and `metadata.jsonl` into `folder`."""
+        """Writes thumbnails, at most THUMBNAIL_SIDE pixels long, and `metadata.jsonl` into `folder`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for i, name in enumerate(self.file_names):
@@ -173,7 +165,7 @@ class Gallery:
         """What `save` wrote, in its order, without opening an image. Raises GalleryError."""
         path = Path(folder) / "metadata.jsonl"
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
             return cls(Path(folder), [row["file_name"] for row in rows], [row["text"] for row in rows])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise GalleryError(f"{path} is no saved gallery ({error!r}): save it anew") from error
@@ -197,94 +189,6 @@ class Gallery:
                 f"{name} holds no image that can be used{reason}: add JPEG, PNG, WebP, GIF or BMP files"
             )
         return self
-
-
-class Metadata:
-    """Captions by path inside the folder or zip, from the metadata files met in it."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, list[str]] = {}
-        self.skipped: list[tuple[str, str]] = []
-        self.found = False
-
-    def read(self, name: str, data: bytes) -> None:
-        """Takes in one metadata file standing at path `name`; rows that cannot be used go to `skipped`."""
-        self.found = True
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise GalleryError(f"{name} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
-        rows = _json_rows(text) if name.endswith(".jsonl") else _csv_rows(text, name)
-        for line, row in rows:
-            try:
-                path, captions = _checked_row(row)
-            except ValueError as error:
-                self.skipped.append((f"{name}:{line}", str(error)))
-                continue
-            known = self.rows.setdefault((PurePosixPath(name).parent / path).as_posix(), [])
-            known.extend(caption for caption in captions if caption not in known)
-
-    def captions(self, paths: list[str], file_names: list[str]) -> list[list[str]]:
-        """The captions of the images at `paths`; rows about other files go to `skipped`."""
-        self.skipped.extend(
-            (path, "the metadata names it but there is no such image")
-            for path in self.rows.keys() - set(paths)
-        )
-        if self.found:
-            return [self.rows.get(path, []) for path in paths]
-        return [stem_captions(name) for name in file_names]
-
-
-def stem_captions(file_name: str) -> list[str]:
-    """The caption that a file's stem holds: `red-boat_2.jpg` gives ["red boat"], `IMG_1234.jpg` nothing."""
-    stem = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", PurePosixPath(file_name).stem)
-    pieces = (piece.rstrip("0123456789") for piece in re.split(r"[\s_\-.,()+&]+", stem))
-    words = [piece for piece in pieces if piece.replace("'", "").isalpha()]
-    telling = [
-        word for word in words if word.lower() not in WORDLESS and (len(word) > 2 or not word.isascii())
-    ]
-    return [" ".join(words)] if telling else []
-
-
-def _json_rows(text: str) -> Iterator[tuple[int, object]]:
-    for line, record in enumerate(text.splitlines(), start=1):
-        if record.strip():
-            try:
-                yield line, json.loads(record)
-            except (ValueError, RecursionError):
-                yield line, None
-
-
-def _csv_rows(text: str, name: str) -> Iterator[tuple[int, object]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise GalleryError(
-            f"{name}:{reader.line_num} is no CSV ({error}): save it anew, fields in quotes"
-        ) from error
-
-
-def _checked_row(row: object) -> tuple[str, list[str]]:
-    """(file_name, captions) of a metadata row. Raises ValueError saying what is wrong with it."""
-    if not isinstance(row, dict):
-        raise ValueError("is no JSON object: write one object a line")
-    path, text = row.get("file_name"), row.get("text")
-    if not isinstance(path, str) or not path:
-        raise ValueError('has no "file_name": name the image there')
-    captions = [text] if isinstance(text, str) else [] if text is None else text
-    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-        raise ValueError('"text" is neither a string nor a list of strings')
-    if len(captions) > MAX_CAPTIONS:
-        raise ValueError(f"has {len(captions):,} captions, the limit is {MAX_CAPTIONS:,}: keep the best")
-    longest = max(map(len, captions), default=0)
-    if longest > MAX_CAPTION_CHARACTERS:
-        raise ValueError(
-            f"has a caption of {longest:,} characters, the limit is {MAX_CAPTION_CHARACTERS:,}: shorten it"
-        )
-    cleaned = (" ".join(caption.split()) for caption in captions)
-    return path, [caption for caption in dict.fromkeys(cleaned) if caption]
 
 
 def _read_metadata_file(path: Path) -> bytes:
@@ -336,7 +240,7 @@ def _import_members(members: zipfile.ZipFile, archive: str, folder: Path) -> Gal
         images[name] = _unique(_safe_name(name), taken)
         _write_image(image, IMPORT_SIDE, folder / images[name])
     file_names = list(images.values())
-    captions = metadata.captions(list(images), file_names)
+    captions = metadata.captions(list(images))
     return Gallery(folder, file_names, captions, skipped + metadata.skipped)
 
 
@@ -394,14 +298,14 @@ def _safe_name(member_name: str) -> str:
     """The member's base name with what no file system should see replaced by `_`, and not too long."""
     base = re.split(r"[/\\]", member_name)[-1]
     safe = "".join("_" if unicodedata.category(c) in ("Cc", "Cs") or c in BIDI_CONTROLS else c for c in base)
-    stem, suffix = os.path.splitext(safe)
-    suffix = suffix if len(suffix.encode()) <= 10 else ""
-    return stem.encode()[: MAX_NAME_BYTES - len(suffix.encode())].decode(errors="ignore").strip() + suffix
+    suffix = PurePosixPath(safe).suffix
+    stem = safe.removesuffix(suffix).encode()[: MAX_NAME_BYTES - len(suffix.encode())].decode(errors="ignore")
+    return stem.strip() + suffix
 
 
 def _unique(name: str, taken: set[str]) -> str:
     """`name`, or `name` with a number, such that no taken name is the same in any case; then taken."""
-    stem, suffix = os.path.splitext(name)
+    stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
     number, unique = 1, name
     while unique.casefold() in taken:
         number += 1

@@ -1,7 +1,8 @@
 """The only place that opens an image file: any source in, an upright RGB picture out.
 
-The format is told by content, never by name; the pixel limit is checked before decoding; EXIF rotation is applied;
-transparency is laid on white; of an animation, the first frame counts. No metadata survives, no URL is fetched.
+The format is told by content, never by name; the pixel limit is checked before decoding; EXIF rotation is
+applied; transparency is laid on white; of an animation, the first frame counts. No metadata survives, no URL is
+fetched.
 """
 
 import io
@@ -66,7 +67,7 @@ def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
     elif isinstance(source, (str, Path)):
         name = Path(source).name or str(source)
         try:
-            with open(source, "rb") as file:
+            with Path(source).open("rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Settings:
     """Paths and model names; a model or memory is a folder or a hub id."""
 
-    home: Path = Path("~/.cache/gcr").expanduser()
+    home: Path = Path.home() / ".cache" / "gcr"
     """Where galleries, jobs and memories made on this machine live (GCR_HOME)."""
     memory: str = str(ROOT / "checkpoints" / "emoji")
     """The memory that commands and app open when none is named (GCR_MEMORY)."""

@@ -1,0 +1,169 @@
+"""DenseIndex, the dense baseline: CLIP vectors of a gallery's images in FAISS.
+
+Vectors are float32 and of length one, so scores are cosines. The search is exact up to EXACT_IMAGES images and
+goes through an HNSW graph beyond. Knows galleries, not memories.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from .errors import HubError, MemoryFormatError
+from .gallery import Gallery
+
+EXACT_IMAGES = 100_000
+HNSW_NEIGHBOURS = 32
+HNSW_BREADTH = 128
+BATCH = 64
+LEGACY_EOS = 2
+
+
+class DenseIndex:
+    """CLIP (`model`, `processor`) and an inner-product index over n image vectors (n, d)."""
+
+    def __init__(self, model: Any, processor: Any, index: faiss.Index) -> None:
+        self.model, self.processor, self.index = model, processor, index
+        self.live = np.linalg.norm(self.vectors, axis=1) > 0
+        self._lock = threading.Lock()
+
+    @classmethod
+    def build(
+        cls, gallery: Gallery, clip: str | Path | tuple[Any, Any], device: str | None = None
+    ) -> "DenseIndex":
+        """The index of a gallery's images under a CLIP: a folder, a hub id, or (model, processor).
+
+        Raises HubError for a CLIP that cannot be had, InputError for an image that cannot be opened.
+        """
+        model, processor = clip if isinstance(clip, tuple) else load_clip(clip, device)
+        dense = cls(model, processor, faiss.IndexFlatIP(model.config.projection_dim))
+        images = (gallery.open(i) for i in range(len(gallery)))
+        vectors = dense.embed_images(tqdm(images, "CLIP vectors", len(gallery), disable=None, leave=False))
+        return cls(model, processor, _make_index(vectors))
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """The image vectors (n, d), float32; zeros where an image was forgotten before saving."""
+        return self.index.reconstruct_n(0, self.index.ntotal)
+
+    def embed_images(self, images: Iterable[Image.Image]) -> np.ndarray:
+        """CLIP vectors (n, d) of pictures, float32, length one; `images` may be a generator."""
+        prepare, device = self.processor.image_processor, self.model.device
+        batches = (prepare(batch, return_tensors="pt")["pixel_values"] for batch in _batches(images))
+        return self._embed(self.model.get_image_features(pixel_values=batch.to(device)) for batch in batches)
+
+    def embed_texts(self, texts: Iterable[str]) -> np.ndarray:
+        """CLIP vectors (n, d) of texts, float32, length one; a long text is cut to the tower's length."""
+        cut = {"truncation": True, "max_length": self.model.config.text_config.max_position_embeddings}
+        batches = (
+            self.processor.tokenizer(
+                batch, padding=True, return_token_type_ids=False, return_tensors="pt", **cut
+            )
+            for batch in _batches(texts)
+        )
+        return self._embed(self.model.get_text_features(**batch.to(self.model.device)) for batch in batches)
+
+    def search(self, queries: list[str], top: int) -> list[list[tuple[int, float]]]:
+        """For each text its `top` images as (index, cosine), best first."""
+        return self._nearest(self.embed_texts(queries), top)
+
+    def search_images(self, images: list[Image.Image], top: int) -> list[list[tuple[int, float]]]:
+        """For each picture its `top` images as (index, cosine), best first."""
+        return self._nearest(self.embed_images(images), top)
+
+    def forget(self, images: Iterable[int]) -> None:
+        """Keeps images out of every later search; `save` then leaves their vectors out of the file."""
+        self.live[list(images)] = False
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `index.faiss` and `clip/` into a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        index = self.index if self.live.all() else _make_index(self.vectors * self.live[:, None])
+        faiss.write_index(index, str(folder / "index.faiss"))
+        self.model.save_pretrained(folder / "clip")
+        self.processor.save_pretrained(folder / "clip")
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | None = None) -> "DenseIndex":
+        """What `save` wrote. Raises MemoryFormatError for a folder without it."""
+        path = Path(folder) / "index.faiss"
+        if not path.is_file():
+            raise MemoryFormatError(f"{folder} has no index.faiss: save the memory anew")
+        model, processor = load_clip(Path(folder) / "clip", device)
+        try:
+            index = faiss.read_index(str(path))
+        except RuntimeError as error:
+            raise MemoryFormatError(f"{path} is damaged: save the memory anew") from error
+        if index.d != model.config.projection_dim:
+            raise MemoryFormatError(
+                f"{path} holds vectors of {index.d} numbers, its CLIP makes {model.config.projection_dim}: "
+                "save the memory anew"
+            )
+        return cls(model, processor, index)
+
+    @torch.inference_mode()
+    def _embed(self, outputs: Iterator[Any]) -> np.ndarray:
+        """Normalised vectors (n, d) of what the towers give batch by batch (an object since transformers 5)."""
+        with self._lock:
+            features = [getattr(output, "pooler_output", output).float().cpu() for output in outputs]
+        if not features:
+            return np.zeros((0, self.model.config.projection_dim), np.float32)
+        return torch.nn.functional.normalize(torch.cat(features), dim=-1).numpy()
+
+    def _nearest(self, vectors: np.ndarray, top: int) -> list[list[tuple[int, float]]]:
+        options = {} if self.live.all() else {"sel": faiss.IDSelectorBatch(np.flatnonzero(self.live))}
+        if isinstance(self.index, faiss.IndexHNSW):
+            params = faiss.SearchParametersHNSW(efSearch=max(HNSW_BREADTH, 2 * top), **options)
+        else:
+            params = faiss.SearchParameters(**options)
+        scores, images = self.index.search(vectors, min(top, int(self.live.sum())), params=params)
+        return [
+            [(int(image), float(score)) for image, score in zip(*row, strict=True) if image >= 0]
+            for row in zip(images, scores, strict=True)
+        ]
+
+
+def load_clip(clip: str | Path, device: str | None = None) -> tuple[Any, Any]:
+    """(model, processor) of a CLIP in a folder or on the hub, float32, ready to embed. Raises HubError."""
+    from transformers import AutoModel, AutoProcessor
+
+    try:
+        model = AutoModel.from_pretrained(
+            clip, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+        processor = AutoProcessor.from_pretrained(clip, backend="pil", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise HubError(
+            f"no CLIP at {str(clip)!r} ({str(error).splitlines()[0]}): "
+            "name a folder or a hub id that can be reached, such as checkpoints/gcr-mini-clip"
+        ) from error
+    if model.config.text_config.eos_token_id == LEGACY_EOS and processor.tokenizer.eos_token_id == LEGACY_EOS:
+        raise HubError(
+            f"the CLIP at {str(clip)!r} has end-of-text token {LEGACY_EOS}, which transformers does not pool at: "
+            "give its tokenizer and text_config another eos_token_id"
+        )
+    return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu")), processor
+
+
+def _make_index(vectors: np.ndarray) -> faiss.Index:
+    d = vectors.shape[1]
+    if len(vectors) <= EXACT_IMAGES:
+        index: faiss.Index = faiss.IndexFlatIP(d)
+    else:
+        index = faiss.IndexHNSWFlat(d, HNSW_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+    index.add(np.ascontiguousarray(vectors, np.float32))
+    return index
+
+
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
