@@ -1,7 +1,7 @@
 """DenseIndex, the dense baseline: CLIP vectors of a gallery's images in FAISS.
 
-Vectors are float32 and of length one, so scores are cosines. The search is exact up to EXACT_IMAGES images and
-goes through an HNSW graph beyond. Knows galleries, not memories.
+Vectors are float32 and of length one, so scores are cosines. The search is exact up to EXACT_IMAGES images
+and goes through an HNSW graph beyond. Knows galleries, not memories.
 """
 
 import threading
@@ -104,8 +104,8 @@ class DenseIndex:
             raise MemoryFormatError(f"{path} is damaged: save the memory anew") from error
         if index.d != model.config.projection_dim:
             raise MemoryFormatError(
-                f"{path} holds vectors of {index.d} numbers, its CLIP makes {model.config.projection_dim}: "
-                "save the memory anew"
+                f"{path} holds vectors of {index.d} numbers, its CLIP makes "
+                f"{model.config.projection_dim}: save the memory anew"
             )
         return cls(model, processor, index)
 
@@ -121,7 +121,8 @@ class DenseIndex:
     def _nearest(self, vectors: np.ndarray, top: int) -> list[list[tuple[int, float]]]:
         options = {} if self.live.all() else {"sel": faiss.IDSelectorBatch(np.flatnonzero(self.live))}
         if isinstance(self.index, faiss.IndexHNSW):
-            params = faiss.SearchParametersHNSW(efSearch=max(HNSW_BREADTH, 2 * top), **options)
+            breadth = max(HNSW_BREADTH, 2 * top)
+            params = faiss.SearchParametersHNSW(efSearch=breadth, **options)  # type: ignore[attr-defined]
         else:
             params = faiss.SearchParameters(**options)
         scores, images = self.index.search(vectors, min(top, int(self.live.sum())), params=params)

@@ -1,8 +1,8 @@
 """Gallery: images with captions, in a folder of the Hugging Face ImageFolder convention.
 
-Made from a folder or a zip of one. What cannot be used is left out and listed in `skipped`; the rest goes on. A zip
-is taken in member by member under the limits below: no member name becomes a path, nothing is unpacked unread. Knows
-nothing about models.
+Made from a folder or a zip of one. What cannot be used is left out and listed in `skipped`; the rest goes on.
+A zip is taken in member by member under the limits below: no member name becomes a path, nothing is unpacked
+unread. Knows nothing about models.
 """
 
 import json
@@ -123,8 +123,8 @@ class Gallery:
         """The images of a zip, streamed member by member into the new or empty folder `into`.
 
         Each image is decoded, made at most IMPORT_SIDE pixels long, and written anew without metadata under
-        its own base name, made safe and unique. Raises GalleryError, and leaves nothing behind, for what is no
-        zip, is over a limit as a whole, or holds no image.
+        its own base name, made safe and unique. Raises GalleryError, and leaves nothing behind, for what is
+        no zip, is over a limit as a whole, or holds no image.
         """
         into = Path(into)
         if into.exists() and (not into.is_dir() or any(into.iterdir())):

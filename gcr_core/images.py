@@ -1,8 +1,8 @@
 """The only place that opens an image file: any source in, an upright RGB picture out.
 
 The format is told by content, never by name; the pixel limit is checked before decoding; EXIF rotation is
-applied; transparency is laid on white; of an animation, the first frame counts. No metadata survives, no URL is
-fetched.
+applied; transparency is laid on white; of an animation, the first frame counts. No metadata survives, no URL
+is fetched.
 """
 
 import io
