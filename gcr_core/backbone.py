@@ -1,0 +1,266 @@
+"""Backbone: any model that `AutoModelForImageTextToText` loads, behind one small interface.
+
+Token ids in, hidden states out: the vocabulary head is never computed here, its rows are handed out instead.
+A query becomes `prefix_ids + tokens of the query + suffix_ids`; what stands before and after the query never
+changes. With a chat template that is an instruction inside the template; without one it is BOS, query, line
+break. Knows nothing about identifiers or galleries.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from PIL import Image
+from transformers import AddedToken, AutoModelForImageTextToText, AutoProcessor
+from transformers.cache_utils import Cache
+
+from .errors import GcrError, HubError
+
+MAX_QUERY_TOKENS = 128
+"""Tokens of a query that reach the model; the rest is cut off."""
+QUERY_INSTRUCTION = "Which image of the gallery is this about?"
+IMAGE_INSTRUCTION = "Which image of the gallery is this?"
+QUERY_MARK = "\x1a"
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
+
+
+class Backbone:
+    """A multimodal language model with its processor."""
+
+    model: Any
+    """the model, perhaps wrapped by PEFT, in evaluation mode when it was loaded"""
+    processor: Any
+    tokenizer: Any
+    prefix_ids: list[int]
+    """token ids before every query, never empty"""
+    suffix_ids: list[int]
+    """token ids behind every query"""
+    new_tokens: list[str]
+    """the tokens that `add_tokens` added"""
+
+    def __init__(self, model: Any, processor: Any):
+        self.model = model
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.tokenizer.padding_side = "left"
+        if hasattr(processor.image_processor, "do_image_splitting"):
+            processor.image_processor.do_image_splitting = False
+        if self.inner is self.inner_with_head:
+            raise HubError(f"{type(model).__name__} has no part without a vocabulary head; choose another")
+        self.new_tokens = []
+        self.has_template = bool(getattr(processor, "chat_template", None))
+        if self.has_template:
+            text = self._render([{"type": "text", "text": f"{QUERY_INSTRUCTION} {QUERY_MARK}"}])
+            before, after = text.split(QUERY_MARK)
+            ids = self._ids(before.removesuffix(" "))
+            self.prefix_ids = self._start(ids) + ids
+            self.suffix_ids = self._ids(after)
+        else:
+            start = self.tokenizer.bos_token_id
+            self.prefix_ids = [self.tokenizer.eos_token_id if start is None else start]
+            self.suffix_ids = self._ids("a\n")[len(self._ids("a")) :]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        revision: str | None = None,
+    ) -> Self:
+        """Load a folder or a hub id: safetensors only, no code from the hub, PIL image processors.
+
+        By default `device` is the GPU where there is one, `dtype` bfloat16 on a GPU and float32 elsewhere.
+        Raises HubError when there is no such model or the hub cannot be reached.
+        """
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+        try:
+            folder = path_or_id if Path(path_or_id).is_dir() else _download(str(path_or_id), revision)
+            processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil")
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                folder, trust_remote_code=False, use_safetensors=True, dtype=dtype
+            )
+        except (OSError, ValueError, ImportError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise HubError(
+                f"no image-text-to-text model at {path_or_id} ({reason}); give a folder or a hub id that can "
+                "be reached, or use checkpoints/gcr-mini, which needs no download"
+            ) from error
+        model.to(device).eval()
+        return cls(model, processor)
+
+    @property
+    def inner_with_head(self) -> Any:
+        """The model below PEFT's wrapper, if it has one."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def inner(self) -> Any:
+        """The model without its vocabulary head."""
+        return self.inner_with_head.base_model
+
+    @property
+    def device(self) -> torch.device:
+        return self._input_rows().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._input_rows().dtype
+
+    @property
+    def hidden_size(self) -> int:
+        return self._input_rows().shape[1]
+
+    def add_tokens(self, new_tokens: list[str]) -> None:
+        """Add tokens to the tokenizer, with a row each in the embedding and in the head, tied or not.
+
+        They get consecutive ids, the first is `first_new_id`. Adding the same list again changes nothing.
+        Raises GcrError when the tokenizer knows some of them already, but not as this list.
+        """
+        if not new_tokens:
+            return
+        ids = self.tokenizer.convert_tokens_to_ids(new_tokens)
+        vocabulary = self.tokenizer.get_vocab()
+        known = [token for token in new_tokens if token in vocabulary]
+        if known and (len(known) < len(new_tokens) or ids != list(range(ids[0], ids[0] + len(ids)))):
+            raise GcrError(
+                f"the tokenizer already has {len(known)} of {len(new_tokens)} new tokens, as {known[0]}; "
+                "start from a backbone that has not memorised another gallery"
+            )
+        if not known:
+            added = [AddedToken(token, normalized=False, special=True) for token in new_tokens]
+            self.tokenizer.add_tokens(added, special_tokens=True)
+        if len(self.tokenizer) > len(self._input_rows()):
+            self.inner_with_head.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+        self.new_tokens = list(new_tokens)
+
+    @property
+    def first_new_id(self) -> int:
+        """The id of `new_tokens[0]`."""
+        return self.tokenizer.convert_tokens_to_ids(self.new_tokens[0])
+
+    @torch.no_grad()
+    def set_rows(self, token_ids: Sequence[int] | torch.Tensor, rows: torch.Tensor | np.ndarray) -> None:
+        """Set the rows (n, hidden) of these tokens in the embedding and in the head."""
+        where = torch.as_tensor(token_ids, dtype=torch.long, device=self.device)
+        values = torch.as_tensor(rows).to(self.device, self.dtype)
+        self._input_rows()[where] = values
+        self.head()[0][where] = values
+
+    def query_prompt(self, query: str) -> list[int]:
+        """The token ids of the whole prompt for a text query."""
+        return self.prefix_ids + self.encode_queries([query])[0] + self.suffix_ids
+
+    def encode_queries(self, queries: list[str]) -> list[list[int]]:
+        """The token ids of each query alone, at most MAX_QUERY_TOKENS.
+
+        Runs of white space count as one space; what looks like a special token is text.
+        """
+        space = " " if self.has_template else ""
+        texts = [space + " ".join(query.split()) for query in queries]
+        if not texts:
+            return []
+        encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [ids[:MAX_QUERY_TOKENS] for ids in encoded]
+
+    def image_prompt(self) -> list[int]:
+        """The token ids of the prompt for a square image, with the image's placeholder tokens."""
+        return self.image_inputs([Image.new("RGB", (64, 64))])["input_ids"][0].tolist()
+
+    def image_inputs(self, images: list[Image.Image]) -> dict[str, torch.Tensor]:
+        """What `hidden` takes for image queries: input_ids and attention_mask (b, t), pixel_values, ..."""
+        if self.has_template:
+            text = self._render([{"type": "image"}, {"type": "text", "text": IMAGE_INSTRUCTION}])
+            start = self._start(self._ids(text))
+            end: list[int] = []
+        else:
+            text, start, end = self.processor.image_token, self.prefix_ids, self.suffix_ids
+        inputs = dict(
+            self.processor(
+                text=[text] * len(images),
+                images=[[image] for image in images],
+                add_special_tokens=False,
+                padding=True,
+                padding_side="left",
+                return_tensors="pt",
+            )
+        )
+        prompts = [
+            start + ids[mask.bool()].tolist() + end
+            for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
+        ]
+        inputs["input_ids"], inputs["attention_mask"] = self.pad(prompts)
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            for name, value in inputs.items()
+        }
+
+    def pad(self, prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prompts as input_ids and attention_mask, both (b, longest) int64, padded left."""
+        longest = max(map(len, prompts))
+        padding = self.tokenizer.pad_token_id or 0
+        ids = [[padding] * (longest - len(prompt)) + prompt for prompt in prompts]
+        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
+
+    def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """(..., hidden): the embedding rows of token ids (...)."""
+        return self.inner.get_input_embeddings()(token_ids)
+
+    def hidden(
+        self, *, past_key_values: Cache | None = None, use_cache: bool = False, **inputs: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Cache | None]:
+        """(b, t, hidden) states after the final norm, and the cache; differentiable.
+
+        `inputs`: input_ids or inputs_embeds, attention_mask, position_ids, and what `image_inputs` gives.
+        """
+        output = self.inner(past_key_values=past_key_values, use_cache=use_cache, return_dict=True, **inputs)
+        return output.last_hidden_state, output.past_key_values
+
+    def head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The vocabulary head's weight (V, hidden) and bias (V,) or None."""
+        head = self.model.get_output_embeddings()
+        return head.weight, getattr(head, "bias", None)
+
+    def readable(self, query: str) -> bool:
+        """Whether the tokenizer knows more of the query's words than bytes; True where it has no letters."""
+        words = [word for word in query.split() if any(map(str.isalpha, word))]
+        unknown = {self.tokenizer.unk_token, "▁", "##"}
+        return not words or any(
+            piece not in unknown and not BYTE_PIECE.fullmatch(piece)
+            for ids in self.encode_queries(words)
+            for piece in self.tokenizer.convert_ids_to_tokens(ids)
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights, configuration, tokenizer and processor as the hub holds them."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    def _input_rows(self) -> torch.Tensor:
+        return self.inner.get_input_embeddings().weight
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _start(self, ids: list[int]) -> list[int]:
+        """BOS where the tokenizer sets one and the rendered template does not begin with it, else nothing."""
+        bos = self.tokenizer.bos_token_id
+        wanted = bos is not None and self.tokenizer("a")["input_ids"][:1] == [bos]
+        return [bos] if wanted and ids[:1] != [bos] else []
+
+    def _render(self, content: list[dict[str, str]]) -> str:
+        messages = [{"role": "user", "content": content}]
+        return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+
+
+def _download(hub_id: str, revision: str | None) -> str:
+    """The folder of a hub model's files in the cache, fetched if need be: no pickles, no code."""
+    return snapshot_download(hub_id, revision=revision, allow_patterns=HUB_FILES)
