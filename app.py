@@ -1,0 +1,45 @@
+"""The web app: `python app.py`, then http://127.0.0.1:7860. Gradio's own GRADIO_* variables are respected."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from gcr_core.settings import Settings
+from gcr_core.ui import page
+from gcr_core.ui.waking import WakingMemory
+
+if TYPE_CHECKING:
+    from gcr_core.memory import Memory
+
+EXAMPLES = (
+    "a happy dog",
+    "someone sleeping in bed",
+    "slice of pepperoni pizza",
+    "stormy weather",
+    "I am so angry",
+    "time is running out",
+)
+"""Queries for the memory that ships; another one suggests captions of its own gallery."""
+
+
+def main() -> None:
+    settings = Settings.from_env()
+    parser = argparse.ArgumentParser(description="A web page that recalls images, beside CLIP + FAISS.")
+    parser.add_argument("--memory", default=settings.memory, help="folder or hub id (default: %(default)s)")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    options = parser.parse_args()
+
+    def load() -> "Memory":
+        # Importing torch and transformers takes seconds, which the page does not wait for.
+        from gcr_core.memory import Memory
+
+        return Memory.from_pretrained(options.memory)
+
+    memory = WakingMemory(load)
+    memory.start()
+    examples = EXAMPLES if options.memory == Settings.memory else ()
+    page.launch(page.build(memory, examples), memory, server_name=options.host, server_port=options.port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""WakingMemory: a memory that loads once, in a thread of its own, while the page is already up.
+
+Whoever asks early waits in `wait`; whoever only wants to know looks at `state`. Knows nothing about the page.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from gcr_core.errors import GcrError
+
+if TYPE_CHECKING:
+    from gcr_core.memory import Memory
+
+
+class WakingMemory:
+    """A memory on its way."""
+
+    def __init__(self, load: Callable[[], "Memory"]) -> None:
+        """`load` returns the memory or raises; it runs once, after `start`."""
+        self._load = load
+        self._memory: Memory | None = None
+        self._failure: Exception | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="waking-memory", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._memory = self._load()
+        except Exception as failure:
+            self._failure = failure
+        finally:
+            self._done.set()
+
+    @property
+    def state(self) -> Literal["waking", "ready", "failed"]:
+        if not self._done.is_set():
+            return "waking"
+        return "failed" if self._failure else "ready"
+
+    def wait(self) -> "Memory":
+        """The memory, once it is there. Raises GcrError, with the reason, when it could not be loaded."""
+        self._done.wait()
+        if self._memory is None:
+            reason = self._failure if isinstance(self._failure, GcrError) else repr(self._failure)
+            raise GcrError(f"the memory could not be loaded: {reason}") from self._failure
+        return self._memory

@@ -1,0 +1,144 @@
+"""The endpoint /search: the object of `recall --json`, or one clear message, and the server lives on."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from tests.serving import serve
+
+QUERY = "a happy dog"
+
+
+def search(client, *arguments, **options):
+    return client.predict(*arguments, api_name="/search", **options)
+
+
+@pytest.fixture
+def answers_afterwards(client):
+    yield
+    assert search(client, QUERY)["generative"]
+
+
+def test_search_answers_with_the_object_of_recall_json(client, tiny_memory):
+    answer = search(client, QUERY)
+    assert answer.keys() == {"query", "generative", "dense", "latency_ms"}
+    assert answer["query"] == QUERY
+    assert answer["latency_ms"].keys() == {"generative", "dense"}
+    for side, keys in (
+        ("generative", {"rank", "file_name", "score", "identifier"}),
+        ("dense", {"rank", "file_name", "score"}),
+    ):
+        hits = answer[side]
+        assert [hit["rank"] for hit in hits] == list(range(1, min(10, len(tiny_memory.gallery)) + 1))
+        assert all(hit.keys() == keys for hit in hits)
+        assert {hit["file_name"] for hit in hits} <= set(tiny_memory.gallery.file_names)
+        assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+
+
+def test_search_answers_as_the_memory_itself_does(client, tiny_memory):
+    answer, expected = search(client, QUERY, top=3, beams=5), tiny_memory.search(QUERY, top=3, beams=5)
+    for side in ("generative", "dense"):
+        assert [hit["file_name"] for hit in answer[side]] == [hit["file_name"] for hit in expected[side]]
+        assert [hit["score"] for hit in answer[side]] == pytest.approx(
+            [hit["score"] for hit in expected[side]], abs=1e-4
+        )
+
+
+def test_top_limits_both_sides_and_beams_the_generative_one(client):
+    answer = search(client, QUERY, top=3, beams=2)
+    assert (len(answer["generative"]), len(answer["dense"])) == (2, 3)
+
+
+def test_more_results_than_images_gives_all_images(client, tiny_memory):
+    images = len(tiny_memory.gallery)
+    answer = search(client, QUERY, top=100, beams=1000)
+    assert {hit["file_name"] for hit in answer["generative"]} == set(tiny_memory.gallery.file_names)
+    assert len(answer["dense"]) == images
+
+
+@pytest.mark.usefixtures("answers_afterwards")
+@pytest.mark.parametrize("blank", ["", "   ", "\t\n", "\x00\x01\x1b", "\u200b\u2060"])
+def test_a_blank_query_says_so(client, blank):
+    with pytest.raises(AppError, match="blank"):
+        search(client, blank)
+
+
+@pytest.mark.usefixtures("answers_afterwards")
+def test_a_query_of_100_000_characters_names_the_limit(client):
+    with pytest.raises(AppError, match=r"100,000.*1,000"):
+        search(client, "a" * 100_000)
+
+
+def test_control_characters_become_spaces(client):
+    assert search(client, "a\x00happy\x1b\ndog\x7f")["query"] == QUERY
+
+
+@pytest.mark.usefixtures("answers_afterwards")
+@pytest.mark.parametrize(
+    "query",
+    ["ძაღლი სახლში", "ጤና ይስጥልኝ", "𓀀𓁐𓂀", "🐕", "🏳️‍🌈", "é" * 1000, "\ud83d", "\\'\"<b>{{$}}"],
+)
+def test_unusual_text_gets_an_answer_or_a_message_naming_the_remedy(client, query):
+    try:
+        assert search(client, query)["generative"]
+    except AppError as error:
+        assert ":" in str(error)
+        assert "Traceback" not in str(error)
+
+
+@pytest.mark.usefixtures("answers_afterwards")
+@pytest.mark.parametrize("name", ["top", "beams"])
+@pytest.mark.parametrize("value", [0, -1, 10**9, 10**30, 2.5, "ten", None, True, [3], {"a": 1}])
+def test_an_impossible_top_or_beams_is_named_with_its_limits(client, name, value):
+    with pytest.raises(AppError, match=f"^{name} is .*1 and 1,?00"):
+        search(client, QUERY, **{name: value})
+
+
+@pytest.mark.usefixtures("answers_afterwards")
+@pytest.mark.parametrize("query", [None, 7, ["a"], {"text": "a"}, True])
+def test_a_query_that_is_no_text_is_an_error(client, query):
+    with pytest.raises(AppError, match="query"):
+        search(client, query)
+
+
+def test_search_is_the_only_endpoint_of_the_api(client):
+    documented = client.view_api(return_format="dict", print_info=False)
+    assert documented["named_endpoints"].keys() == {"/search"}
+    assert documented["unnamed_endpoints"] == {}
+    parameters = documented["named_endpoints"]["/search"]["parameters"]
+    assert [(p["parameter_name"], p.get("parameter_default")) for p in parameters] == [
+        ("query", None),
+        ("top", 10),
+        ("beams", 10),
+    ]
+
+
+def test_images_are_served_as_files_and_nothing_else_of_the_gallery_is(app_address, tiny_memory):
+    with urllib.request.urlopen(f"{app_address}picture/0/1") as response:
+        assert response.headers["Content-Type"].startswith("image/")
+        assert response.read() == tiny_memory.gallery.path(0).read_bytes()
+    outside = [f"picture/{len(tiny_memory.gallery)}/1", "picture/-1/1", "picture/metadata.jsonl/1"]
+    metadata = tiny_memory.gallery.path(0).parent / "metadata.jsonl"
+    for path in [*outside, f"gradio_api/file={metadata}"]:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(app_address + path)
+        assert refused.value.code in (403, 404)
+
+
+def test_no_other_host_is_named_for_fonts_or_styles(app_address):
+    for path in ("theme.css", "app.css"):
+        with urllib.request.urlopen(app_address + path) as response:
+            assert "http" not in response.read().decode().replace("http://www.w3.org/2000/svg", "")
+
+
+def test_without_a_memory_the_page_is_served_and_the_api_says_what_is_missing(tmp_path):
+    with serve(tmp_path / "nothing", tmp_path / "app.log") as address:
+        client = Client(address, verbose=False)
+        with pytest.raises(AppError, match="memory"):
+            search(client, QUERY)
+        with urllib.request.urlopen(f"{address}config") as response:
+            assert json.load(response)["title"]

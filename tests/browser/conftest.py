@@ -1,0 +1,59 @@
+"""A real Chromium, the one on this machine, on an app with the tiny memory."""
+
+import shutil
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.serving import serve
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""Works as root, and asks no host of Google's for anything."""
+
+
+@pytest.fixture(scope="session")
+def app_address(tiny_memory_dir, tmp_path_factory):
+    with serve(tiny_memory_dir, tmp_path_factory.mktemp("app") / "app.log") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser():
+    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    assert executable, "these tests need Chromium: `make test` installs it, or install the package 'chromium'"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens an address in a fresh context: open_page(address, width=390, color_scheme="dark")."""
+    contexts = []
+
+    def open_(address, width=1280, height=900, **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_role("textbox", name="Query").wait_for()
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(open_page, app_address):
+    return open_page(app_address)

@@ -1,0 +1,273 @@
+"""The Search tab as a person meets it: type, press Enter, look."""
+
+import re
+import threading
+
+import pytest
+from playwright.sync_api import expect
+
+QUERY = "a happy dog"
+PHONE = 390
+
+
+def box(page):
+    return page.get_by_role("textbox", name="Query")
+
+
+def ask(page, words=QUERY):
+    box(page).fill(words)
+    box(page).press("Enter")
+    return page.get_by_role("heading", name=f"“{words}”")
+
+
+def side(page, name):
+    return page.get_by_role("region", name=name)
+
+
+def both_sides(page):
+    return [side(page, "Recalled from memory"), side(page, "CLIP + FAISS")]
+
+
+def contrast(page, selector):
+    """The contrast of the first such element's text against what is painted behind it (WCAG 2)."""
+    colours = page.eval_on_selector(
+        selector,
+        """element => {
+            const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+            let behind = element;
+            const clear = element => numbers(getComputedStyle(element).backgroundColor)[3] === 0;
+            while (behind !== document.body && clear(behind)) behind = behind.parentElement;
+            return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor].map(numbers);
+        }""",
+    )
+    lighter, darker = sorted((luminance(colour) for colour in colours), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour):
+    channels = [c / 255 for c in list(colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_enter_fills_two_galleries_with_ranks_scores_captions_and_latencies(page, tiny_memory):
+    expect(ask(page)).to_be_visible()
+    shown = min(10, len(tiny_memory.gallery))
+    for gallery, score in zip(both_sides(page), ("log p", "cosine"), strict=True):
+        cards = gallery.get_by_role("listitem")
+        expect(cards).to_have_count(shown)
+        for rank in range(shown):
+            expect(cards.nth(rank).locator(".rank")).to_have_text(f"rank {rank + 1}")
+            expect(cards.nth(rank).locator(".score")).to_have_text(re.compile(rf"{score} −?\d+\.\d\d"))
+            expect(cards.nth(rank).locator(".name")).not_to_be_empty()
+        expect(gallery.locator(".engine")).to_contain_text(re.compile(r"\d+ ms"))
+
+
+def test_the_pictures_of_the_cards_arrive(page):
+    expect(ask(page)).to_be_visible()
+    page.wait_for_function("[...document.querySelectorAll('.card img')].every(image => image.complete)")
+    widths = page.eval_on_selector_all(".card img", "images => images.map(image => image.naturalWidth)")
+    assert widths
+    assert all(widths)
+
+
+def test_an_image_that_both_sides_found_is_marked_and_lights_up_on_both(page):
+    expect(ask(page)).to_be_visible()
+    marked = page.locator(".card.both").first
+    expect(marked.locator(".twin")).to_contain_text("also found by")
+    marked.hover()
+    expect(page.locator(".card.lit")).to_have_count(2)
+
+
+def test_the_trace_is_closed_at_first_and_opens_to_beams_with_probabilities(page):
+    expect(ask(page)).to_be_visible()
+    beams = page.locator(".trace .step li")
+    expect(beams.first).to_be_hidden()
+    page.get_by_text("How it was recalled").click()
+    expect(beams.first).to_be_visible()
+    expect(beams.first.locator("b")).to_have_text(re.compile(r"\d+\.\d%"))
+    expect(page.get_by_role("heading", name="Step 1")).to_be_visible()
+
+
+@pytest.mark.parametrize("words", ["", "   "])
+def test_an_empty_query_says_so_and_the_page_lives_on(page, words):
+    box(page).fill(words)
+    box(page).press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("blank")
+    expect(ask(page)).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_query_that_is_too_long_says_the_limit(page):
+    box(page).fill("a " * 50_000)
+    box(page).press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("1,000")
+
+
+def test_a_query_is_shown_as_it_was_typed_and_never_run(page):
+    expect(ask(page, "a dog <b>${1+1}</b> {{value}} `")).to_be_visible()
+
+
+def test_an_example_fills_the_box_and_is_asked(page):
+    example = page.locator("#chips button:visible").first
+    words = example.inner_text()
+    example.click()
+    expect(page.get_by_role("heading", name=f"“{words}”")).to_be_visible()
+    expect(box(page)).to_have_value(words)
+
+
+def test_options_change_how_many_results_are_shown(page):
+    page.get_by_role("button", name="Options").click()
+    page.get_by_label("Results on each side").fill("3")
+    expect(ask(page)).to_be_visible()
+    for gallery in both_sides(page):
+        expect(gallery.get_by_role("listitem")).to_have_count(3)
+
+
+def test_an_impossible_option_is_named_with_its_limits(page):
+    page.get_by_role("button", name="Options").click()
+    page.get_by_label("Beams").fill("0")
+    box(page).fill(QUERY)
+    box(page).press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("beams is 0")
+
+
+def test_a_picture_is_asked_with_like_words(page, tiny_memory):
+    page.locator("#query input[type=file]").set_input_files(tiny_memory.gallery.path(0))
+    expect(page.locator("#query .thumbnails, #query .thumbnail-item").first).to_be_visible()
+    box(page).press("Enter")
+    expect(page.get_by_role("heading", name="your picture")).to_be_visible()
+    for gallery in both_sides(page):
+        expect(gallery.get_by_role("listitem").first).to_be_visible()
+
+
+def test_a_file_that_is_no_picture_says_so_and_the_page_lives_on(page, tmp_path):
+    fake = tmp_path / "notes.png"
+    fake.write_text("no picture at all")
+    page.locator("#query input[type=file]").set_input_files(fake)
+    expect(page.locator("#query .thumbnails, #query .thumbnail-item").first).to_be_visible()
+    box(page).press("Enter")
+    expect(page.get_by_role("alert")).to_be_visible()
+
+
+def test_on_a_phone_nothing_reaches_past_the_screen(open_page, app_address):
+    page = open_page(app_address, width=PHONE, height=844)
+    expect(ask(page)).to_be_visible()
+    page.get_by_text("How it was recalled").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
+    for element in page.locator(".card, .side h3, #query, .trace, .asked-for").all():
+        place = element.bounding_box()
+        assert place["x"] >= 0
+        assert place["x"] + place["width"] <= PHONE
+
+
+@pytest.mark.parametrize("width", [PHONE, 820, 1280])
+def test_equal_ranks_stand_on_one_line(open_page, app_address, width):
+    page = open_page(app_address, width=width)
+    expect(ask(page)).to_be_visible()
+    left, right = (
+        [card.bounding_box()["y"] for card in gallery.get_by_role("listitem").all()]
+        for gallery in both_sides(page)
+    )
+    assert left == pytest.approx(right, abs=1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_in_dark(open_page, app_address, scheme):
+    page = open_page(app_address, color_scheme=scheme)
+    expect(ask(page)).to_be_visible()
+    page.get_by_text("How it was recalled").click()
+    page.wait_for_timeout(300)
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor").strip("rgb()").split(", ")
+    paper = luminance(map(float, background))
+    assert paper < 0.02 if scheme == "dark" else paper > 0.85
+    for selector in (
+        "h1",
+        ".eyebrow",
+        ".state",
+        "#query textarea",
+        "#chips button",
+        "#options button",
+        ".asked-for h2",
+        ".agreement",
+        ".side.generative h3",
+        ".side.dense h3",
+        ".card .rank",
+        ".side.generative .twin",
+        ".side.dense .twin",
+        ".card .name",
+        ".card .more",
+        ".card .score",
+        ".engine",
+        ".trace summary",
+        ".step code",
+        ".step .reach",
+    ):
+        assert contrast(page, selector) >= 4.5, selector
+
+
+def test_the_focus_can_be_seen(page):
+    box(page).focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    style = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert style == "solid"
+
+
+def test_the_page_asks_no_other_host(browser, app_address):
+    context = browser.new_context()
+    asked, complaints = [], []
+    page = context.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(app_address)
+    expect(ask(page)).to_be_visible()
+    context.close()
+    assert [url for url in asked if not url.startswith((app_address, "data:", "blob:"))] == []
+    assert complaints == []
+
+
+def test_the_page_is_there_before_the_memory_and_an_early_query_waits_visibly(open_page, tiny_memory):
+    from gcr_core.ui import page as web
+    from gcr_core.ui.waking import WakingMemory
+
+    gate = threading.Event()
+    waking = WakingMemory(lambda: (gate.wait(), tiny_memory)[1])
+    waking.start()
+    blocks = web.build(waking, (QUERY,))
+    address = web.launch(blocks, waking, prevent_thread_lock=True, quiet=True)
+    try:
+        page = open_page(address)
+        state = page.locator("#state")
+        expect(state).to_contain_text("waking the memory")
+        answer = ask(page)
+        expect(page.get_by_role("heading", name="Waking the memory")).to_be_visible()
+        expect(answer).to_have_count(0)
+        gate.set()
+        expect(answer).to_be_visible()
+        expect(state).to_contain_text(f"ready: {len(tiny_memory.gallery)} images")
+    finally:
+        gate.set()
+        blocks.close(verbose=False)
+
+
+def test_a_memory_that_cannot_be_loaded_is_said_in_the_page(open_page):
+    from gcr_core.errors import MemoryFormatError
+    from gcr_core.ui import page as web
+    from gcr_core.ui.waking import WakingMemory
+
+    def load():
+        raise MemoryFormatError("'here' is no memory: name another folder")
+
+    waking = WakingMemory(load)
+    waking.start()
+    blocks = web.build(waking, (QUERY,))
+    address = web.launch(blocks, waking, prevent_thread_lock=True, quiet=True)
+    try:
+        page = open_page(address)
+        expect(page.locator("#state")).to_contain_text("is no memory")
+        box(page).fill(QUERY)
+        box(page).press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("is no memory")
+    finally:
+        blocks.close(verbose=False)
