@@ -6,6 +6,7 @@ changes. With a chat template that is an instruction inside the template; withou
 break. Knows nothing about identifiers or galleries.
 """
 
+import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from huggingface_hub import snapshot_download
 from PIL import Image
 from transformers import AddedToken, AutoModelForImageTextToText, AutoProcessor
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from .errors import GcrError, HubError
 
@@ -53,6 +54,8 @@ class Backbone:
         if self.inner is self.inner_with_head:
             raise HubError(f"{type(model).__name__} has no part without a vocabulary head; choose another")
         self.new_tokens = []
+        self._prefix_cache: Any = None
+        self._prefix_state: Any = None
         self.has_template = bool(getattr(processor, "chat_template", None))
         if self.has_template:
             text = self._render([{"type": "text", "text": f"{QUERY_INSTRUCTION} {QUERY_MARK}"}])
@@ -215,7 +218,7 @@ class Backbone:
         return self.inner.get_input_embeddings()(token_ids)
 
     def hidden(
-        self, *, past_key_values: Cache | None = None, use_cache: bool = False, **inputs: torch.Tensor | None
+        self, *, past_key_values: Cache | None = None, use_cache: bool = False, **inputs: Any
     ) -> tuple[torch.Tensor, Cache | None]:
         """(b, t, hidden) states after the final norm, and the cache; differentiable.
 
@@ -223,6 +226,26 @@ class Backbone:
         """
         output = self.inner(past_key_values=past_key_values, use_cache=use_cache, return_dict=True, **inputs)
         return output.last_hidden_state, output.past_key_values
+
+    @torch.inference_mode()
+    def prefix_cache(self, batch: int) -> Cache:
+        """A cache of one's own in which `prefix_ids` have been read, for `batch` prompts.
+
+        The model reads them once, and again only when its weights have changed.
+        """
+        state = (self.device, self.dtype, sum(value._version for value in self.model.parameters()))
+        if self._prefix_state != state:
+            ids, _ = self.pad([self.prefix_ids])
+            self._prefix_cache = self.hidden(input_ids=ids, use_cache=True)[1]
+            self._prefix_state = state
+        cache = copy.copy(self._prefix_cache)
+        cache.layers = [
+            copy.copy(layer) if type(layer) is DynamicLayer else copy.deepcopy(layer)
+            for layer in cache.layers
+        ]
+        if batch > 1:
+            cache.batch_repeat_interleave(batch)
+        return cache
 
     def head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The vocabulary head's weight (V, hidden) and bias (V,) or None."""

@@ -30,6 +30,8 @@ class TrieTensors:
     """(nodes,) int32: the images below that may be recalled"""
     depth_tokens: tuple[torch.Tensor, ...]
     """for each depth, (codes,) int64: every token that stands there, ascending"""
+    head_rows: tuple[slice | torch.Tensor, ...]
+    """the same as an index of the vocabulary head's rows: a slice where the tokens are consecutive"""
 
 
 class IdentifierTrie:
@@ -49,6 +51,8 @@ class IdentifierTrie:
     """(nodes,) int32: start of a node's range of `leaf_order`"""
     last_leaf: np.ndarray
     """(nodes,) int32: end of that range, exclusive"""
+    leaf: np.ndarray
+    """(images,) int64: the node where each image's identifier ends"""
     depth_start: np.ndarray
     """(depth + 2,) int64: the nodes d tokens below the root are `depth_start[d]:depth_start[d + 1]`"""
     depth_tokens: list[np.ndarray]
@@ -107,6 +111,8 @@ class IdentifierTrie:
             )
         self.image = np.full(len(children), -1, np.int32)
         self.image[leaves] = order[self.first_leaf[leaves]]
+        self.leaf = np.empty(images, np.int64)
+        self.leaf[self.image[leaves]] = leaves
         self._forgotten = np.zeros(images, bool)
         self._allowed = np.ones(images, bool)
         self._tensors: TrieTensors | None = None
@@ -177,25 +183,30 @@ class IdentifierTrie:
     def paths(self) -> np.ndarray:
         """(images, depth) int32: every image's tokens, -1 behind the end of the shorter ones."""
         tokens = np.full((len(self), self.depth), -1, np.int32)
+        position = np.arange(len(self))
         for level in range(self.depth):
-            nodes = np.arange(self.depth_start[level + 1], self.depth_start[level + 2])
-            widths = self.last_leaf[nodes] - self.first_leaf[nodes]
-            ranks = np.repeat(self.first_leaf[nodes] - np.cumsum(widths) + widths, widths) + np.arange(
-                widths.sum()
-            )
-            tokens[self.leaf_order[ranks], level] = np.repeat(self.token[nodes - 1], widths)
+            nodes = slice(self.depth_start[level + 1], self.depth_start[level + 2])
+            above = np.searchsorted(self.first_leaf[nodes], position, side="right") - 1
+            inside = (above >= 0) & (position < self.last_leaf[nodes][above])
+            edges = self.depth_start[level + 1] - 1 + above[inside]
+            tokens[self.leaf_order[inside], level] = self.token[edges]
         return tokens
 
     def to(self, device: torch.device | str) -> TrieTensors:
         """The arrays as tensors on a device; kept, and later calls to forget and restrict reach them."""
         device = torch.device(device)
         if self._tensors is None or self._tensors.live.device != device:
+            codes = tuple(torch.from_numpy(codes).long().to(device) for codes in self.depth_tokens)
             self._tensors = TrieTensors(
                 indptr=torch.from_numpy(self.indptr).to(device),
                 token=torch.from_numpy(self.token).to(device),
                 image=torch.from_numpy(self.image).to(device),
                 live=torch.tensor(self.live, device=device),
-                depth_tokens=tuple(torch.from_numpy(codes).long().to(device) for codes in self.depth_tokens),
+                depth_tokens=codes,
+                head_rows=tuple(
+                    slice(int(row[0]), int(row[-1]) + 1) if row[-1] - row[0] + 1 == len(row) else tokens
+                    for row, tokens in zip(self.depth_tokens, codes, strict=True)
+                ),
             )
         return self._tensors
 
