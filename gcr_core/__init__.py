@@ -1,1 +1,60 @@
-"""Generative cross-modal retrieval: a multimodal model memorises a gallery and recalls its images."""
+"""Generative cross-modal retrieval: a multimodal model memorises a gallery and recalls its images.
+
+The public names are imported when they are first used, so that `import gcr_core` loads no model library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backbone import Backbone
+    from .dense import DenseIndex
+    from .errors import GalleryError, GcrError, HubError, InputError, MemoryFormatError
+    from .gallery import Gallery
+    from .identifiers import IDENTIFIER_TYPES, Identifiers
+    from .images import open_image
+    from .memory import Hit, Memory
+    from .settings import Settings
+    from .trie import IdentifierTrie
+
+__all__ = [
+    "IDENTIFIER_TYPES",
+    "Backbone",
+    "DenseIndex",
+    "Gallery",
+    "GalleryError",
+    "GcrError",
+    "Hit",
+    "HubError",
+    "IdentifierTrie",
+    "Identifiers",
+    "InputError",
+    "Memory",
+    "MemoryFormatError",
+    "Settings",
+    "open_image",
+]
+
+_MODULES = {
+    "Backbone": "backbone",
+    "DenseIndex": "dense",
+    "GalleryError": "errors",
+    "GcrError": "errors",
+    "HubError": "errors",
+    "InputError": "errors",
+    "MemoryFormatError": "errors",
+    "Gallery": "gallery",
+    "IDENTIFIER_TYPES": "identifiers",
+    "Identifiers": "identifiers",
+    "open_image": "images",
+    "Hit": "memory",
+    "Memory": "memory",
+    "Settings": "settings",
+    "IdentifierTrie": "trie",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

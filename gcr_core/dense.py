@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from .errors import HubError, MemoryFormatError
 from .gallery import Gallery
+from .hub import fetch
 
 EXACT_IMAGES = 100_000
 HNSW_NEIGHBOURS = 32
@@ -61,11 +62,10 @@ class DenseIndex:
 
     def embed_texts(self, texts: Iterable[str]) -> np.ndarray:
         """CLIP vectors (n, d) of texts, float32, length one; a long text is cut to the tower's length."""
-        cut = {"truncation": True, "max_length": self.model.config.text_config.max_position_embeddings}
+        length = self.model.config.text_config.max_position_embeddings
+        form = {"padding": True, "padding_side": "right", "truncation": True, "max_length": length}
         batches = (
-            self.processor.tokenizer(
-                batch, padding=True, return_token_type_ids=False, return_tensors="pt", **cut
-            )
+            self.processor.tokenizer(batch, return_token_type_ids=False, return_tensors="pt", **form)
             for batch in _batches(texts)
         )
         return self._embed(self.model.get_text_features(**batch.to(self.model.device)) for batch in batches)
@@ -111,7 +111,7 @@ class DenseIndex:
 
     @torch.inference_mode()
     def _embed(self, outputs: Iterator[Any]) -> np.ndarray:
-        """Normalised vectors (n, d) of what the towers give batch by batch (an object since transformers 5)."""
+        """Normalised vectors (n, d) of what a tower gives batch by batch (an object since transformers 5)."""
         with self._lock:
             features = [getattr(output, "pooler_output", output).float().cpu() for output in outputs]
         if not features:
@@ -136,20 +136,21 @@ def load_clip(clip: str | Path, device: str | None = None) -> tuple[Any, Any]:
     """(model, processor) of a CLIP in a folder or on the hub, float32, ready to embed. Raises HubError."""
     from transformers import AutoModel, AutoProcessor
 
+    folder = fetch(clip, instead="checkpoints/gcr-mini-clip")
     try:
         model = AutoModel.from_pretrained(
-            clip, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
-        processor = AutoProcessor.from_pretrained(clip, backend="pil", trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
         raise HubError(
-            f"no CLIP at {str(clip)!r} ({str(error).splitlines()[0]}): "
-            "name a folder or a hub id that can be reached, such as checkpoints/gcr-mini-clip"
+            f"{str(clip)!r} holds no CLIP ({reason}): name one, such as checkpoints/gcr-mini-clip"
         ) from error
-    if model.config.text_config.eos_token_id == LEGACY_EOS and processor.tokenizer.eos_token_id == LEGACY_EOS:
+    if LEGACY_EOS == model.config.text_config.eos_token_id == processor.tokenizer.eos_token_id:
         raise HubError(
-            f"the CLIP at {str(clip)!r} has end-of-text token {LEGACY_EOS}, which transformers does not pool at: "
-            "give its tokenizer and text_config another eos_token_id"
+            f"the CLIP at {str(clip)!r} ends texts with token {LEGACY_EOS}, which transformers does not pool "
+            "at: give its tokenizer and text_config another eos_token_id"
         )
     return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu")), processor
 

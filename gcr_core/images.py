@@ -93,7 +93,13 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """The image as RGB: 16-bit grey scaled to 8, transparency laid on white."""
+    """The image as bare RGB: 16-bit grey scaled to 8, transparency laid on white."""
+    flat = _flattened(image)
+    flat.info.clear()
+    return flat
+
+
+def _flattened(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:

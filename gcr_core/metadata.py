@@ -1,6 +1,6 @@
 """Metadata: the captions of a gallery's images, from `metadata.jsonl`, `metadata.csv` or the files' stems.
 
-A row names an image by `file_name` and captions it by `text`, a string or a list (the ImageFolder convention).
+A row names an image by `file_name` and captions it by `text`, a string or a list: the ImageFolder convention.
 A row that cannot be used is listed with its line and the rest goes on. Knows text, opens no file.
 """
 
@@ -18,8 +18,8 @@ MAX_CAPTION_CHARACTERS = 1_000
 MAX_CAPTIONS = 1_000
 
 _WORDLESS = """
-img image images photo photos picture pic dsc dscf dscn pxl mvi vid sam gopr screenshot screen shot scan untitled
-unnamed whatsapp signal copy download file at
+img image images photo photos picture pic dsc dscf dscn pxl mvi vid sam gopr screenshot screen shot scan
+untitled unnamed whatsapp signal copy download file at
 """
 WORDLESS = frozenset(_WORDLESS.split())
 """Words that cameras and programs put into file names: alone they say nothing about the picture."""

@@ -1,0 +1,7 @@
+"""`python -m gcr_core COMMAND`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,139 @@
+"""The commands of `python -m gcr_core`: recall, evaluate, info.
+
+With `--json` a command prints one JSON object on stdout and nothing else there. Exit status 0, or 2 with one
+line on stderr. Models are imported by the commands that need them, so `--help` and `info` answer at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .errors import GcrError, InputError
+from .facts import flat, read_facts
+from .hub import fetch
+from .images import open_image
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .memory import Memory
+
+USER_MISTAKE = 2
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; `arguments` default to the process's own. Returns the exit status."""
+    try:
+        options = _parser().parse_args(arguments)
+        answer = options.command(options)
+        print(json.dumps(answer) if options.json else options.show(answer))
+        sys.stdout.flush()
+    except GcrError as error:
+        print(f"gcr_core: {' '.join(str(error).split())}", file=sys.stderr)
+        return USER_MISTAKE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_MISTAKE, f"{self.prog}: {message}; {self.prog} --help lists what it takes\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="gcr_core", description="Recall images from the parameters of a language model.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    settings = Settings.from_env()
+
+    recall = commands.add_parser("recall", help="find images for a text query, or for a picture")
+    recall.add_argument("query", nargs="?", help="what the image shows, in words")
+    recall.add_argument("--image", metavar="PATH", help="ask with a picture: has the memory seen it?")
+    recall.add_argument("--top", type=int, default=10, metavar="N", help="images to show (default 10)")
+    recall.set_defaults(command=_recall, show=_recall_table)
+
+    evaluate = commands.add_parser("evaluate", help="recall and latency of both engines on a query file")
+    evaluate.add_argument("--queries", required=True, metavar="FILE", help="JSON Lines of queries")
+    evaluate.set_defaults(command=_evaluate, show=_evaluate_table)
+
+    for command in (recall, evaluate):
+        command.add_argument("--memory", default=settings.memory, metavar="DIR", help="folder or hub id")
+        command.add_argument("--beams", type=int, default=10, metavar="N", help="beam width (default 10)")
+
+    info = commands.add_parser("info", help="the facts of a memory")
+    info.add_argument("memory", nargs="?", default=settings.memory, metavar="MEMORY", help="folder or hub id")
+    info.set_defaults(command=_info, show=_info_table)
+
+    for command in (recall, evaluate, info):
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _recall(options: argparse.Namespace) -> dict[str, Any]:
+    if (options.query is None) == (options.image is None):
+        raise InputError("recall takes a query or --image PATH, one of the two")
+    image = None if options.image is None else open_image(options.image)
+    memory = _load(options.memory)
+    if image is None:
+        return memory.search(options.query, top=options.top, beams=options.beams)
+    return memory.search_image(image, top=options.top, beams=options.beams)
+
+
+def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    from .evaluate import evaluate, load_queries
+
+    memory = _load(options.memory)
+    return evaluate(memory, load_queries(options.queries, memory.gallery), options.beams)
+
+
+def _info(options: argparse.Namespace) -> dict[str, Any]:
+    return read_facts(fetch(options.memory, instead="checkpoints/emoji"))
+
+
+def _load(path_or_id: str) -> "Memory":
+    """The memory, without transformers' progress bars and remarks on stderr."""
+    folder = fetch(path_or_id, instead="checkpoints/emoji")
+    read_facts(folder)
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    from .memory import Memory
+
+    return Memory.from_pretrained(folder)
+
+
+def _recall_table(answer: dict[str, Any]) -> str:
+    latency = answer["latency_ms"]
+    lines = [f"{'':4}{'recalled from memory':<34}{'log p':>8}    {'CLIP + FAISS':<24}{'cosine':>8}"]
+    for row in range(max(len(answer["generative"]), len(answer["dense"]))):
+        recalled = answer["generative"][row : row + 1]
+        nearest = answer["dense"][row : row + 1]
+        left = [f"{hit['file_name']:<34}{hit['score']:>8.3f}" for hit in recalled] or [" " * 42]
+        right = [f"{hit['file_name']:<24}{hit['score']:>8.3f}" for hit in nearest] or [""]
+        lines.append(f"{row + 1:>3} {left[0]}    {right[0]}".rstrip())
+    lines.append(f"{'':4}{latency['generative']:.0f} ms{'':38}{latency['dense']:.0f} ms")
+    return "\n".join(lines)
+
+
+def _evaluate_table(answer: dict[str, Any]) -> str:
+    lines = [f"{answer['queries']:,} queries, {answer['images']:,} images"]
+    lines.append(f"{'':18}{'generative':>12}{'dense':>12}")
+    for name in answer["generative"]:
+        left, right = (answer[engine][name] for engine in ("generative", "dense"))
+        lines.append(f"{name:<18}{_number(left):>12}{_number(right):>12}")
+    return "\n".join(lines)
+
+
+def _info_table(facts: dict[str, Any]) -> str:
+    return "\n".join(f"{name:<28}{value}" for name, value in flat(facts))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"

@@ -1,0 +1,122 @@
+"""Evaluation: both engines on the same queries, one query at a time.
+
+A hit is any relevant image among the first k. A query that fails counts as a miss, it never leaves the
+denominator.
+"""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .errors import GalleryError, InputError
+from .gallery import Gallery
+from .images import open_image
+from .memory import Memory, check_limits
+
+ENGINES = ("generative", "dense")
+CUTOFFS = (1, 5, 10)
+DEPTH = 10
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to ask, as text or as the path of a picture, and the file names of the images that answer it."""
+
+    text: str | None
+    image: Path | None
+    relevant: frozenset[str]
+
+
+def load_queries(path: str | Path, gallery: Gallery) -> list[Query]:
+    """The queries of a JSON Lines file.
+
+    A line is {"query": text} or {"image": path}, each with "relevant": [file_name, ...]. An image's path is
+    relative to the file's folder. Raises GalleryError naming file and line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GalleryError(f"query file {str(path)!r} cannot be read ({error}): check the path") from error
+    queries = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            queries.append(_checked(json.loads(line), path.parent, gallery))
+        except (ValueError, RecursionError, GalleryError) as error:
+            reason = "is not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+            raise GalleryError(
+                f'{path}:{number}: {reason}; write {{"query": "...", "relevant": ["file_name", ...]}}'
+            ) from error
+    if not queries:
+        raise GalleryError(f'{path} has no query: write a line {{"query": "...", "relevant": ["file_name"]}}')
+    return queries
+
+
+def evaluate(memory: Memory, queries: list[Query], beams: int = 10) -> dict[str, Any]:
+    """Recall@1, @5, @10 and MRR@10 as shares in [0, 1], latency in milliseconds (median, 95th percentile).
+
+    {"queries", "images", "generative": {"recall@1", "recall@5", "recall@10", "mrr@10", "latency_ms_p50",
+    "latency_ms_p95"}, "dense": {the same}}. Latency is None where every query failed. Shows a progress bar on
+    stderr when that is a terminal. Raises InputError for `beams` outside its limits.
+    """
+    check_limits(DEPTH, beams)
+    with suppress(InputError):
+        _ask(memory, queries[0], beams)  # the first answer is slower than the rest: it is not counted
+    ranks: dict[str, list[int]] = {engine: [] for engine in ENGINES}
+    latencies: dict[str, list[float]] = {engine: [] for engine in ENGINES}
+    for query in tqdm(queries, "queries", disable=None, leave=False):
+        try:
+            answer = _ask(memory, query, beams)
+        except InputError:
+            answer = {engine: [] for engine in ENGINES}
+        for engine in ENGINES:
+            ranks[engine].append(_first_hit(answer[engine], query.relevant))
+            if "latency_ms" in answer:
+                latencies[engine].append(answer["latency_ms"][engine])
+    scores = {engine: _scores(ranks[engine], latencies[engine]) for engine in ENGINES}
+    return {"queries": len(queries), "images": len(memory.gallery), **scores}
+
+
+def _checked(row: Any, folder: Path, gallery: Gallery) -> Query:
+    """The query in a parsed line. Raises ValueError or GalleryError saying what is wrong with it."""
+    if not isinstance(row, dict):
+        raise ValueError("is no JSON object")
+    text, image, relevant = row.get("query"), row.get("image"), row.get("relevant")
+    if isinstance(text, str) == isinstance(image, str):
+        raise ValueError('needs a string as "query" or as "image", one of the two')
+    if not isinstance(relevant, list) or not relevant or not all(isinstance(name, str) for name in relevant):
+        raise ValueError('needs "relevant", a list of at least one file name')
+    for name in relevant:
+        gallery.index(name)
+    return Query(text, folder / image if isinstance(image, str) else None, frozenset(relevant))
+
+
+def _ask(memory: Memory, query: Query, beams: int) -> dict[str, Any]:
+    if query.image is not None:
+        return memory.search_image(open_image(query.image), top=DEPTH, beams=beams)
+    return memory.search(query.text or "", top=DEPTH, beams=beams)
+
+
+def _first_hit(results: list[dict[str, Any]], relevant: frozenset[str]) -> int:
+    """The rank of the first relevant result, 0 where there is none."""
+    return next((result["rank"] for result in results if result["file_name"] in relevant), 0)
+
+
+def _scores(ranks: list[int], latencies: list[float]) -> dict[str, float | None]:
+    rank = np.array(ranks)
+    scores: dict[str, float | None] = {
+        f"recall@{k}": round(float(np.mean((rank > 0) & (rank <= k))), 4) for k in CUTOFFS
+    }
+    reciprocal = np.divide(1.0, rank, out=np.zeros(len(rank)), where=rank > 0)
+    scores["mrr@10"] = round(float(reciprocal.mean()), 4)
+    for percent in (50, 95):
+        found = round(float(np.percentile(latencies, percent)), 2) if latencies else None
+        scores[f"latency_ms_p{percent}"] = found
+    return scores

@@ -1,0 +1,85 @@
+"""What a memory says about itself: `memory.json`, and the model card written from it. Loads no model."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import MemoryFormatError
+
+FORMAT_VERSION = 1
+FACTS_FILE = "memory.json"
+
+
+def read_facts(folder: str | Path) -> dict[str, Any]:
+    """The facts of the memory in a folder. Raises MemoryFormatError for none, or another format version."""
+    path = Path(folder) / FACTS_FILE
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MemoryFormatError(
+            f"{str(folder)!r} is no memory, it has no {FACTS_FILE}: name a memory, such as checkpoints/emoji"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise MemoryFormatError(f"{path} cannot be read ({error}): memorise the gallery anew") from error
+    version = facts.get("format_version") if isinstance(facts, dict) else None
+    if version != FORMAT_VERSION:
+        raise MemoryFormatError(
+            f"{str(folder)!r} has memory format {version!r}, this version reads {FORMAT_VERSION}: "
+            "use the gcr_core that wrote it, or memorise the gallery anew"
+        )
+    return facts
+
+
+def write_facts(folder: Path, facts: dict[str, Any]) -> None:
+    """Writes `memory.json` and the model card `README.md` into a folder."""
+    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    (folder / FACTS_FILE).write_text(text, encoding="utf-8", newline="\n")
+    (folder / "README.md").write_text(model_card(facts), encoding="utf-8", newline="\n")
+
+
+def flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(name, value) lines for a person: nested facts are named `outer.inner`."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def model_card(facts: dict[str, Any]) -> str:
+    """The memory's README.md: the hub's front matter, what it is, how it is used, its facts."""
+    rows = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in flat(facts))
+    return f"""---
+library_name: gcr-core
+pipeline_tag: image-text-to-text
+tags:
+- generative-retrieval
+- cross-modal-retrieval
+---
+
+# A memory of {facts["images"]:,} images
+
+A multimodal language model that has memorised the images of one gallery and recalls them for a text query by
+generating their identifiers. Beside it: the gallery's thumbnails and a CLIP + FAISS index of the same images.
+
+```python
+from gcr_core import Memory
+
+memory = Memory.from_pretrained("path/or/hub-id")
+memory.search("a happy dog")["generative"]
+```
+
+It recalls images of its own gallery only, and it always recalls something: the score says how sure it is.
+
+| fact | value |
+| --- | --- |
+{rows}
+"""
+
+
+def _cell(text: str) -> str:
+    """Text that is safe inside a Markdown table."""
+    for mark in "\\`*_[]<>|#":
+        text = text.replace(mark, "\\" + mark)
+    return " ".join(text.split())

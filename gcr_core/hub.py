@@ -1,0 +1,36 @@
+"""Where a model or memory is: a folder that is here, or one fetched from the Hugging Face hub once and kept.
+
+Knows file names, not what is in them; nothing but weights, tables, text and pictures is fetched.
+"""
+
+import re
+from pathlib import Path
+
+from .errors import HubError
+
+REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+TEXT_FILES = ("*.json", "*.jsonl", "*.txt", "*.md", "*.jinja", "*.model")
+DATA_FILES = ("*.safetensors", "*.faiss", "*.png", "*.jpg", "*.jpeg", "*.webp", "*.gif", "*.bmp")
+
+
+def fetch(path_or_id: str | Path, instead: str, revision: str | None = None) -> Path:
+    """The folder at a path, or of a hub id at a revision. Raises HubError, naming what to use `instead`."""
+    path = Path(path_or_id).expanduser()
+    if path.is_dir():
+        return path.absolute()
+    name = str(path_or_id)
+    if not REPOSITORY_ID.fullmatch(name):
+        raise HubError(f"{name!r} is no folder here and no hub id (owner/name): name one, such as {instead}")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*TEXT_FILES, *DATA_FILES]))
+    except (OSError, ValueError) as error:
+        raise HubError(
+            f"{name!r} is no folder here and the hub did not give it ({_first_line(error)}): "
+            f"check the name and the connection, or use {instead}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,106 @@
+"""Fixtures shared by all tests: a tiny memory with random weights, made on the spot once a session.
+
+`tiny_memory_dir` is a saved memory of twelve drawn pictures; `tiny_memory` is the same, loaded. Both are for
+reading: a test that changes a memory loads one of its own from `tiny_memory_dir`. `tiny_clip_dir` and
+`tiny_gallery` are what it is made of.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from tokenizers.processors import TemplateProcessing
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
+
+from gcr_core.backbone import Backbone
+from gcr_core.dense import DenseIndex
+from gcr_core.gallery import Gallery
+from gcr_core.identifiers import Identifiers
+from gcr_core.memory import Memory
+from tests import tiny
+
+COLOURS = ("red", "green", "blue", "gold")
+SHAPES = ("circle", "square", "bar")
+
+
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test reads or writes the user's folder, nor the user's choice of memory."""
+    monkeypatch.setenv("GCR_HOME", str(tmp_path / "home"))
+    for name in ("GCR_MEMORY", "GCR_BACKBONE", "GCR_CLIP"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    """Twelve PNGs of 48 x 48 pixels, `red-circle.png` to `gold-bar.png`, two captions each."""
+    folder = tmp_path_factory.mktemp("gallery")
+    rows = []
+    for colour in COLOURS:
+        for shape in SHAPES:
+            image = Image.new("RGB", (48, 48), "white")
+            draw = ImageDraw.Draw(image)
+            match shape:
+                case "circle":
+                    draw.ellipse((8, 8, 40, 40), colour)
+                case "square":
+                    draw.rectangle((10, 10, 38, 38), colour)
+                case _:
+                    draw.rectangle((4, 20, 44, 28), colour)
+            image.save(folder / f"{colour}-{shape}.png")
+            row = {
+                "file_name": f"{colour}-{shape}.png",
+                "text": [f"a {colour} {shape}", f"{shape} in {colour}"],
+            }
+            rows.append(json.dumps(row))
+    (folder / "metadata.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    return Gallery.from_folder(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP with random weights: 32 px, 16 dimensions, texts of at most 16 tokens."""
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    tokenizer = tiny.sentencepiece_tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "<end>"})
+    ends = [("<s>", tokenizer.bos_token_id), ("<end>", tokenizer.eos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<s> $A <end>", special_tokens=ends)
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 16,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    config = CLIPConfig(
+        text_config=tower | text,
+        vision_config=tower | {"image_size": 32, "patch_size": 16},
+        projection_dim=16,
+    )
+    side = {"height": 32, "width": 32}
+    CLIPModel(config).save_pretrained(folder)
+    image_processor = CLIPImageProcessorPil(size=side, crop_size=side, do_center_crop=False)
+    CLIPProcessor(image_processor, tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_memory_dir(
+    tmp_path_factory: pytest.TempPathFactory, tiny_gallery: Gallery, tiny_clip_dir: Path
+) -> Path:
+    """The tiny memory's folder: a random LLaVA, atomic identifiers."""
+    folder = tmp_path_factory.mktemp("memory")
+    backbone = Backbone.from_pretrained(tiny.save_llava(folder / "llava"), device="cpu")
+    dense = DenseIndex.build(tiny_gallery, tiny_clip_dir, device="cpu")
+    identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
+    facts = {"backbone": {"name": "tiny-llava", "revision": None}}
+    Memory(backbone, identifiers, tiny_gallery, dense, facts).save(folder / "memory")
+    return folder / "memory"
+
+
+@pytest.fixture(scope="session")
+def tiny_memory(tiny_memory_dir: Path) -> Memory:
+    """The tiny memory, loaded. For reading only."""
+    return Memory.from_pretrained(tiny_memory_dir, device="cpu")

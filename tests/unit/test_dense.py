@@ -1,0 +1,152 @@
+"""The dense baseline: CLIP vectors and their index."""
+
+import shutil
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from transformers import CLIPImageProcessorPil, CLIPModel
+
+from gcr_core import dense as dense_module
+from gcr_core.dense import DenseIndex, load_clip
+from gcr_core.errors import HubError, InputError, MemoryFormatError
+from gcr_core.gallery import Gallery
+
+
+@pytest.fixture(scope="module")
+def index(tiny_gallery: Gallery, tiny_clip_dir: Path) -> DenseIndex:
+    return DenseIndex.build(tiny_gallery, tiny_clip_dir, device="cpu")
+
+
+def test_vectors_are_float32_of_length_one(index: DenseIndex) -> None:
+    texts = index.embed_texts(["a red circle", "gold"])
+    for vectors, count in ((index.vectors, 12), (texts, 2)):
+        assert vectors.shape == (count, 16)
+        assert vectors.dtype == np.float32
+        assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_scores_are_exact_cosines_best_first(index: DenseIndex) -> None:
+    (found,) = index.search(["a red circle"], 12)
+    cosines = index.vectors @ index.embed_texts(["a red circle"])[0]
+    assert [image for image, _ in found] == np.argsort(-cosines).tolist()
+    assert np.allclose([score for _, score in found], np.sort(cosines)[::-1], atol=1e-5)
+
+
+def test_each_picture_finds_itself(index: DenseIndex, tiny_gallery: Gallery) -> None:
+    pictures = [tiny_gallery.open(i) for i in range(12)]
+    assert [found[0][0] for found in index.search_images(pictures, 1)] == list(range(12))
+
+
+def test_a_text_has_the_same_vector_alone_and_in_a_batch(index: DenseIndex) -> None:
+    texts = ["dog", "a much longer text about a quick brown fox", "cat"]
+    together = index.embed_texts(texts)
+    alone = np.concatenate([index.embed_texts([text]) for text in texts])
+    assert np.allclose(together, alone, atol=1e-5)
+
+
+def test_more_items_than_a_batch_keep_their_order(index: DenseIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"image {i}" for i in range(7)]
+    whole = index.embed_texts(texts)
+    monkeypatch.setattr(dense_module, "BATCH", 2)
+    assert np.allclose(index.embed_texts(texts), whole, atol=1e-5)
+
+
+def test_a_text_longer_than_the_tower_is_cut(index: DenseIndex) -> None:
+    assert index.embed_texts(["dog " * 500]).shape == (1, 16)
+
+
+def test_no_query_has_no_result_and_more_top_than_images_gives_all(index: DenseIndex) -> None:
+    assert index.search([], 5) == []
+    assert len(index.search(["dog"], 500)[0]) == 12
+
+
+def test_saved_index_loads_the_same(index: DenseIndex, tmp_path: Path) -> None:
+    index.save(tmp_path)
+    loaded = DenseIndex.load(tmp_path, device="cpu")
+    assert (loaded.vectors == index.vectors).all()
+    assert loaded.search(["a gold bar"], 5) == index.search(["a gold bar"], 5)
+
+
+def test_forgotten_images_are_never_found_again_nor_their_vectors_saved(
+    index: DenseIndex, tmp_path: Path
+) -> None:
+    index.save(tmp_path / "whole")
+    dense = DenseIndex.load(tmp_path / "whole", device="cpu")
+    best = dense.search(["dog"], 1)[0][0][0]
+    dense.forget([best])
+    dense.save(tmp_path / "less")
+    for searched in (dense, DenseIndex.load(tmp_path / "less", device="cpu")):
+        found = [image for image, _ in searched.search(["dog"], 100)[0]]
+        assert len(found) == 11
+        assert best not in found
+    assert not DenseIndex.load(tmp_path / "less", device="cpu").vectors[best].any()
+
+
+def test_a_large_gallery_is_searched_through_a_graph(
+    index: DenseIndex, tiny_gallery: Gallery, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(dense_module, "EXACT_IMAGES", 5)
+    large = DenseIndex.build(tiny_gallery, (index.model, index.processor))
+    assert isinstance(large.index, faiss.IndexHNSW)
+    exact = [image for image, _ in index.search(["dog"], 5)[0]]
+    assert [image for image, _ in large.search(["dog"], 5)[0]] == exact
+    large.forget(exact[:2])
+    assert [image for image, _ in large.search(["dog"], 3)[0]] == exact[2:]
+    large.save(tmp_path)
+    assert [image for image, _ in DenseIndex.load(tmp_path, device="cpu").search(["dog"], 3)[0]] == exact[2:]
+
+
+def test_image_processor_needs_no_torchvision(index: DenseIndex) -> None:
+    assert isinstance(index.processor.image_processor, CLIPImageProcessorPil)
+
+
+@pytest.mark.parametrize("clip", ["nowhere", "/nowhere/clip", "a/b/c"])
+def test_a_clip_that_is_not_there_is_a_named_error(clip: str) -> None:
+    with pytest.raises(HubError, match="checkpoints/gcr-mini-clip"):
+        load_clip(clip)
+
+
+def test_a_folder_without_a_clip_is_a_named_error(tmp_path: Path) -> None:
+    with pytest.raises(HubError, match="holds no CLIP"):
+        load_clip(tmp_path)
+
+
+def test_a_clip_that_transformers_would_pool_at_the_wrong_token_is_refused(
+    tiny_clip_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_clip_dir, tmp_path / "clip")
+    model, processor = load_clip(tiny_clip_dir, "cpu")
+    model.config.text_config.eos_token_id = dense_module.LEGACY_EOS
+    processor.tokenizer.eos_token = processor.tokenizer.convert_ids_to_tokens(dense_module.LEGACY_EOS)
+    model.save_pretrained(tmp_path / "clip")
+    processor.save_pretrained(tmp_path / "clip")
+    with pytest.raises(HubError, match="another eos_token_id"):
+        load_clip(tmp_path / "clip")
+
+
+def test_weights_kept_in_half_precision_run_in_float32(tiny_clip_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_clip_dir, tmp_path / "clip")
+    CLIPModel.from_pretrained(tiny_clip_dir).half().save_pretrained(tmp_path / "clip")
+    assert load_clip(tmp_path / "clip", "cpu")[0].dtype.itemsize == 4
+
+
+def test_an_index_that_is_missing_damaged_or_of_another_clip_is_a_named_error(
+    index: DenseIndex, tmp_path: Path
+) -> None:
+    with pytest.raises(MemoryFormatError, match=r"no index\.faiss"):
+        DenseIndex.load(tmp_path)
+    index.save(tmp_path)
+    faiss.write_index(faiss.IndexFlatIP(8), str(tmp_path / "index.faiss"))
+    with pytest.raises(MemoryFormatError, match="8 numbers"):
+        DenseIndex.load(tmp_path)
+    (tmp_path / "index.faiss").write_bytes(b"nonsense")
+    with pytest.raises(MemoryFormatError, match="is damaged"):
+        DenseIndex.load(tmp_path)
+
+
+def test_an_image_that_cannot_be_opened_is_a_named_error(index: DenseIndex, tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path, ["gone.png"], [[]])
+    with pytest.raises(InputError, match=r"gone\.png"):
+        DenseIndex.build(gallery, (index.model, index.processor))
