@@ -16,7 +16,7 @@ DATA_FILES = ("*.safetensors", "*.faiss", "*.png", "*.jpg", "*.jpeg", "*.webp", 
 def fetch(path_or_id: str | Path, instead: str, revision: str | None = None) -> Path:
     """The folder at a path, or of a hub id at a revision. Raises HubError, naming what to use `instead`."""
     path = Path(path_or_id).expanduser()
-    if path.is_dir():
+    if str(path_or_id) and path.is_dir():
         return path.absolute()
     name = str(path_or_id)
     if not REPOSITORY_ID.fullmatch(name):

@@ -1,0 +1,138 @@
+"""The commands, in this process and as `python -m gcr_core`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gcr_core.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gcr_core", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, **options)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on stderr of a command that must fail with status 2 and print nothing else."""
+    try:
+        status = main(list(arguments))
+    except SystemExit as left:
+        status = left.code
+    output = capsys.readouterr()
+    assert status == 2
+    assert output.out == ""
+    assert output.err.endswith("\n")
+    assert output.err.count("\n") == 1
+    return output.err
+
+
+def test_recall_prints_one_json_object(tiny_memory_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recall", "a happy dog", "--memory", str(tiny_memory_dir), "--top", "3", "--json"]) == 0
+    output = capsys.readouterr()
+    answer = json.loads(output.out)
+    assert list(answer) == ["query", "generative", "dense", "latency_ms"]
+    assert len(answer["generative"]) == len(answer["dense"]) == 3
+    assert output.err == ""
+
+
+def test_recall_prints_a_table_for_people(tiny_memory_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recall", "gold", "--memory", str(tiny_memory_dir), "--beams", "2", "--top", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "recalled from memory" in lines[0]
+    assert "CLIP + FAISS" in lines[0]
+    assert [line.split()[0] for line in lines[1:5]] == ["1", "2", "3", "4"]
+    assert "ms" in lines[5]
+
+
+def test_recall_takes_a_picture(tiny_memory_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tiny_memory_dir / "gallery" / "red-bar.png"
+    assert main(["recall", "--image", str(picture), "--memory", str(tiny_memory_dir), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["query"] is None
+    assert answer["dense"][0]["file_name"] == "red-bar.png"
+
+
+def test_the_default_memory_is_the_one_in_the_environment(
+    tiny_memory_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GCR_MEMORY", str(tiny_memory_dir))
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 12
+
+
+def test_info_prints_the_facts(tiny_memory_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(tiny_memory_dir)]) == 0
+    facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert facts["identifiers.type"] == "atomic"
+    assert facts["images"] == "12"
+
+
+def test_evaluate_prints_json_or_a_table(
+    tiny_memory_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text('{"query": "a gold bar", "relevant": ["gold-bar.png"]}')
+    command = ["evaluate", "--memory", str(tiny_memory_dir), "--queries", str(queries)]
+    assert main([*command, "--json"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["queries"] == 1
+    assert output.err == ""
+    assert main(command) == 0
+    assert "recall@10" in capsys.readouterr().out
+
+
+def test_mistakes_are_one_line_and_status_2(
+    tiny_memory_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = ["--memory", str(tiny_memory_dir)]
+    assert "blank" in complaint(capsys, "recall", " ", *memory)
+    assert "limit is 1,000" in complaint(capsys, "recall", "x" * 100_000, *memory)
+    assert "cannot read" in complaint(capsys, "recall", "ბედნიერი ძაღლი", *memory)
+    assert "top is 0" in complaint(capsys, "recall", "dog", "--top", "0", *memory)
+    assert "beams is -1" in complaint(capsys, "recall", "dog", "--beams", "-1", *memory)
+    assert "one of the two" in complaint(capsys, "recall", *memory)
+    assert "one of the two" in complaint(capsys, "recall", "dog", "--image", "x.png", *memory)
+    assert "cannot be read" in complaint(capsys, "recall", "--image", str(tmp_path / "x.png"), *memory)
+    assert "no folder here" in complaint(capsys, "recall", "dog", "--memory", str(tmp_path / "nowhere"))
+    assert "is no memory" in complaint(capsys, "info", str(tmp_path))
+    assert "cannot be read" in complaint(capsys, "evaluate", "--queries", str(tmp_path / "q.jsonl"), *memory)
+
+
+def test_wrong_usage_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "invalid choice" in complaint(capsys, "forgive")
+    assert "invalid int value" in complaint(capsys, "recall", "dog", "--top", "ten")
+    assert "--queries" in complaint(capsys, "evaluate")
+    assert "COMMAND" in complaint(capsys)
+
+
+def test_help_and_info_import_no_model_library(tiny_memory_dir: Path) -> None:
+    program = (
+        "import sys, contextlib, gcr_core.cli as cli\n"
+        "with contextlib.suppress(SystemExit): cli.main(['--help'])\n"
+        f"cli.main(['info', {str(tiny_memory_dir)!r}])\n"
+        "heavy = {'torch', 'transformers', 'faiss', 'gradio', 'huggingface_hub'} & set(sys.modules)\n"
+        "print('imported:', sorted(heavy))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "imported: []"
+
+
+def test_the_module_runs_as_a_program(tiny_memory_dir: Path) -> None:
+    done = run("recall", "a happy dog", "--memory", str(tiny_memory_dir), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["query"] == "a happy dog"
+    done = run("recall", "", "--memory", str(tiny_memory_dir))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(tiny_memory_dir: Path) -> None:
+    command = f"{sys.executable} -m gcr_core info {tiny_memory_dir} | true"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
