@@ -1,10 +1,10 @@
 """Decoding: beam search over the identifiers of a trie, for a batch of prompts at once.
 
 The fixed beginning of the prompt is read once per backbone, each query once, each step once for all beams. A
-step scores the tokens that stand at its depth of the trie and nothing else: log p is normalised over those codes,
-and the score of an image is the sum over its identifier's tokens. Only identifiers of live images can come out.
-With as many beams as images the ranking is that of `score_all`. An identifier that has ended keeps its score and
-competes with the unfinished ones. Knows token ids and image indices, not text.
+step scores the tokens that stand at its depth of the trie and nothing else: log p is normalised over those
+codes, and the score of an image is the sum over its identifier's tokens. Only identifiers of live images can
+come out. With as many beams as images the ranking is that of `score_all`. An identifier that has ended keeps
+its score and competes with the unfinished ones. Knows token ids and image indices, not text.
 """
 
 import math
@@ -125,7 +125,9 @@ def score_all(
     length = prompt["input_ids"].shape[1]
     scores = []
     for part in paths.split(SEQUENCES_AT_ONCE):
-        inputs = {name: value.expand(len(part), *value.shape[1:]) for name, value in prompt.items()}
+        inputs: dict[str, Any] = {
+            name: value.expand(len(part), *value.shape[1:]) for name, value in prompt.items()
+        }
         inputs["input_ids"] = torch.cat([inputs["input_ids"], part.clamp(min=0)], 1)
         inputs["attention_mask"] = torch.cat([inputs["attention_mask"], (part >= 0).long()], 1)
         states = backbone.hidden(**inputs)[0][:, length - 1 : -1]

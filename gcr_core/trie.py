@@ -7,7 +7,7 @@ restricting only recount `live`. Knows nothing about models or text: it is purel
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -192,8 +192,9 @@ class IdentifierTrie:
             tokens[self.leaf_order[inside], level] = self.token[edges]
         return tokens
 
+    @torch.inference_mode(False)
     def to(self, device: torch.device | str) -> TrieTensors:
-        """The arrays as tensors on a device; kept, and later calls to forget and restrict reach them."""
+        """The arrays as tensors on a device, kept until the images to recall change."""
         device = torch.device(device)
         if self._tensors is None or self._tensors.live.device != device:
             codes = tuple(torch.from_numpy(codes).long().to(device) for codes in self.depth_tokens)
@@ -215,7 +216,9 @@ class IdentifierTrie:
         before = np.concatenate([[0], np.cumsum(alive)]).astype(np.int32)
         self.live = before[self.last_leaf] - before[self.first_leaf]
         if self._tensors is not None:
-            self._tensors.live.copy_(torch.from_numpy(self.live))
+            self._tensors = replace(
+                self._tensors, live=torch.tensor(self.live, device=self._tensors.live.device)
+            )
 
     def _first_prefix(self, lengths: np.ndarray) -> int:
         depths = np.repeat(np.arange(self.depth + 1), np.diff(self.depth_start))
