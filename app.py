@@ -1,10 +1,10 @@
 """The web app: `python app.py`, then http://127.0.0.1:7860. Gradio's own GRADIO_* variables are respected."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gcr_core.settings import Settings
-from gcr_core.ui import page
 from gcr_core.ui.waking import WakingMemory
 
 if TYPE_CHECKING:
@@ -37,7 +37,11 @@ def main() -> None:
 
     memory = WakingMemory(load)
     memory.start()
-    examples = EXAMPLES if options.memory == Settings.memory else ()
+    # Gradio takes its seconds too: the memory wakes meanwhile.
+    from gcr_core.ui import page
+
+    shipped = Path(options.memory).resolve() == Path(Settings.memory)
+    examples = EXAMPLES if shipped else ()
     page.launch(page.build(memory, examples), memory, server_name=options.host, server_port=options.port)
 
 

@@ -4,7 +4,6 @@ import mimetypes
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -12,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 
 from gcr_core.settings import ROOT
 from gcr_core.ui import search
+from gcr_core.ui.quick_gradio import gr
 from gcr_core.ui.waking import WakingMemory
 
 MAX_UPLOAD = "32mb"

@@ -7,11 +7,10 @@ message in the page, or an error of the API.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import gradio as gr
-
 from gcr_core.errors import GcrError, InputError
 from gcr_core.images import open_image
 from gcr_core.ui import cards
+from gcr_core.ui.quick_gradio import gr
 from gcr_core.ui.waking import WakingMemory
 
 if TYPE_CHECKING:

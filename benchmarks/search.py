@@ -1,0 +1,135 @@
+"""How the app answers, from `python app.py` to its end: python benchmarks/search.py [--memory DIR] [--json]
+
+Starts the app in a process of its own. An open Chromium paints the page, asks the first query the
+moment the box is there, and waits for the cards. Then the endpoint /search is asked, one query at a time.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+QUERIES = ROOT / "assets" / "emoji_queries.jsonl"
+START_SECONDS = 120
+WARM_UP = 5
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+BOUNDS = {"first_answer_s": 10, "both_sides_ms_p50": 150, "peak_rss_mb": 1500}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--memory", default=str(ROOT / "checkpoints" / "emoji"), help="default: %(default)s")
+    parser.add_argument("--queries", type=int, default=200, help="how many are asked (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    options = parser.parse_args()
+    lines = QUERIES.read_text(encoding="utf-8").splitlines()
+    queries = [json.loads(line)["query"] for line in lines[: options.queries]]
+    figures = measure(options.memory, queries)
+    if options.json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        bound = f"   (at most {BOUNDS[name]})" if name in BOUNDS else ""
+        print(f"{name:20} {value:>10,}{bound}")
+
+
+def measure(memory: str, queries: list[str]) -> dict[str, Any]:
+    """All figures of one life of the app: seconds from its start, milliseconds a query, MB at its largest."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        page = browser.new_page()
+        started = time.perf_counter()
+        app = subprocess.Popen(
+            [sys.executable, "app.py", "--memory", memory, "--port", str(port)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            figures = start(page, address, started) | steady(address, queries)
+        finally:
+            browser.close()
+            app.send_signal(signal.SIGTERM)
+            _, _, usage = os.wait4(app.pid, 0)
+            app.returncode = 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return figures | {"peak_rss_mb": round(usage.ru_maxrss * unit / 1e6)}
+
+
+def start(page: Page, address: str, started: float) -> dict[str, float]:
+    """Seconds from `started` until a person sees the page, and the cards of a query typed at once."""
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            break
+        except OSError:
+            if time.perf_counter() - started > START_SECONDS:
+                raise
+            time.sleep(0.02)
+    page.goto(address, wait_until="commit")
+    box = page.locator("#query textarea")
+    box.wait_for()
+    painted = time.perf_counter() - started
+    box.fill("a happy dog")
+    box.press("Enter")
+    page.locator(".side.dense .card .score").first.wait_for(timeout=1000 * START_SECONDS)
+    return {"first_paint_s": round(painted, 2), "first_answer_s": round(time.perf_counter() - started, 2)}
+
+
+def steady(address: str, queries: list[str]) -> dict[str, float]:
+    """Milliseconds of both sides together as the answers tell them, and of whole calls through HTTP."""
+    for query in queries[:WARM_UP]:
+        ask(address, query)
+    both, whole = [], []
+    for query in queries:
+        began = time.perf_counter()
+        answer = ask(address, query)
+        whole.append(1000 * (time.perf_counter() - began))
+        both.append(sum(answer["latency_ms"].values()))
+    return {
+        "queries": len(queries),
+        "both_sides_ms_p50": round(statistics.median(both), 1),
+        "both_sides_ms_p95": round(statistics.quantiles(both, n=20)[-1], 1),
+        "http_ms_p50": round(statistics.median(whole), 1),
+        "http_ms_p95": round(statistics.quantiles(whole, n=20)[-1], 1),
+    }
+
+
+def ask(address: str, query: str) -> dict[str, Any]:
+    """One call of /search, as any HTTP client makes it: a POST, then the stream of its event."""
+    body = json.dumps({"data": [query, 10, 10]}).encode()
+    request = urllib.request.Request(
+        f"{address}gradio_api/call/search", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as response:
+        event = json.load(response)["event_id"]
+    with urllib.request.urlopen(f"{address}gradio_api/call/search/{event}") as stream:
+        lines = stream.read().decode().splitlines()
+    if lines[0] != "event: complete":
+        raise SystemExit(f"/search failed for {query!r}: {lines}")
+    return json.loads(lines[1].removeprefix("data: "))[0]
+
+
+if __name__ == "__main__":
+    main()
