@@ -48,8 +48,8 @@ def build(waking: WakingMemory, examples: tuple[str, ...]) -> None:
             for words in (*examples, *[""] * CHIPS)[:CHIPS]
         ]
     with gr.Accordion("Options", open=False, elem_id="options"), gr.Row():
-        top = gr.Number(TOP, label="Results on each side", precision=0, elem_id="top")
-        beams = gr.Number(BEAMS, label="Beams", precision=0, elem_id="beams")
+        top = gr.Number(TOP, label="Results on each side", info="1 to 100", precision=0, elem_id="top")
+        beams = gr.Number(BEAMS, label="Beams", info="as many results at most", precision=0, elem_id="beams")
     results = gr.HTML("", apply_default_css=False, elem_id="results")
     mosaic = gr.HTML("", apply_default_css=False, elem_id="mosaic")
 
@@ -120,10 +120,12 @@ def _contents(memory: "Memory") -> str:
 
 
 def _engines(memory: "Memory", beams: int) -> dict[str, str]:
-    """In words, how each side came by its images."""
+    """In words, how each side came by its images, and whether the dense one learned what the other did."""
+    same_pairs = "dense_seconds" in memory.facts.get("training", {})
+    clip = "CLIP trained on the same captions" if same_pairs else "CLIP not trained on this gallery"
     return {
         "generative": f"beam search over {len(memory.gallery):,} identifiers, {beams} beams",
-        "dense": f"nearest of {len(memory.gallery):,} image vectors",
+        "dense": f"nearest of {len(memory.gallery):,} image vectors, {clip}",
     }
 
 
