@@ -5,6 +5,8 @@ reading: a test that changes a memory loads one of its own from `tiny_memory_dir
 `tiny_gallery` are what it is made of.
 """
 
+import gcr_core  # noqa: F401, I001 - before torch: it sets how OpenMP waits
+
 import json
 from pathlib import Path
 
