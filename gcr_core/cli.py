@@ -8,10 +8,12 @@ import argparse
 import json
 import os
 import sys
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import GcrError, InputError
 from .facts import flat, read_facts
+from .gallery import Gallery
 from .hub import fetch
 from .images import open_image
 from .settings import Settings
@@ -21,14 +23,15 @@ if TYPE_CHECKING:
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
+COLUMN_WIDTH = 58
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; `arguments` default to the process's own. Returns the exit status."""
     try:
         options = _parser().parse_args(arguments)
-        answer = options.command(options)
-        print(json.dumps(answer) if options.json else options.show(answer))
+        answer, table = options.command(options)
+        print(json.dumps(answer) if options.json else table)
         sys.stdout.flush()
     except GcrError as error:
         print(f"gcr_core: {' '.join(str(error).split())}", file=sys.stderr)
@@ -56,11 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     recall.add_argument("query", nargs="?", help="what the image shows, in words")
     recall.add_argument("--image", metavar="PATH", help="ask with a picture: has the memory seen it?")
     recall.add_argument("--top", type=int, default=10, metavar="N", help="images to show (default 10)")
-    recall.set_defaults(command=_recall, show=_recall_table)
+    recall.set_defaults(command=_recall)
 
     evaluate = commands.add_parser("evaluate", help="recall and latency of both engines on a query file")
     evaluate.add_argument("--queries", required=True, metavar="FILE", help="JSON Lines of queries")
-    evaluate.set_defaults(command=_evaluate, show=_evaluate_table)
+    evaluate.set_defaults(command=_evaluate)
 
     for command in (recall, evaluate):
         command.add_argument("--memory", default=settings.memory, metavar="DIR", help="folder or hub id")
@@ -68,32 +71,36 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="the facts of a memory")
     info.add_argument("memory", nargs="?", default=settings.memory, metavar="MEMORY", help="folder or hub id")
-    info.set_defaults(command=_info, show=_info_table)
+    info.set_defaults(command=_info)
 
     for command in (recall, evaluate, info):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
-def _recall(options: argparse.Namespace) -> dict[str, Any]:
+def _recall(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if (options.query is None) == (options.image is None):
         raise InputError("recall takes a query or --image PATH, one of the two")
     image = None if options.image is None else open_image(options.image)
     memory = _load(options.memory)
     if image is None:
-        return memory.search(options.query, top=options.top, beams=options.beams)
-    return memory.search_image(image, top=options.top, beams=options.beams)
+        answer = memory.search(options.query, top=options.top, beams=options.beams)
+    else:
+        answer = memory.search_image(image, top=options.top, beams=options.beams)
+    return answer, _recall_table(answer, memory.gallery)
 
 
-def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from .evaluate import evaluate, load_queries
 
     memory = _load(options.memory)
-    return evaluate(memory, load_queries(options.queries, memory.gallery), options.beams)
+    answer = evaluate(memory, load_queries(options.queries, memory.gallery), options.beams)
+    return answer, _evaluate_table(answer)
 
 
-def _info(options: argparse.Namespace) -> dict[str, Any]:
-    return read_facts(fetch(options.memory, instead="checkpoints/emoji"))
+def _info(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    facts = read_facts(fetch(options.memory, instead="checkpoints/emoji"))
+    return facts, "\n".join(f"{name:<28}{value}" for name, value in flat(facts))
 
 
 def _load(path_or_id: str) -> "Memory":
@@ -109,17 +116,18 @@ def _load(path_or_id: str) -> "Memory":
     return Memory.from_pretrained(folder)
 
 
-def _recall_table(answer: dict[str, Any]) -> str:
-    latency = answer["latency_ms"]
-    lines = [f"{'':4}{'recalled from memory':<34}{'log p':>8}    {'CLIP + FAISS':<24}{'cosine':>8}"]
-    for row in range(max(len(answer["generative"]), len(answer["dense"]))):
-        recalled = answer["generative"][row : row + 1]
-        nearest = answer["dense"][row : row + 1]
-        left = [f"{hit['file_name']:<34}{hit['score']:>8.3f}" for hit in recalled] or [" " * 42]
-        right = [f"{hit['file_name']:<24}{hit['score']:>8.3f}" for hit in nearest] or [""]
-        lines.append(f"{row + 1:>3} {left[0]}    {right[0]}".rstrip())
-    lines.append(f"{'':4}{latency['generative']:.0f} ms{'':38}{latency['dense']:.0f} ms")
-    return "\n".join(lines)
+def _recall_table(answer: dict[str, Any], gallery: Gallery) -> str:
+    """Both engines' images side by side: rank, file name, score, first caption."""
+    titles = {"generative": "recalled from memory (log p)", "dense": "CLIP + FAISS (cosine)"}
+    columns = []
+    for engine, title in titles.items():
+        lines = [f"{title}, {answer['latency_ms'][engine]:.0f} ms"]
+        for hit in answer[engine]:
+            caption = next(iter(gallery.captions[gallery.index(hit["file_name"])]), "")
+            lines.append(f"{hit['rank']:>3}  {hit['score']:>7.3f}  {hit['file_name']}  {caption}")
+        columns.append([line[:COLUMN_WIDTH] for line in lines])
+    rows = zip_longest(*columns, fillvalue="")
+    return "\n".join(f"{left:<{COLUMN_WIDTH}}  {right}".rstrip() for left, right in rows)
 
 
 def _evaluate_table(answer: dict[str, Any]) -> str:
@@ -129,10 +137,6 @@ def _evaluate_table(answer: dict[str, Any]) -> str:
         left, right = (answer[engine][name] for engine in ("generative", "dense"))
         lines.append(f"{name:<18}{_number(left):>12}{_number(right):>12}")
     return "\n".join(lines)
-
-
-def _info_table(facts: dict[str, Any]) -> str:
-    return "\n".join(f"{name:<28}{value}" for name, value in flat(facts))
 
 
 def _number(value: float | None) -> str:

@@ -36,9 +36,7 @@ class DenseIndex:
         self._lock = threading.Lock()
 
     @classmethod
-    def build(
-        cls, gallery: Gallery, clip: str | Path | tuple[Any, Any], device: str | None = None
-    ) -> "DenseIndex":
+    def build(cls, gallery: Gallery, clip: str | Path | tuple[Any, Any], device: str | None = None) -> "DenseIndex":
         """The index of a gallery's images under a CLIP: a folder, a hub id, or (model, processor).
 
         Raises HubError for a CLIP that cannot be had, InputError for an image that cannot be opened.
@@ -138,9 +136,7 @@ def load_clip(clip: str | Path, device: str | None = None) -> tuple[Any, Any]:
 
     folder = fetch(clip, instead="checkpoints/gcr-mini-clip")
     try:
-        model = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
         processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]

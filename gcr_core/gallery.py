@@ -21,7 +21,7 @@ from PIL import Image
 
 from .errors import GalleryError, InputError
 from .images import MAX_FILE_BYTES, open_image
-from .metadata import METADATA_NAMES, Metadata
+from .metadata import METADATA_NAMES, Metadata, checked_row
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
@@ -37,6 +37,10 @@ IMPORT_SIDE = 1024
 THUMBNAIL_SIDE = 256
 
 BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+FILE_FACTS = frozenset(
+    ("jfif", "jfif_version", "jfif_unit", "jfif_density", "loop", "background", "timestamp", "duration")
+)
+"""What Pillow reports of a file that holds nothing but the picture."""
 FILE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
@@ -111,6 +115,7 @@ class Gallery:
                 metadata.read(name, _read_metadata_file(root / name))
             elif name.lower().endswith(IMAGE_SUFFIXES):
                 try:
+                    _check_name(name)
                     open_image(root / name)
                     images.append(name)
                 except InputError as error:
@@ -140,7 +145,11 @@ class Gallery:
                     gallery = _import_members(members, name, building)._with_images(name)
             gallery._write_metadata(building)
             building.replace(into)
-        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        except OSError as error:
+            raise GalleryError(
+                f"{name} cannot be imported ({error.strerror or error}): check its path and the free space"
+            ) from error
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise GalleryError(f"{name} cannot be read as a zip ({error}): make the zip anew") from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -154,7 +163,7 @@ class Gallery:
         for i, name in enumerate(self.file_names):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if _is_small_bare_png(self.path(i)):
+            if _is_bare_thumbnail(self.path(i)):
                 shutil.copyfile(self.path(i), target)
             else:
                 _write_image(self.open(i), THUMBNAIL_SIDE, target)
@@ -165,37 +174,29 @@ class Gallery:
         """What `save` wrote, in its order, without opening an image. Raises GalleryError."""
         path = Path(folder) / "metadata.jsonl"
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-            return cls(Path(folder), [row["file_name"] for row in rows], [row["text"] for row in rows])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            lines = path.read_text(encoding="utf-8").split("\n")
+            rows = [checked_row(json.loads(line)) for line in lines if line]
+        except (OSError, ValueError) as error:
             raise GalleryError(f"{path} is no saved gallery ({error!r}): save it anew") from error
+        return cls(Path(folder), [name for name, _ in rows], [captions for _, captions in rows])
 
     def _write_metadata(self, folder: Path) -> None:
         rows = zip(self.file_names, self.captions, strict=True)
         text = "".join(
-            json.dumps({"file_name": name, "text": captions}, ensure_ascii=False) + "\n"
-            for name, captions in rows
+            json.dumps({"file_name": name, "text": captions}, ensure_ascii=False) + "\n" for name, captions in rows
         )
         (folder / "metadata.jsonl").write_text(text, encoding="utf-8", newline="\n")
 
     def _with_images(self, name: str) -> "Gallery":
         if not self.file_names:
-            reason = (
-                f" (first of {len(self.skipped)} skipped: {': '.join(self.skipped[0])})"
-                if self.skipped
-                else ""
-            )
-            raise GalleryError(
-                f"{name} holds no image that can be used{reason}: add JPEG, PNG, WebP, GIF or BMP files"
-            )
+            reason = f" (first of {len(self.skipped)} skipped: {': '.join(self.skipped[0])})" if self.skipped else ""
+            raise GalleryError(f"{name} holds no image that can be used{reason}: add JPEG, PNG, WebP, GIF or BMP files")
         return self
 
 
 def _read_metadata_file(path: Path) -> bytes:
     if path.stat().st_size > MAX_METADATA_BYTES:
-        raise GalleryError(
-            f"{path.name} is larger than {MAX_METADATA_BYTES // 2**20} MiB: shorten the captions"
-        )
+        raise GalleryError(f"{path.name} is larger than {MAX_METADATA_BYTES // 2**20} MiB: shorten the captions")
     return path.read_bytes()
 
 
@@ -225,9 +226,7 @@ def _import_members(members: zipfile.ZipFile, archive: str, folder: Path) -> Gal
             data = _read_member(members, member)
             total += len(data)
             if total > MAX_ZIP_BYTES:
-                raise GalleryError(
-                    f"{archive} holds over {MAX_ZIP_BYTES // 2**30} GiB unpacked, the limit: split it"
-                )
+                raise GalleryError(f"{archive} holds over {MAX_ZIP_BYTES // 2**30} GiB unpacked, the limit: split it")
             if PurePosixPath(name).name in METADATA_NAMES:
                 metadata.read(name, data)
                 continue
@@ -246,8 +245,7 @@ def _import_members(members: zipfile.ZipFile, archive: str, folder: Path) -> Gal
 
 def _check_member(member: zipfile.ZipInfo) -> None:
     """Raises InputError for a member that is refused unread."""
-    if not _stays_inside(member.filename):
-        raise InputError("its name leaves the archive: zip the folder anew")
+    _check_name(member.filename)
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
         raise InputError("is a link or a special file, not an image: put the image itself into the zip")
     if member.flag_bits & 1:
@@ -268,9 +266,7 @@ def _read_member(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
                 if len(data) > limit:
                     raise InputError(f"is larger than {limit // 2**20} MiB unpacked: make it smaller")
                 if len(data) > max(RATIO_COUNTS_FROM, MAX_RATIO * member.compress_size):
-                    raise InputError(
-                        f"unpacks to over {MAX_RATIO} times its size, the limit: store it as PNG or JPEG"
-                    )
+                    raise InputError(f"unpacks to over {MAX_RATIO} times its size, the limit: store it as PNG or JPEG")
     except InputError:
         raise
     except Exception as error:
@@ -278,16 +274,19 @@ def _read_member(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     return bytes(data)
 
 
+def _check_name(name: str) -> None:
+    """Raises InputError for a name that no gallery can hold."""
+    if not _stays_inside(name):
+        raise InputError("its name leaves the folder: name files below it")
+    if any(unicodedata.category(c) == "Cs" for c in name):
+        raise InputError("its name is not UTF-8: rename the file")
+
+
 def _stays_inside(name: str) -> bool:
     """Whether a relative name, read on any system, stays below the folder it is relative to."""
-    parts = name.replace("\\", "/").split("/")
-    return (
-        bool(name)
-        and "\0" not in name
-        and ".." not in parts
-        and parts[0] != ""
-        and not parts[0].endswith(":")
-    )
+    parts = re.split(r"[/\\]", name)
+    on_a_drive = len(parts) > 1 and parts[0].endswith(":")
+    return parts[0] != "" and ".." not in parts and "\0" not in name and not on_a_drive
 
 
 def _is_hidden(name: str) -> bool:
@@ -300,7 +299,7 @@ def _safe_name(member_name: str) -> str:
     safe = "".join("_" if unicodedata.category(c) in ("Cc", "Cs") or c in BIDI_CONTROLS else c for c in base)
     suffix = PurePosixPath(safe).suffix
     stem = safe.removesuffix(suffix).encode()[: MAX_NAME_BYTES - len(suffix.encode())].decode(errors="ignore")
-    return stem.strip() + suffix
+    return (stem.strip() or "image") + suffix
 
 
 def _unique(name: str, taken: set[str]) -> str:
@@ -314,11 +313,12 @@ def _unique(name: str, taken: set[str]) -> str:
     return unique
 
 
-def _is_small_bare_png(path: Path) -> bool:
-    """Whether a file can be copied as it is: a PNG of thumbnail size with nothing in it but the picture."""
+def _is_bare_thumbnail(path: Path) -> bool:
+    """Whether a file can be copied as it is: of thumbnail size, with nothing in it but the picture."""
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            return max(image.size) <= THUMBNAIL_SIDE and image.mode == "RGB" and not image.info
+        with Image.open(path, formats=tuple({"PNG", *FILE_FORMATS.values()})) as image:
+            small = max(image.size) <= THUMBNAIL_SIDE and image.mode == "RGB"
+            return small and image.info.keys() <= FILE_FACTS
     except Exception:
         return False
 

@@ -55,9 +55,7 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
             image.load()
             return _on_white(_upright(image))
         except Exception as error:
-            raise InputError(
-                f"{name} cannot be decoded ({error}): it is damaged or cut off, save it anew"
-            ) from error
+            raise InputError(f"{name} cannot be decoded ({error}): it is damaged or cut off, save it anew") from error
 
 
 def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:

@@ -88,9 +88,7 @@ class Memory:
         self._lock = threading.Lock()
 
     @classmethod
-    def from_pretrained(
-        cls, path_or_id: str | Path, device: str | None = None, revision: str | None = None
-    ) -> Self:
+    def from_pretrained(cls, path_or_id: str | Path, device: str | None = None, revision: str | None = None) -> Self:
         """The memory in a folder, or of a hub id at a revision, ready to recall.
 
         Raises HubError where there is none, MemoryFormatError where it cannot be read.
@@ -120,9 +118,7 @@ class Memory:
             self.dense.save(folder / "dense")
             write_facts(folder, self.facts)
 
-    def recall(
-        self, queries: list[str], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS
-    ) -> list[list[Hit]]:
+    def recall(self, queries: list[str], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS) -> list[list[Hit]]:
         """For each text query at most `top` images, best first; all queries are decoded together.
 
         Raises InputError for a query, `top` or `beams` that cannot be used.
@@ -184,9 +180,7 @@ class Memory:
             )
         return query
 
-    def _both(
-        self, query: list[Any], dense: Callable[..., Any], top: int, beams: int, trace: bool
-    ) -> dict[str, Any]:
+    def _both(self, query: list[Any], dense: Callable[..., Any], top: int, beams: int, trace: bool) -> dict[str, Any]:
         started = time.perf_counter()
         hits, traces = self._recall(query, top, beams, trace)
         recalled = time.perf_counter()
@@ -250,9 +244,7 @@ def check_limits(top: int, beams: int) -> None:
     """Raises InputError for a `top` or `beams` outside its limits."""
     for name, value, limit in (("top", top, MAX_TOP), ("beams", beams, MAX_BEAMS)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-            raise InputError(
-                f"{name} is {value!r}, the limits are 1 and {limit:,}: choose a whole number between"
-            )
+            raise InputError(f"{name} is {value!r}, the limits are 1 and {limit:,}: choose a whole number between")
 
 
 def _is_control(character: str) -> bool:

@@ -43,7 +43,7 @@ class Metadata:
         rows = _json_rows(text) if name.endswith(".jsonl") else _csv_rows(text, name)
         for line, row in rows:
             try:
-                path, captions = _checked_row(row)
+                path, captions = checked_row(row)
             except ValueError as error:
                 self.skipped.append((f"{name}:{line}", str(error)))
                 continue
@@ -53,8 +53,7 @@ class Metadata:
     def captions(self, paths: list[str]) -> list[list[str]]:
         """The captions of the images at `paths`; rows about other files go to `skipped`."""
         self.skipped.extend(
-            (path, "the metadata names it but there is no such image")
-            for path in sorted(self.rows.keys() - set(paths))
+            (path, "the metadata names it but there is no such image") for path in sorted(self.rows.keys() - set(paths))
         )
         if self.found:
             return [list(self.rows.get(path, ()))[:MAX_CAPTIONS] for path in paths]
@@ -66,9 +65,7 @@ def stem_captions(path: str) -> list[str]:
     stem = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", PurePosixPath(path).stem)
     pieces = (piece.rstrip("0123456789") for piece in re.split(r"[\s_\-.,()+&]+", stem))
     words = [piece for piece in pieces if piece.replace("'", "").isalpha()]
-    telling = [
-        word for word in words if word.lower() not in WORDLESS and (len(word) > 2 or not word.isascii())
-    ]
+    telling = [word for word in words if word.lower() not in WORDLESS and (len(word) > 2 or not word.isascii())]
     return [" ".join(words)] if telling else []
 
 
@@ -88,12 +85,10 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[int, object]]:
         for row in reader:
             yield reader.line_num, row
     except csv.Error as error:
-        raise GalleryError(
-            f"{name}:{reader.line_num} is no CSV ({error}): save it anew, fields in quotes"
-        ) from error
+        raise GalleryError(f"{name}:{reader.line_num} is no CSV ({error}): save it anew, fields in quotes") from error
 
 
-def _checked_row(row: object) -> tuple[str, list[str]]:
+def checked_row(row: object) -> tuple[str, list[str]]:
     """(file_name, captions) of a metadata row. Raises ValueError saying what is wrong with it."""
     if not isinstance(row, dict):
         raise ValueError("is no JSON object: write one object a line")

@@ -89,9 +89,7 @@ def tiny_clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_memory_dir(
-    tmp_path_factory: pytest.TempPathFactory, tiny_gallery: Gallery, tiny_clip_dir: Path
-) -> Path:
+def tiny_memory_dir(tmp_path_factory: pytest.TempPathFactory, tiny_gallery: Gallery, tiny_clip_dir: Path) -> Path:
     """The tiny memory's folder: a random LLaVA, atomic identifiers."""
     folder = tmp_path_factory.mktemp("memory")
     backbone = Backbone.from_pretrained(tiny.save_llava(folder / "llava"), device="cpu")

@@ -69,9 +69,7 @@ def test_saved_index_loads_the_same(index: DenseIndex, tmp_path: Path) -> None:
     assert loaded.search(["a gold bar"], 5) == index.search(["a gold bar"], 5)
 
 
-def test_forgotten_images_are_never_found_again_nor_their_vectors_saved(
-    index: DenseIndex, tmp_path: Path
-) -> None:
+def test_forgotten_images_are_never_found_again_nor_their_vectors_saved(index: DenseIndex, tmp_path: Path) -> None:
     index.save(tmp_path / "whole")
     dense = DenseIndex.load(tmp_path / "whole", device="cpu")
     best = dense.search(["dog"], 1)[0][0][0]
@@ -113,9 +111,7 @@ def test_a_folder_without_a_clip_is_a_named_error(tmp_path: Path) -> None:
         load_clip(tmp_path)
 
 
-def test_a_clip_that_transformers_would_pool_at_the_wrong_token_is_refused(
-    tiny_clip_dir: Path, tmp_path: Path
-) -> None:
+def test_a_clip_that_transformers_would_pool_at_the_wrong_token_is_refused(tiny_clip_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_clip_dir, tmp_path / "clip")
     model, processor = load_clip(tiny_clip_dir, "cpu")
     model.config.text_config.eos_token_id = dense_module.LEGACY_EOS

@@ -46,9 +46,7 @@ def test_recall_and_mrr_count_the_first_relevant_image(engine: str, tiny_memory:
     assert report["mrr@10"] == round((1 + 1 / 4 + 1 / 10) / 3, 4)
 
 
-def test_a_query_that_fails_is_a_miss_and_stays_in_the_denominator(
-    tiny_memory: Memory, tmp_path: Path
-) -> None:
+def test_a_query_that_fails_is_a_miss_and_stays_in_the_denominator(tiny_memory: Memory, tmp_path: Path) -> None:
     best = ranked(tiny_memory, "generative")[0]
     gone = Query(None, tmp_path / "gone.png", frozenset({best}))
     report = evaluate(tiny_memory, [asked(best, text=" "), asked(best), asked(best, text="x" * 2_000), gone])
@@ -82,9 +80,7 @@ def test_pictures_are_queries_relative_to_the_file(tiny_memory: Memory, tmp_path
 
 
 def test_query_file_is_read_line_by_line(tiny_gallery: Gallery, tmp_path: Path) -> None:
-    path = query_file(
-        tmp_path, {"query": "a bar", "relevant": ["red-bar.png", "gold-bar.png"], "note": 1}, "", " "
-    )
+    path = query_file(tmp_path, {"query": "a bar", "relevant": ["red-bar.png", "gold-bar.png"], "note": 1}, "", " ")
     assert load_queries(path, tiny_gallery) == [asked("red-bar.png", "gold-bar.png", text="a bar")]
 
 

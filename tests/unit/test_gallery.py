@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import stat
 import zipfile
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_unknown_file_name_is_a_named_error(tiny_gallery: Gallery) -> None:
         tiny_gallery.index("dog.png")
 
 
-@pytest.mark.parametrize("name", ["../a.png", "/etc/a.png", "a/../../b.png", "..\\a.png", "C:/a.png", ""])
+@pytest.mark.parametrize("name", ["../a.png", "/etc/a.png", "a/../../b.png", "..\\a.png", "C:/a.png"])
 def test_a_gallery_never_names_a_file_outside_its_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": name, "text": []}))
     with pytest.raises(GalleryError, match="leaves the gallery's folder"):
@@ -139,8 +140,8 @@ def test_images_are_written_anew_and_not_larger_than_the_import_side(tmp_path: P
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
-        ("../up.png", picture(), "leaves the archive"),
-        ("/abs.png", picture(), "leaves the archive"),
+        ("../up.png", picture(), "leaves the folder"),
+        ("/abs.png", picture(), "leaves the folder"),
         ("inner.zip", b"anything", "archive inside the archive"),
         ("inner.png", b"PK\x03\x04 anything", "archive inside the archive"),
         ("bomb.bmp", bytes(5_000_000), "200 times its size"),
@@ -148,9 +149,7 @@ def test_images_are_written_anew_and_not_larger_than_the_import_side(tmp_path: P
         ("empty.png", b"", "is no JPEG"),
     ],
 )
-def test_a_refused_member_is_listed_and_the_rest_goes_on(
-    name: str, data: bytes, reason: str, tmp_path: Path
-) -> None:
+def test_a_refused_member_is_listed_and_the_rest_goes_on(name: str, data: bytes, reason: str, tmp_path: Path) -> None:
     gallery = Gallery.from_zip(zipped(tmp_path, {name: data, "good.png": picture()}), tmp_path / "into")
     assert gallery.file_names == ["good.png"]
     assert [member for member, _ in gallery.skipped] == [name]
@@ -177,18 +176,14 @@ def test_a_member_larger_than_the_limit_is_refused_while_reading(
     assert Gallery.from_zip(archive, tmp_path / "into").file_names == ["good.png"]
 
 
-def test_entry_limit_refuses_the_zip_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_entry_limit_refuses_the_zip_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = zipped(tmp_path, {f"{i}.png": b"" for i in range(12)})
     monkeypatch.setattr(gallery_module, "MAX_ENTRIES", 10)
     with pytest.raises(GalleryError, match="12 entries, the limit is 10: split it"):
         Gallery.from_zip(archive, tmp_path / "into")
 
 
-def test_total_limit_refuses_the_zip_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_total_limit_refuses_the_zip_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = zipped(tmp_path, {f"{i}.png": picture(seed=i) for i in range(9)})
     monkeypatch.setattr(gallery_module, "MAX_ZIP_BYTES", 1_000)
     with pytest.raises(GalleryError, match="unpacked, the limit"):
@@ -196,9 +191,7 @@ def test_total_limit_refuses_the_zip_and_leaves_nothing(
     assert everything_below(tmp_path) == ["gallery.zip"]
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: b"", lambda data: b"no zip", lambda data: data[: len(data) // 2]]
-)
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: b"no zip", lambda data: data[: len(data) // 2]])
 def test_what_is_no_zip_is_a_named_error_and_leaves_nothing(damage, tmp_path: Path) -> None:
     archive = zipped(tmp_path, {"a.png": picture()})
     archive.write_bytes(damage(archive.read_bytes()))
@@ -220,6 +213,34 @@ def test_a_damaged_member_is_listed(tmp_path: Path) -> None:
 def test_importing_into_a_folder_with_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="is not empty"):
         Gallery.from_zip(zipped(tmp_path, {"a.png": picture()}), tmp_path)
+
+
+def test_a_file_name_that_is_no_text_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(picture())
+    (tmp_path / os.fsdecode(b"bad\xff.png")).write_bytes(picture())
+    gallery = Gallery.from_folder(tmp_path)
+    assert gallery.file_names == ["good.png"]
+    assert "not UTF-8" in gallery.skipped[0][1]
+
+
+def test_a_full_disk_is_not_called_a_bad_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gallery_module, "_write_image", full)
+    with pytest.raises(GalleryError, match=r"\(No space left on device\): check its path and the free space"):
+        Gallery.from_zip(zipped(tmp_path, {"a.png": picture()}), tmp_path / "into")
+    assert everything_below(tmp_path) == ["gallery.zip"]
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_saving_a_saved_gallery_changes_no_byte(file_format: str, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    name = f"a.{file_format.lower()}"
+    (tmp_path / "source" / name).write_bytes(picture((400, 300), file_format))
+    Gallery.from_folder(tmp_path / "source").save(tmp_path / "one")
+    Gallery.load(tmp_path / "one").save(tmp_path / "two")
+    assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
 def test_saved_gallery_has_thumbnails_and_loads_in_its_own_order(tmp_path: Path) -> None:
@@ -246,6 +267,10 @@ def test_a_small_png_with_metadata_in_it_is_not_copied_as_it_is(tmp_path: Path) 
     assert b"where I live" not in (tmp_path / "saved" / "a.png").read_bytes()
 
 
-def test_loading_what_was_never_saved_is_a_named_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("row", ["5", "{}", '{"file_name": "a.png", "text": [5]}', "{"])
+def test_loading_what_was_never_saved_is_a_named_error(row: str, tmp_path: Path) -> None:
+    with pytest.raises(GalleryError, match="is no saved gallery"):
+        Gallery.load(tmp_path)
+    (tmp_path / "metadata.jsonl").write_text(row)
     with pytest.raises(GalleryError, match="is no saved gallery"):
         Gallery.load(tmp_path)

@@ -24,9 +24,7 @@ def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and has no pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((len(chunk) - 4, chunk, zlib.crc32(chunk)) for chunk in (header, b"IDAT"))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", n) + c + struct.pack(">I", crc) for n, c, crc in chunks
-    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", n) + c + struct.pack(">I", crc) for n, c, crc in chunks)
 
 
 @pytest.mark.parametrize("file_format", images.FORMATS)

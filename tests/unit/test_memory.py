@@ -44,9 +44,7 @@ def test_scores_are_the_log_probabilities_of_the_identifiers(tiny_memory: Memory
     scores = score_all(tiny_memory.backbone, tiny_memory.trie, tiny_memory.backbone.query_prompt("gold"))
     (hits,) = tiny_memory.recall(["gold"], top=12, beams=12)
     assert [hit.index for hit in hits] == scores.argsort(descending=True).tolist()
-    assert [hit.score for hit in hits] == pytest.approx(
-        scores.sort(descending=True).values.tolist(), abs=1e-4
-    )
+    assert [hit.score for hit in hits] == pytest.approx(scores.sort(descending=True).values.tolist(), abs=1e-4)
 
 
 def test_identifiers_are_text_that_names_the_image(tiny_memory: Memory) -> None:
@@ -56,16 +54,12 @@ def test_identifiers_are_text_that_names_the_image(tiny_memory: Memory) -> None:
         assert tiny_memory.identifiers.parse(hit.identifier, tokenizer) == hit.index
 
 
-def test_a_batch_recalls_what_each_query_recalls_alone(
-    tiny_memory: Memory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_recalls_what_each_query_recalls_alone(tiny_memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = ["dog", "a sleeping cat in bed", "red boat", "pizza", "a lazy fox"]
     alone = [tiny_memory.recall([query])[0] for query in queries]
     monkeypatch.setattr(memory_module, "ROWS_AT_ONCE", 20)
     together = tiny_memory.recall(queries)
-    assert [[hit.file_name for hit in hits] for hits in together] == [
-        [hit.file_name for hit in hits] for hits in alone
-    ]
+    assert [[hit.file_name for hit in hits] for hits in together] == [[hit.file_name for hit in hits] for hits in alone]
     assert tiny_memory.recall([]) == []
 
 
@@ -138,9 +132,7 @@ def test_control_characters_count_as_spaces(query: str, tiny_memory: Memory) -> 
     assert tiny_memory.search(query)["query"] == "a happy dog"
 
 
-@pytest.mark.parametrize(
-    "query", ["😀", "👩\u200d🚀", "?!", "<s></s><img_3>", "2 dogs", "'; DROP TABLE", "%s {x}"]
-)
+@pytest.mark.parametrize("query", ["😀", "👩\u200d🚀", "?!", "<s></s><img_3>", "2 dogs", "'; DROP TABLE", "%s {x}"])
 def test_unusual_queries_are_answered(query: str, tiny_memory: Memory) -> None:
     assert len(answers(tiny_memory, query)) == 10
 
@@ -172,9 +164,7 @@ def test_saved_memory_recalls_the_same_when_loaded(tiny_memory: Memory, tmp_path
     assert loaded.facts == tiny_memory.facts
 
 
-def test_saving_over_a_memory_replaces_it_and_leaves_nothing_else(
-    tiny_memory: Memory, tmp_path: Path
-) -> None:
+def test_saving_over_a_memory_replaces_it_and_leaves_nothing_else(tiny_memory: Memory, tmp_path: Path) -> None:
     for _ in range(2):
         tiny_memory.save(tmp_path / "memory")
     assert [path.name for path in tmp_path.iterdir()] == ["memory"]
@@ -264,9 +254,7 @@ def test_another_format_version_is_a_named_error(tiny_memory_dir: Path, tmp_path
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5"])
-def test_facts_that_cannot_be_read_are_a_named_error(
-    text: str, tiny_memory_dir: Path, tmp_path: Path
-) -> None:
+def test_facts_that_cannot_be_read_are_a_named_error(text: str, tiny_memory_dir: Path, tmp_path: Path) -> None:
     folder = changed(tiny_memory_dir, tmp_path)
     (folder / "memory.json").write_text(text)
     with pytest.raises(MemoryFormatError):

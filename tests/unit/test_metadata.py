@@ -47,9 +47,7 @@ def test_csv_reads_like_jsonl() -> None:
 
 
 def test_paths_are_relative_to_the_metadata_file() -> None:
-    assert read("train/metadata.jsonl", '{"file_name": "a.png", "text": "x y"}', ["train/a.png"])[0] == [
-        ["x y"]
-    ]
+    assert read("train/metadata.jsonl", '{"file_name": "a.png", "text": "x y"}', ["train/a.png"])[0] == [["x y"]]
 
 
 def test_rows_for_the_same_image_add_up() -> None:
