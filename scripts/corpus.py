@@ -24,8 +24,8 @@ PEOPLE = {
     "people": ("two people", "friends", "folks", "group"),
 }
 FRAMES = (
-    "a {}", "the {}", "some {}", "my {}", "{} please", "picture of a {}", "{} icon", "{} symbol", "i want {}", "i am {}",
-    "feeling {}", "so {}", "very {}", "looks {}", "this is a {}", "the word {}", "{} time", "{} day", "at the {}",
+    "a {}", "the {}", "some {}", "my {}", "{} please", "picture of a {}", "{} icon", "{} symbol", "i want {}",
+    "i am {}", "feeling {}", "so {}", "very {}", "looks {}", "this is a {}", "the word {}", "{} time", "at the {}",
 )  # fmt: skip
 PAIRS = (
     "{} {}", "{} and {}", "{} with {}", "{} {}", "{} in {}", "{} of {}", "{} on {}", "{}, {}", "a {} for {}", "{} {}",

@@ -151,8 +151,7 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     for image, texts in enumerate(corpus.captions):
         for text in texts:
             owners.setdefault(text.lower(), []).append(image)
-    ranked = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    names = [piece.replace("▁", " ").strip() or "." for piece, _ in ranked]
+    names = [texts[0].lower() for texts in corpus.captions]
     composed = dict(corpus.composed)
     texts = [*owners, *composed, *corpus.english]
     known = [*owners.values(), *composed.values(), *([] for _ in corpus.english)]
@@ -242,7 +241,8 @@ def prepare(gallery: Gallery, assets: Path, seconds: float, seed: int) -> Lesson
     pairs, vectors = label(corpus, Labels(teacher, gallery.captions), net)
     tokenizer = train_tokenizer(corpus, net)
     directions = compress(vectors, HIDDEN)
-    names = [tokenizer.id_to_token(i).replace("▁", " ").strip() or "." for i in range(tokenizer.get_vocab_size())]
+    ranked = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    names = [piece.replace("▁", " ").strip() or "." for piece, _ in ranked]
     pieces = teacher.encode(names) @ directions
     return Lesson(add_emoji(pairs, gallery.file_names), tokenizer, pieces * (0.05 / pieces.std()), vectors @ directions)
 
