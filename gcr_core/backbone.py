@@ -14,19 +14,18 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
 from PIL import Image
 from transformers import AddedToken, AutoModelForImageTextToText, AutoProcessor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from .errors import GcrError, HubError
+from .hub import fetch
 
 MAX_QUERY_TOKENS = 128
 """Tokens of a query that reach the model; the rest is cut off."""
 QUERY_INSTRUCTION = "Which image of the gallery is this about?"
 IMAGE_INSTRUCTION = "Which image of the gallery is this?"
 QUERY_MARK = "\x1a"
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -84,8 +83,8 @@ class Backbone:
         """
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+        folder = fetch(path_or_id, instead="checkpoints/gcr-mini", revision=revision)
         try:
-            folder = path_or_id if Path(path_or_id).is_dir() else _download(str(path_or_id), revision)
             processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil")
             model: Any = AutoModelForImageTextToText.from_pretrained(
                 folder, trust_remote_code=False, use_safetensors=True, dtype=dtype
@@ -93,8 +92,8 @@ class Backbone:
         except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise HubError(
-                f"no image-text-to-text model at {path_or_id} ({reason}); give a folder or a hub id that can "
-                "be reached, or use checkpoints/gcr-mini, which needs no download"
+                f"{str(path_or_id)!r} holds no image-text-to-text model in safetensors ({reason}): "
+                "choose another, such as checkpoints/gcr-mini"
             ) from error
         model.to(device).eval()
         return cls(model, processor)
@@ -240,8 +239,7 @@ class Backbone:
             self._prefix_state = state
         cache = copy.copy(self._prefix_cache)
         cache.layers = [
-            copy.copy(layer) if type(layer) is DynamicLayer else copy.deepcopy(layer)
-            for layer in cache.layers
+            copy.copy(layer) if type(layer) is DynamicLayer else copy.deepcopy(layer) for layer in cache.layers
         ]
         if batch > 1:
             cache.batch_repeat_interleave(batch)
@@ -255,7 +253,7 @@ class Backbone:
     def readable(self, query: str) -> bool:
         """Whether the tokenizer knows more of the query's words than bytes; True where it has no letters."""
         words = [word for word in query.split() if any(map(str.isalpha, word))]
-        unknown = {self.tokenizer.unk_token, "▁", "##"}
+        unknown = {self.tokenizer.unk_token, "▁"}
         return not words or any(
             piece not in unknown and not BYTE_PIECE.fullmatch(piece)
             for ids in self.encode_queries(words)
@@ -282,8 +280,3 @@ class Backbone:
     def _render(self, content: list[dict[str, str]]) -> str:
         messages = [{"role": "user", "content": content}]
         return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-
-
-def _download(hub_id: str, revision: str | None) -> str:
-    """The folder of a hub model's files in the cache, fetched if need be: no pickles, no code."""
-    return snapshot_download(hub_id, revision=revision, allow_patterns=HUB_FILES)

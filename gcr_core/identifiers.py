@@ -43,14 +43,13 @@ class Identifiers:
     vocabulary: int
     """the id of `new_tokens[0]`: how many tokens the tokenizer had"""
 
-    def __init__(
-        self, type: str, indptr: np.ndarray, tokens: np.ndarray, new_tokens: list[str], vocabulary: int
-    ):
+    def __init__(self, type: str, indptr: np.ndarray, tokens: np.ndarray, new_tokens: list[str], vocabulary: int):
         self.type = type
         self.indptr = indptr
         self.tokens = tokens
         self.new_tokens = new_tokens
         self.vocabulary = vocabulary
+        self._by_text: dict[str, int] | None = None
 
     @classmethod
     def build(
@@ -77,25 +76,19 @@ class Identifiers:
             case "structured":
                 if vectors is None or len(vectors) != images:
                     have = "none" if vectors is None else len(vectors)
-                    raise GcrError(
-                        f"structured identifiers need a vector for each of {images} images, not {have}"
-                    )
+                    raise GcrError(f"structured identifiers need a vector for each of {images} images, not {have}")
                 paths = _cluster_paths(np.asarray(vectors, np.float32), seed)
                 levels = max(map(len, paths))
                 new_tokens = [f"<c{level}_{code}>" for level in range(levels) for code in range(BRANCHES)]
                 sequences = [
-                    [vocabulary + BRANCHES * level + code for level, code in enumerate(path)]
-                    for path in paths
+                    [vocabulary + BRANCHES * level + code for level, code in enumerate(path)] for path in paths
                 ]
             case "numeric":
                 digits = [tokenizer.convert_tokens_to_ids(str(digit)) for digit in range(10)]
                 if None in digits or tokenizer.unk_token_id in digits:
-                    raise GcrError(
-                        "numeric identifiers need a token for each digit, which this tokenizer lacks"
-                    )
+                    raise GcrError("numeric identifiers need a token for each digit, which this tokenizer lacks")
                 sequences = [
-                    [*(digits[int(digit)] for digit in str(image)), tokenizer.eos_token_id]
-                    for image in range(images)
+                    [*(digits[int(digit)] for digit in str(image)), tokenizer.eos_token_id] for image in range(images)
                 ]
             case "string":
                 numbers = tokenizer([str(image) for image in range(images)], add_special_tokens=False)
@@ -103,9 +96,7 @@ class Identifiers:
             case "semantic":
                 sequences = _word_sequences(gallery, tokenizer)
             case _:
-                raise GcrError(
-                    f"unknown identifier type {type!r}; choose one of {', '.join(IDENTIFIER_TYPES)}"
-                )
+                raise GcrError(f"unknown identifier type {type!r}; choose one of {', '.join(IDENTIFIER_TYPES)}")
         indptr = np.concatenate([[0], np.cumsum([len(sequence) for sequence in sequences])]).astype(np.int64)
         tokens = np.array([token for sequence in sequences for token in sequence], np.int32)
         return cls(type, indptr, tokens, new_tokens, vocabulary)
@@ -134,8 +125,6 @@ class Identifiers:
         if text not in self._by_text:
             raise GcrError(f"no image of {len(self)} has the identifier {text!r}")
         return self._by_text[text]
-
-    _by_text: dict[str, int] | None = None
 
     def seed_vectors(self, vectors: np.ndarray) -> np.ndarray:
         """(new tokens, dimensions) float32: each new token's mean vector of the images that it stands for.
@@ -168,9 +157,7 @@ class Identifiers:
                 indptr, tokens = file.get_tensor("indptr"), file.get_tensor("tokens")
             return cls(facts["type"], indptr, tokens, facts["new_tokens"], facts["vocabulary"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise MemoryFormatError(
-                f"{path} holds no identifiers ({error}); memorise the gallery again"
-            ) from None
+            raise MemoryFormatError(f"{path} holds no identifiers ({error}); memorise the gallery again") from None
 
 
 def _decode(tokenizer: Tokenizer, tokens: list[int]) -> str:
