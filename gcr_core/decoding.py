@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import linear, pad
+from transformers import DynamicCache
 
 from .backbone import Backbone
 from .trie import IdentifierTrie
@@ -94,9 +95,7 @@ def recall(
     )
 
 
-def code_log_probabilities(
-    backbone: Backbone, states: torch.Tensor, codes: slice | torch.Tensor
-) -> torch.Tensor:
+def code_log_probabilities(backbone: Backbone, states: torch.Tensor, codes: slice | torch.Tensor) -> torch.Tensor:
     """(..., codes) float32: log p of each code after states (..., hidden), normalised over these codes.
 
     `codes`: the codes' token ids, as `TrieTensors.head_rows` has them for a depth. Differentiable.
@@ -110,9 +109,7 @@ def code_log_probabilities(
 
 
 @torch.inference_mode()
-def score_all(
-    backbone: Backbone, trie: IdentifierTrie, prompt: list[int] | dict[str, torch.Tensor]
-) -> torch.Tensor:
+def score_all(backbone: Backbone, trie: IdentifierTrie, prompt: list[int] | dict[str, torch.Tensor]) -> torch.Tensor:
     """(images,) float32 on the CPU: log p of every image's identifier by brute force, -inf where forgotten.
 
     `prompt`: one text prompt, or the inputs of one image. For tests and small galleries: no cache, no beams.
@@ -125,9 +122,7 @@ def score_all(
     length = prompt["input_ids"].shape[1]
     scores = []
     for part in paths.split(SEQUENCES_AT_ONCE):
-        inputs: dict[str, Any] = {
-            name: value.expand(len(part), *value.shape[1:]) for name, value in prompt.items()
-        }
+        inputs: dict[str, Any] = {name: value.expand(len(part), *value.shape[1:]) for name, value in prompt.items()}
         inputs["input_ids"] = torch.cat([inputs["input_ids"], part.clamp(min=0)], 1)
         inputs["attention_mask"] = torch.cat([inputs["attention_mask"], (part >= 0).long()], 1)
         states = backbone.hidden(**inputs)[0][:, length - 1 : -1]
@@ -143,51 +138,57 @@ def score_all(
 
 
 class _Reading:
-    """What the model has read so far: the prompts, then one token more for every beam at each step."""
+    """What the model has read so far: the prompts, then one token more for every beam at each step.
+
+    All beams of a prompt are one row of the batch: a token attends to the prompt and to the tokens of its own beam.
+    So the cache holds a prompt once, whatever the number of beams, and is never reordered.
+    """
 
     states: torch.Tensor
-    """(b, beams, hidden): the state that the next token is chosen from"""
+    """(b, beams, hidden): the states that the next tokens are chosen from"""
+    seen: torch.Tensor
+    """(b, beams, tokens read) bool: what each beam attends to"""
 
     def __init__(self, backbone: Backbone, prompts: Prompts):
         self.backbone = backbone
-        self.cache: Any = None
         if isinstance(prompts, list):
             prefix = len(backbone.prefix_ids)
             if all(prompt[:prefix] == backbone.prefix_ids and len(prompt) > prefix for prompt in prompts):
                 self.cache = backbone.prefix_cache(len(prompts))
-            ids, mask = backbone.pad([prompt[prefix:] for prompt in prompts] if self.cache else prompts)
+                prompts = [prompt[prefix:] for prompt in prompts]
+            else:
+                self.cache = DynamicCache()
+            ids, mask = backbone.pad(prompts)
             inputs: dict[str, Any] = {"input_ids": ids}
         else:
+            self.cache = DynamicCache()
             inputs = {name: value for name, value in prompts.items() if name != "attention_mask"}
             mask = prompts["attention_mask"]
-        self.padded = not bool(mask.all())
-        past = mask.new_ones(len(mask), self.cache.get_seq_length() if self.cache else 0)
-        self.mask = torch.cat([past, mask], 1)
-        if self.padded:
-            positions = (self.mask.cumsum(1) - 1).clamp(min=0)[:, past.shape[1] :]
-            inputs |= {"attention_mask": self.mask, "position_ids": positions}
-        states, self.cache = backbone.hidden(**inputs, past_key_values=self.cache, use_cache=True)
-        self.states = states[:, -1:]
+        past = self.cache.get_seq_length()
+        mask = pad(mask, (past, 0), value=1)
+        if not mask.all():
+            inputs |= {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)[:, past:]}
+        self.states = backbone.hidden(**inputs, past_key_values=self.cache, use_cache=True)[0][:, -1:]
+        self.seen = mask.bool()[:, None]
 
     def append(self, parents: torch.Tensor, tokens: torch.Tensor) -> None:
         """Go on with beam `parents` (b, beams) and read `tokens` (b, beams) behind them."""
         batch, width = parents.shape
-        rows = torch.arange(batch, device=parents.device)[:, None] * self.states.shape[1] + parents
-        self.cache.reorder_cache(rows.flatten())
-        where: dict[str, torch.Tensor] = {}
-        if self.padded:
-            self.mask = pad(self.mask, (0, 1), value=1)
-            mask = self.mask.repeat_interleave(width, 0)
-            where = {"attention_mask": mask, "position_ids": mask.sum(1, keepdim=True) - 1}
-        states, self.cache = self.backbone.hidden(
-            input_ids=tokens.view(-1, 1), past_key_values=self.cache, use_cache=True, **where
+        before = self.seen.gather(1, parents[..., None].expand(-1, -1, self.seen.shape[2]))
+        itself = torch.eye(width, dtype=torch.bool, device=parents.device).expand(batch, -1, -1)
+        self.seen = torch.cat([before, itself], 2)
+        hidden_from = torch.zeros_like(self.seen, dtype=self.states.dtype)
+        hidden_from.masked_fill_(~self.seen, torch.finfo(self.states.dtype).min)
+        self.states, _ = self.backbone.hidden(
+            input_ids=tokens,
+            attention_mask=hidden_from[:, None],
+            position_ids=before.sum(2),
+            past_key_values=self.cache,
+            use_cache=True,
         )
-        self.states = states.view(batch, width, -1)
 
 
-def _trace(
-    trie: IdentifierTrie, steps: list[tuple[torch.Tensor, torch.Tensor]], batch: int
-) -> list[list[list[Beam]]]:
+def _trace(trie: IdentifierTrie, steps: list[tuple[torch.Tensor, torch.Tensor]], batch: int) -> list[list[list[Beam]]]:
     return [
         [
             [
