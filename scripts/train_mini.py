@@ -63,7 +63,7 @@ VISION: dict[str, Any] = dict(
     patch_size=PATCH,
 )
 UNK, BOS, PAD, EOS = range(4)
-CLIP_TOKENS = 48
+CLIP_HIDDEN, CLIP_TOKENS = 192, 48
 LIKELY = 16  # images that a text may ask for at most
 DRAWN = {
     "captions": 0.36,
@@ -73,6 +73,7 @@ DRAWN = {
 GLOSS_WEIGHT = 0.5
 TEACHER_SECONDS = 200
 NAME_BONUS = 3.0
+CHUNK = 2048
 
 started = time.monotonic()
 
@@ -169,14 +170,16 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     images = np.full((len(texts), k), -1, np.int32)
     weights = np.zeros((len(texts), k), np.float32)
     images[:, :LIKELY], weights[:, :LIKELY] = likely, odds
-    for row in range(len(owners) + len(composed)):
-        scores = labels.scores(asked[row : row + 1])[0]
-        chosen = sorted(known[row], key=lambda image: -scores[image])[:LIKELY]
-        share = np.exp(scores[chosen] / 0.1) * [NAME_BONUS if names[image] == texts[row] else 1.0 for image in chosen]
-        certain = 0.9 if row < len(owners) else 0.7
-        weights[row, :LIKELY] *= 1 - certain
-        images[row, LIKELY : LIKELY + len(chosen)] = chosen
-        weights[row, LIKELY : LIKELY + len(chosen)] = certain * share / share.sum()
+    for start in range(0, len(owners) + len(composed), CHUNK):
+        chunk = range(start, min(start + CHUNK, len(owners) + len(composed)))
+        for row, scores in zip(chunk, labels.scores(asked[chunk.start : chunk.stop]), strict=True):
+            chosen = sorted(known[row], key=lambda image: -scores[image])[:LIKELY]
+            bonus = [NAME_BONUS if names[image] == texts[row] else 1.0 for image in chosen]
+            share = np.exp(scores[chosen] / 0.1) * bonus
+            certain = 0.8 if row < len(owners) else 0.7
+            weights[row, :LIKELY] *= 1 - certain
+            images[row, LIKELY : LIKELY + len(chosen)] = chosen
+            weights[row, LIKELY : LIKELY + len(chosen)] = certain * share / share.sum()
     weights /= weights.sum(axis=1, keepdims=True)
 
     drawn = np.zeros(len(texts))
@@ -255,25 +258,37 @@ def clock(seconds: float) -> Iterator[tuple[int, float, float]]:
         step += 1
 
 
+def picture_variants(gallery: Gallery, image_processor: Any, draws: random.Random, count: int = 6) -> torch.Tensor:
+    """(count, images, 3, SIDE, SIDE) float16: every picture perturbed `count` times, ready for CLIP."""
+    pictures = [gallery.open(image) for image in range(len(gallery))]
+    return torch.stack([
+        torch.cat([
+            image_processor([perturb(picture, draws)], return_tensors="pt")["pixel_values"].half()
+            for picture in pictures
+        ])
+        for _ in range(count)
+    ])  # fmt: skip
+
+
 def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> tuple[CLIPModel, CLIPProcessor]:
     """CLIP's symmetric contrastive loss over a batch (Radford et al. 2021); an image drawn twice is no negative."""
     config = CLIPConfig(
         text_config=dict(
-            vocab_size=len(lesson.pieces), hidden_size=HIDDEN, intermediate_size=3 * HIDDEN, num_hidden_layers=3,
-            num_attention_heads=4, max_position_embeddings=CLIP_TOKENS,
+            vocab_size=len(lesson.pieces), hidden_size=CLIP_HIDDEN, intermediate_size=3 * CLIP_HIDDEN,
+            num_hidden_layers=4, num_attention_heads=4, max_position_embeddings=CLIP_TOKENS,
             bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD,
         ),
         vision_config=VISION,
-        projection_dim=192,
+        projection_dim=CLIP_HIDDEN,
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = CLIPModel(config)
     model.to(device).train()
-    model.text_model.embeddings.token_embedding.weight.data.copy_(torch.from_numpy(lesson.pieces))
+    model.text_model.embeddings.token_embedding.weight.data.copy_(torch.from_numpy(lesson.pieces[:, :CLIP_HIDDEN]))
     pairs, processor = lesson.pairs, CLIPProcessor(image_processor(), wrap(lesson.tokenizer, end=True))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     choice, draws = np.random.default_rng(seed), random.Random(seed)
-    pictures = [gallery.open(image) for image in range(len(gallery))]
+    looks = picture_variants(gallery, processor.image_processor, draws)
     queue: list[np.ndarray] = []
     for step, share, factor in clock(seconds):
         if not queue:
@@ -286,15 +301,9 @@ def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> t
         ]
         texts = [misspell(pairs.texts[row], draws) if draws.random() < 0.06 else pairs.texts[row] for row in rows]
         distinct = sorted(set(images))
-        inputs = processor(
-            text=texts, images=[perturb(pictures[image], draws) for image in distinct], padding=True, truncation=True,
-            return_tensors="pt",
-        ).to(device)  # fmt: skip
-        output = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            pixel_values=inputs["pixel_values"],
-        )
+        inputs = processor.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(device)
+        pixels = looks[[draws.randrange(len(looks)) for _ in distinct], distinct].to(device).float()
+        output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], pixel_values=pixels)
         where = torch.tensor([distinct.index(image) for image in images], device=device)
         by_image = torch.nn.functional.one_hot(where, len(distinct)).float().T
         by_image /= by_image.sum(1, keepdim=True)
@@ -378,7 +387,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, default=Path("assets"))
     parser.add_argument("--out", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--minutes", type=float, default=21, help="training time of each engine")
+    parser.add_argument("--minutes", type=float, default=22, help="training time of each engine")
     parser.add_argument("--identifiers", choices=IDENTIFIER_TYPES, default="atomic")
     parser.add_argument("--work", type=Path, default=Path("runs/mini"), help="where the labelled texts are kept")
     parser.add_argument("--reuse", action="store_true", help="use the labelled texts of an earlier run")
@@ -413,7 +422,14 @@ def main() -> None:
             if progress.step % 100 == 0:
                 log(f"{progress.stage}: step {progress.step}, {progress.share:.0%}, loss {progress.loss:.3f}")
 
-        memorize(backbone, gallery, identifiers, pairs, Training(seconds * 2 / 3, seed=seed), report)
+        memorize(
+            backbone,
+            gallery,
+            identifiers,
+            pairs,
+            Training(seconds * 2 / 3, memorising=0.3, pictures_every=3, pictures=96, seed=seed),
+            report,
+        )
         facts = {
             "backbone": {"name": "checkpoints/gcr-mini", "revision": None},
             "training": {
