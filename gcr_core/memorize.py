@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from .backbone import Backbone
+from .decoding import code_log_probabilities
 from .errors import GcrError
 from .gallery import Gallery
 from .identifiers import Identifiers
@@ -106,7 +107,7 @@ class IdentifierLoss:
     def __init__(self, backbone: Backbone, trie: IdentifierTrie):
         self.backbone = backbone
         self.paths = torch.from_numpy(trie.paths()).long().to(backbone.device)
-        self.depth_codes = trie.to(backbone.device).depth_tokens
+        self.tensors = trie.to(backbone.device)
 
     def __call__(self, inputs: dict[str, Any], images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """`inputs`: what `Backbone.hidden` takes, padded left. `images` (b, k) int64, -1 for none; `weights` (b, k)."""
@@ -121,18 +122,14 @@ class IdentifierLoss:
             "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
         }
         states = self.backbone.hidden(**asked)[0][:, -path.shape[1] :]
-        head, bias = self.backbone.head()
         loss = states.new_zeros(())
-        for depth, codes in enumerate(self.depth_codes):
+        for depth, codes in enumerate(self.tensors.depth_tokens):
             here = path[:, depth] >= 0
-            scores = states[here, depth] @ head[codes].T
-            if bias is not None:
-                scores = scores + bias[codes]
+            log_p = code_log_probabilities(self.backbone, states[here, depth], self.tensors.head_rows[depth])
             tokens = candidates[here, :, depth]
             share = weights[here] * (tokens >= 0)
-            columns = torch.searchsorted(codes, tokens.clamp(min=0)).clamp(max=len(codes) - 1)
-            log_p = scores.float().log_softmax(dim=-1).gather(1, columns)
-            loss = loss - (share * log_p).sum(1).div(share.sum(1)).sum()
+            columns = torch.searchsorted(codes, tokens.clamp(min=0).contiguous()).clamp(max=len(codes) - 1)
+            loss = loss - (share * log_p.gather(1, columns)).sum(1).div(share.sum(1)).sum()
             weights = weights * (candidates[:, :, depth] == path[:, depth : depth + 1])
         return loss / len(path)
 

@@ -390,7 +390,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=22, help="training time of each engine")
     parser.add_argument("--identifiers", choices=IDENTIFIER_TYPES, default="atomic")
     parser.add_argument("--work", type=Path, default=Path("runs/mini"), help="where the labelled texts are kept")
-    parser.add_argument("--reuse", action="store_true", help="use the labelled texts of an earlier run")
+    parser.add_argument("--reuse", action="store_true", help="go on from what an earlier run has left")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     seconds, seed = 60 * arguments.minutes, arguments.seed
@@ -405,14 +405,15 @@ def main() -> None:
             lesson.save(arguments.work)
         log(f"{len(lesson.pairs.texts):,} pairs, {len(lesson.pieces):,} pieces")
         pairs = lesson.pairs
-        clip, clip_processor = train_clip(gallery, lesson, seconds, seed)
-        backbone = make_backbone(lesson, clip)
-        teach_english(backbone, lesson, seconds / 3, seed)
         clip_folder, mini_folder = arguments.out / "gcr-mini-clip", arguments.out / "gcr-mini"
-        clip.half().save_pretrained(clip_folder)
-        clip_processor.save_pretrained(clip_folder)
-        backbone.model.half()
-        backbone.save_pretrained(mini_folder)
+        if not (arguments.reuse and mini_folder.exists()):
+            clip, clip_processor = train_clip(gallery, lesson, seconds, seed)
+            backbone = make_backbone(lesson, clip)
+            teach_english(backbone, lesson, seconds / 3, seed)
+            clip.half().save_pretrained(clip_folder)
+            clip_processor.save_pretrained(clip_folder)
+            backbone.model.half()
+            backbone.save_pretrained(mini_folder)
 
         backbone = Backbone.from_pretrained(mini_folder)
         dense = DenseIndex.build(gallery, str(clip_folder))
