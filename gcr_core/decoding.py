@@ -57,8 +57,8 @@ def recall(
     batch = len(prompts) if isinstance(prompts, list) else len(prompts["input_ids"])
     width = min(beams, int(trie.live[0]))
     if not batch or not width:
-        nothing = torch.full((batch, top), -1)
-        return Recalled(nothing, nothing / 0.0, [[] for _ in range(batch)] if trace else [])
+        images, scores = torch.full((batch, top), -1), torch.full((batch, top), -torch.inf)
+        return Recalled(images, scores, [[] for _ in range(batch)] if trace else [])
     tensors = trie.to(backbone.device)
     reading = _Reading(backbone, prompts)
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=backbone.device)

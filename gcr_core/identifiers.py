@@ -207,7 +207,7 @@ def _cluster_paths(vectors: np.ndarray, seed: int) -> list[list[int]]:
             if max(map(len, clusters)) == len(members):
                 codes = np.arange(len(members)) * BRANCHES // len(members)
                 clusters = [members[codes == code] for code in range(BRANCHES)]
-            pending.extend(cluster for cluster in clusters if len(cluster))
+            pending.extend(cluster for cluster in clusters if len(cluster) > 1)
         for image, code in zip(members, codes, strict=True):
             paths[image].append(int(code))
     return paths

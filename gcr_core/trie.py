@@ -100,9 +100,7 @@ class IdentifierTrie:
         shared = leaves[self.last_leaf[leaves] - self.first_leaf[leaves] > 1]
         if len(shared):
             first, second = order[self.first_leaf[shared[0]] :][:2]
-            raise GcrError(
-                f"images {first} and {second} have the same identifier; make each identifier unique"
-            )
+            raise GcrError(f"images {first} and {second} have the same identifier; make each identifier unique")
         if len(leaves) < images:
             prefix = self._first_prefix(lengths)
             raise GcrError(
@@ -216,9 +214,7 @@ class IdentifierTrie:
         before = np.concatenate([[0], np.cumsum(alive)]).astype(np.int32)
         self.live = before[self.last_leaf] - before[self.first_leaf]
         if self._tensors is not None:
-            self._tensors = replace(
-                self._tensors, live=torch.tensor(self.live, device=self._tensors.live.device)
-            )
+            self._tensors = replace(self._tensors, live=torch.tensor(self.live, device=self._tensors.live.device))
 
     def _first_prefix(self, lengths: np.ndarray) -> int:
         depths = np.repeat(np.arange(self.depth + 1), np.diff(self.depth_start))
@@ -231,9 +227,7 @@ def _sorted_rows(indptr: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np
     """The images in the order of their identifiers, their tokens padded with -1, and their lengths."""
     lengths = np.diff(indptr)
     if not len(lengths) or lengths.min() == 0:
-        raise GcrError(
-            f"{int((lengths == 0).sum())} of {len(lengths)} identifiers are empty; each needs a token"
-        )
+        raise GcrError(f"{int((lengths == 0).sum())} of {len(lengths)} identifiers are empty; each needs a token")
     depth = int(lengths.max())
     if lengths.min() == depth:
         matrix = tokens.reshape(-1, depth).astype(np.int32)

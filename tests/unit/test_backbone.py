@@ -43,9 +43,7 @@ def test_a_model_without_chat_template_gets_bos_query_line_break(llava):
 
 def test_a_model_with_chat_template_gets_the_instruction_inside_it(idefics3):
     text = idefics3.tokenizer.decode(idefics3.query_prompt("a dog"))
-    assert text == (
-        "<|im_start|>User:Which image of the gallery is this about? a dog<end_of_utterance>\nAssistant:"
-    )
+    assert text == ("<|im_start|>User:Which image of the gallery is this about? a dog<end_of_utterance>\nAssistant:")
 
 
 def test_a_prompt_is_prefix_query_suffix(backbone):
@@ -73,9 +71,7 @@ def test_a_long_query_is_cut_at_the_limit(backbone):
 def test_an_image_prompt_holds_the_image_tokens(llava, idefics3):
     assert pieces(llava, llava.image_prompt()) == ["<s>", *["<image>"] * 4, "\n"]
     text = idefics3.tokenizer.decode(idefics3.image_prompt())
-    assert text.startswith(
-        "<|im_start|>User:<fake_token_around_image><global-img><image><image><image><image>"
-    )
+    assert text.startswith("<|im_start|>User:<fake_token_around_image><global-img><image><image><image><image>")
     assert text.endswith("Which image of the gallery is this?<end_of_utterance>\nAssistant:")
 
 
@@ -146,9 +142,7 @@ def test_another_list_with_known_tokens_is_refused(backbone):
 
 def test_saving_keeps_new_tokens_rows_and_prompts(backbone, tmp_path):
     backbone.add_tokens(NEW)
-    backbone.set_rows(
-        range(backbone.first_new_id, backbone.first_new_id + 40), torch.randn(40, backbone.hidden_size)
-    )
+    backbone.set_rows(range(backbone.first_new_id, backbone.first_new_id + 40), torch.randn(40, backbone.hidden_size))
     backbone.save_pretrained(tmp_path)
     loaded = Backbone.from_pretrained(tmp_path)
     loaded.add_tokens(NEW)

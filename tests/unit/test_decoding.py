@@ -258,9 +258,7 @@ def test_the_trace_tells_each_step_s_beams(semantic):
         for step, beams in enumerate(steps, start=1):
             assert 1 <= len(beams) <= 4
             assert all(len(beam.tokens) <= step for beam in beams)
-            assert [beam.probability for beam in beams] == sorted(
-                (beam.probability for beam in beams), reverse=True
-            )
+            assert [beam.probability for beam in beams] == sorted((beam.probability for beam in beams), reverse=True)
             for beam in beams:
                 begins = (trie.paths()[:, : len(beam.tokens)] == beam.tokens).all(axis=1)
                 assert beam.images == begins.sum()

@@ -90,6 +90,12 @@ def test_structured_puts_near_images_under_one_code(tokenizer):
     assert len(made.new_tokens) == 2 * BRANCHES
 
 
+def test_structured_ends_where_an_image_is_alone(tokenizer):
+    apart = np.concatenate([1000 * np.eye(8, dtype=np.float32)[:1], vectors(100)])
+    made = Identifiers.build("structured", FakeGallery([[]] * 101), tokenizer, apart)
+    assert len(made.sequence(0)) == 1
+
+
 @given(st.integers(1, 300), st.integers(1, 5))
 def test_structured_tells_images_with_equal_vectors_apart(images, distinct):
     tokenizer = TOKENIZERS["sentencepiece"]
@@ -152,9 +158,7 @@ def test_seed_vectors_are_the_mean_of_the_images_below_a_token(tokenizer):
     seeds = made.seed_vectors(data)
     assert seeds.shape == (len(made.new_tokens), 8) and seeds.dtype == np.float32
     for token in range(len(made.new_tokens)):
-        below = [
-            image for image, sequence in enumerate(sequences(made)) if len(tokenizer) + token in sequence
-        ]
+        below = [image for image, sequence in enumerate(sequences(made)) if len(tokenizer) + token in sequence]
         mean = data[below].mean(axis=0) if below else data.mean(axis=0)
         np.testing.assert_allclose(seeds[token], mean, rtol=1e-4, atol=1e-5)
 

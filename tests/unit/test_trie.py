@@ -15,9 +15,7 @@ galleries = st.lists(words, min_size=1, max_size=40, unique=True)
 
 def build(sequences):
     indptr = np.cumsum([0] + [len(sequence) for sequence in sequences])
-    return IdentifierTrie.build(
-        indptr, np.concatenate([np.array(sequence, np.int64) for sequence in sequences])
-    )
+    return IdentifierTrie.build(indptr, np.concatenate([np.array(sequence, np.int64) for sequence in sequences]))
 
 
 def below(trie, sequences, node):
