@@ -232,7 +232,7 @@ def main() -> None:
         return
     for name, (text, bound) in LINES.items():
         value = figures[name]
-        print(f"{text:<52}{value if isinstance(value, bool) else f'{value:.4g}':>10}  {bound}")
+        print(f"{text:<52}{str(value) if isinstance(value, bool) else f'{value:.4g}':>10}  {bound}")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ def recall(
     steps = []
     for depth in range(trie.depth):
         gains = code_log_probabilities(backbone, reading.states, tensors.head_rows[depth])
+        gains = pad(gains, (0, 0, 0, nodes.shape[1] - gains.shape[1]))
         edges = tensors.indptr[nodes, None] + torch.arange(trie.depth_width[depth], device=nodes.device)
         inside = edges < tensors.indptr[nodes + 1, None]
         edges.clamp_(max=len(tensors.token) - 1)
@@ -74,17 +75,25 @@ def recall(
         codes = torch.searchsorted(tensors.depth_tokens[depth], tokens).clamp_(max=gains.shape[-1] - 1)
         reachable = scores[..., None] + gains.gather(-1, codes)
         reachable.masked_fill_(~inside | (tensors.live[children] == 0), -torch.inf)
-        ended = scores.masked_fill(tensors.image[nodes] < 0, -torch.inf)
+        kept = scores.masked_fill(tensors.image[nodes] < 0, -torch.inf)
 
-        candidates = torch.cat([reachable, ended[..., None]], -1).flatten(1)
+        candidates = torch.cat([reachable, kept[..., None]], -1).flatten(1)
         scores, chosen = candidates.topk(min(width, candidates.shape[1]))
         parents = chosen // (trie.depth_width[depth] + 1)
         nodes = torch.cat([children, nodes[..., None]], -1).flatten(1).gather(1, chosen)
         if trace:
             steps.append((nodes, scores))
-        if depth + 1 == trie.depth or (not trie.even and bool((tensors.image[nodes] >= 0).all())):
+        if depth + 1 == trie.depth:
             break
-        reading.append(parents, tensors.token[nodes - 1].long())
+        unfinished = nodes.shape[1]
+        if not trie.even:
+            ended = (tensors.image[nodes] >= 0) | (scores == -torch.inf)
+            unfinished = int((~ended).sum(1).max())
+            if not unfinished:
+                break
+            order = ended.long().argsort(dim=1, stable=True)
+            nodes, scores, parents = (beam.gather(1, order) for beam in (nodes, scores, parents))
+        reading.append(parents[:, :unfinished], tensors.token[nodes[:, :unfinished] - 1].long())
 
     found = min(top, scores.shape[1])
     images = tensors.image[nodes].long().masked_fill(scores == -torch.inf, -1)
@@ -172,8 +181,9 @@ class _Reading:
         self.seen = mask.bool()[:, None]
 
     def append(self, parents: torch.Tensor, tokens: torch.Tensor) -> None:
-        """Go on with beam `parents` (b, beams) and read `tokens` (b, beams) behind them."""
+        """Go on with beams `parents` (b, beams) and read `tokens` (b, beams) behind them."""
         batch, width = parents.shape
+        parents = parents.clamp(max=self.seen.shape[1] - 1)
         before = self.seen.gather(1, parents[..., None].expand(-1, -1, self.seen.shape[2]))
         itself = torch.eye(width, dtype=torch.bool, device=parents.device).expand(batch, -1, -1)
         self.seen = torch.cat([before, itself], 2)
