@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 
 from gcr_core.backbone import Backbone
@@ -287,6 +288,20 @@ def test_the_prefix_is_read_once_and_again_when_weights_change(structured):
         next(backbone.inner.language_model.parameters()).mul_(1.5)
     changed = recall(backbone, trie, [prompt], beams=IMAGES, top=IMAGES)
     check_ranking(changed.images[0], changed.scores[0], score_all(backbone, trie, prompt))
+
+
+def test_an_adapter_is_part_of_the_model(structured):
+    backbone, trie = structured
+    prompt = backbone.query_prompt("a dog")
+    before = recall(backbone, trie, [prompt], beams=IMAGES, top=IMAGES)
+    backbone.model = get_peft_model(backbone.model, LoraConfig(target_modules=["q_proj", "v_proj"], r=4))
+    with torch.no_grad():
+        for name, weight in backbone.model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_()
+    after = recall(backbone, trie, [prompt], beams=IMAGES, top=IMAGES)
+    check_ranking(after.images[0], after.scores[0], score_all(backbone, trie, prompt))
+    assert not torch.allclose(before.scores, after.scores, atol=1e-3)
 
 
 def test_the_model_does_not_run_after_the_last_step(structured):
