@@ -1,5 +1,7 @@
 """IdentifierTrie against the plain reading of what a prefix tree is: sets of tuples."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,8 +71,8 @@ def test_depth_tokens_are_all_tokens_of_that_depth(sequences):
     for depth, codes in enumerate(trie.depth_tokens):
         expected = {sequence[depth] for sequence in sequences if len(sequence) > depth}
         assert codes.tolist() == sorted(expected)
-        children = [sum(len(trie.path(node)) == depth + 1 for node in range(trie.nodes))]
-        assert 1 <= trie.depth_width[depth] <= children[0]
+        prefixes = {sequence[: depth + 1] for sequence in sequences if len(sequence) > depth}
+        assert trie.depth_width[depth] == max(Counter(prefix[:-1] for prefix in prefixes).values())
 
 
 @given(galleries)
