@@ -9,6 +9,7 @@ weighs on both. What has to be exact is checked in float32.
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -17,12 +18,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+# As in the app; OpenMP reads it when torch is imported.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import numpy as np
 import torch
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, LlamaConfig
 from transformers.generation import LogitsProcessor, LogitsProcessorList, PrefixConstrainedLogitsProcessor
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gcr_core.backbone import Backbone
 from gcr_core.decoding import Recalled, recall, score_all
