@@ -42,7 +42,10 @@ def main() -> None:
 
     shipped = Path(options.memory).resolve() == Path(Settings.memory)
     examples = EXAMPLES if shipped else ()
-    page.launch(page.build(memory, examples), memory, server_name=options.host, server_port=options.port)
+    blocks = page.build(memory, examples)
+    address = page.launch(blocks, memory, options.host, options.port)
+    print(f"The page is at {address} (Ctrl-C ends it).", flush=True)
+    blocks.block_thread()
 
 
 if __name__ == "__main__":

@@ -39,19 +39,13 @@ def caption(gallery: "Gallery", index: int) -> str:
     return gallery.captions[index][0] if gallery.captions[index] else gallery.file_names[index]
 
 
-def results(
-    answer: dict[str, Any], gallery: "Gallery", engines: dict[str, str], asked: str | None = None
-) -> str:
+def results(answer: dict[str, Any], gallery: "Gallery", engines: dict[str, str], asked: str | None = None) -> str:
     """Both sides, card beside card, and the trace. `engines` says in words how each side works; `asked` is
     the URL of the picture that was asked with, where it was one."""
     ranks = {side: {hit["file_name"]: hit["rank"] for hit in answer[side]} for side in SIDES}
     both = ranks["generative"].keys() & ranks["dense"].keys()
     shown = max(len(hits) for hits in ranks.values())
-    question = (
-        f'<img class="asked" src="{text(asked)}" alt=""> your picture'
-        if asked
-        else f"“{text(answer['query'])}”"
-    )
+    question = f'<img class="asked" src="{text(asked)}" alt=""> your picture' if asked else f"“{text(answer['query'])}”"
     found = f"{len(both)} of {shown} found by both" if both else "nothing found by both"
     sides = "".join(
         _side(side, answer, gallery, ranks["dense" if side == "generative" else "generative"], engines[side])
@@ -64,9 +58,7 @@ def results(
     )
 
 
-def _side(
-    side: str, answer: dict[str, Any], gallery: "Gallery", elsewhere: dict[str, int], engine: str
-) -> str:
+def _side(side: str, answer: dict[str, Any], gallery: "Gallery", elsewhere: dict[str, int], engine: str) -> str:
     heading, _, _ = SIDES[side]
     cards = "".join(_card(side, hit, gallery, elsewhere.get(hit["file_name"])) for hit in answer[side])
     return (

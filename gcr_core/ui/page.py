@@ -2,7 +2,6 @@
 
 import mimetypes
 from pathlib import Path
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -60,10 +59,18 @@ def build(memory: WakingMemory, examples: tuple[str, ...]) -> gr.Blocks:
     return page.queue(default_concurrency_limit=4)
 
 
-def launch(page: gr.Blocks, memory: WakingMemory, **options: Any) -> str:
-    """Serves the page, never shared; `options` go to `Blocks.launch`. Returns the address."""
+def launch(page: gr.Blocks, memory: WakingMemory, host: str | None = None, port: int | None = None) -> str:
+    """Serves the page from a thread of its own, never shared, and returns its address.
+
+    Without `host` and `port` Gradio decides: GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else this machine
+    only and the first free port from 7860.
+    """
     _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
         share=False,
+        quiet=True,
+        prevent_thread_lock=True,
         theme=_theme(),
         head=HEAD,
         favicon_path=ASSETS / "icon.svg",
@@ -72,7 +79,6 @@ def launch(page: gr.Blocks, memory: WakingMemory, **options: Any) -> str:
         enable_monitoring=False,
         max_file_size=MAX_UPLOAD,
         app_kwargs={"routes": [_pictures(memory), *_look()]},
-        **options,
     )
     return address
 

@@ -93,11 +93,12 @@ def build(waking: WakingMemory, examples: tuple[str, ...]) -> None:
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     one_at_a_time: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 1}
+    asked: dict[str, Any] = {**one_at_a_time, **private, "trigger_mode": "always_last"}
     gr.on(None, None, js=NAME_THE_BOX)
     gr.on(None, wake, None, [state, mosaic, *chips], concurrency_limit=None, **private)
-    box.submit(ask, [box, top, beams], [results, box], **one_at_a_time, **private)
+    box.submit(ask, [box, top, beams], [results, box], **asked)
     for chip in chips:
-        chip.click(ask_example, [chip, top, beams], [results, box], **one_at_a_time, **private)
+        chip.click(ask_example, [chip, top, beams], [results, box], **asked)
     gr.api(search, api_name="search", **one_at_a_time)
 
 

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.serving import serve
 
@@ -18,6 +18,10 @@ QUIET = [
     "--disable-sync",
 ]
 """Works as root, and asks no host of Google's for anything."""
+PATIENCE_MS = 120_000
+"""How long an expectation may take to come true: enough for a busy machine that still imports torch."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +49,7 @@ def open_page(browser):
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
         page.goto(address)
         page.get_by_role("textbox", name="Query").wait_for()
         return page

@@ -166,8 +166,7 @@ def test_equal_ranks_stand_on_one_line(open_page, app_address, width):
     page = open_page(app_address, width=width)
     expect(ask(page)).to_be_visible()
     left, right = (
-        [card.bounding_box()["y"] for card in gallery.get_by_role("listitem").all()]
-        for gallery in both_sides(page)
+        [card.bounding_box()["y"] for card in gallery.get_by_role("listitem").all()] for gallery in both_sides(page)
     )
     assert left == pytest.approx(right, abs=1)
 
@@ -235,7 +234,7 @@ def test_the_page_is_there_before_the_memory_and_an_early_query_waits_visibly(op
     waking = WakingMemory(lambda: (gate.wait(), tiny_memory)[1])
     waking.start()
     blocks = web.build(waking, (QUERY,))
-    address = web.launch(blocks, waking, prevent_thread_lock=True, quiet=True)
+    address = web.launch(blocks, waking)
     try:
         page = open_page(address)
         state = page.locator("#state")
@@ -262,7 +261,7 @@ def test_a_memory_that_cannot_be_loaded_is_said_in_the_page(open_page):
     waking = WakingMemory(load)
     waking.start()
     blocks = web.build(waking, (QUERY,))
-    address = web.launch(blocks, waking, prevent_thread_lock=True, quiet=True)
+    address = web.launch(blocks, waking)
     try:
         page = open_page(address)
         expect(page.locator("#state")).to_contain_text("is no memory")
