@@ -11,16 +11,13 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 # As in the app; OpenMP reads it when torch is imported.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
