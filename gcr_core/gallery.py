@@ -8,17 +8,18 @@ unread. Knows nothing about models.
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
 import unicodedata
 import zipfile
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from PIL import Image
 
+from .atomic import new_folder
 from .errors import GalleryError, InputError
 from .images import MAX_FILE_BYTES, open_image
 from .metadata import METADATA_NAMES, Metadata, checked_row
@@ -135,24 +136,21 @@ class Gallery:
         if into.exists() and (not into.is_dir() or any(into.iterdir())):
             raise GalleryError(f"folder {str(into)!r} is not empty: import into a new one")
         name = Path(archive).name if isinstance(archive, (str, Path)) else "the zip"
-        into.parent.mkdir(parents=True, exist_ok=True)
-        building = into.parent / f".{into.name}.{secrets.token_hex(4)}"
-        building.mkdir()
         try:
-            with Path(archive).open("rb") if isinstance(archive, (str, Path)) else archive as file:
+            with (
+                Path(archive).open("rb") if isinstance(archive, (str, Path)) else nullcontext(archive) as file,
+                new_folder(into) as building,
+            ):
                 _check_entries(file, name)
                 with zipfile.ZipFile(file) as members:
                     gallery = _import_members(members, name, building)._with_images(name)
-            gallery._write_metadata(building)
-            building.replace(into)
+                gallery._write_metadata(building)
         except OSError as error:
             raise GalleryError(
                 f"{name} cannot be imported ({error.strerror or error}): check its path and the free space"
             ) from error
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise GalleryError(f"{name} cannot be read as a zip ({error}): make the zip anew") from error
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
         gallery.root = into
         return gallery
 

@@ -1,19 +1,13 @@
 """Memories: recall, search, what they accept, saving and loading."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from gcr_core import memory as memory_module
-from gcr_core.atomic import new_folder
 from gcr_core.decoding import score_all
 from gcr_core.errors import HubError, InputError, MemoryFormatError
 from gcr_core.gallery import Gallery
@@ -200,41 +194,6 @@ def test_a_failed_save_keeps_the_old_memory(
         tiny_memory.save(tmp_path / "memory")
     assert [path.name for path in tmp_path.iterdir()] == ["memory"]
     assert answers(Memory.from_pretrained(tmp_path / "memory", device="cpu")) == answers(tiny_memory)
-
-
-WRITER = """
-import sys
-from pathlib import Path
-from gcr_core.atomic import new_folder
-for round in range(100_000):
-    with new_folder(Path(sys.argv[1])) as folder:
-        for part in range(20):
-            (folder / str(part)).write_text(str(round))
-"""
-
-
-def test_a_writer_killed_at_any_moment_leaves_the_old_folder_or_the_new_one(tmp_path: Path) -> None:
-    target = tmp_path / "memory"
-    for kill in range(10):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(target)], cwd=Path(__file__).parents[2])
-        while not target.exists():
-            time.sleep(0.01)
-        time.sleep(0.05 + 0.013 * kill)
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.wait()
-        rounds = {(target / str(part)).read_text() for part in range(20)}
-        assert len(rounds) == 1
-
-
-def test_the_new_folder_takes_its_place_where_the_system_cannot_exchange(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gcr_core.atomic._exchange", lambda one, other: False)
-    for content in ("old", "new"):
-        with new_folder(tmp_path / "folder") as folder:
-            (folder / "file").write_text(content)
-    assert (tmp_path / "folder" / "file").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def changed(tiny_memory_dir: Path, tmp_path: Path) -> Path:
