@@ -82,8 +82,8 @@ def _card(side: str, hit: dict[str, Any], gallery: "Gallery", rank_elsewhere: in
     )
     return (
         f'<li class="card{" both" if rank_elsewhere else ""}" data-image="{index}">'
-        f'<div class="picture"><img src="{picture_url(gallery, index)}" alt="{text(name)}">'
-        f'<span class="rank"><span class="sr">rank </span>{hit["rank"]}</span>{mark}</div>'
+        f'<p class="place"><span class="rank"><span class="sr">rank </span>{hit["rank"]}</span>{mark}</p>'
+        f'<div class="picture"><img src="{picture_url(gallery, index)}" alt="{text(name)}"></div>'
         f'<div class="label"><p class="name" title="{text(name)}">{text(name)}</p>'
         f'<p class="more" title="{text(others)}">{text(others)}</p>'
         f'<p class="score" style="--share:{min(1.0, share):.3f}">{score_name} '
