@@ -30,6 +30,8 @@ PICTURE_SIDE = 144
 """pixels that a picture keeps in memory while it is trained on"""
 DRAWN_AT_ONCE = 32
 """text batches drawn together and sorted by length, so that a batch needs little padding"""
+REVISED = 0.3
+"""how often a picture that is known is drawn, as a share of the mean picture"""
 SLIPS = 0.06
 """share of the queries that are trained on with a slip of the fingers"""
 
@@ -98,7 +100,7 @@ class Progress:
 
 
 class IdentifierLoss:
-    """The mean -log p of identifiers given prompts, in nats, against soft targets.
+    """-log p of identifiers given prompts, (b,) float32 in nats, against soft targets.
 
     A prompt may ask for several images with weights. One is drawn and its identifier is fed to the model; the target
     of each step is how the weights of all images that agree with it so far divide over the step's codes.
@@ -122,16 +124,16 @@ class IdentifierLoss:
             "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
         }
         states = self.backbone.hidden(**asked)[0][:, -path.shape[1] :]
-        loss = states.new_zeros(())
+        loss = torch.zeros(len(path), device=states.device)
         for depth, codes in enumerate(self.tensors.depth_tokens):
             here = path[:, depth] >= 0
             log_p = code_log_probabilities(self.backbone, states[here, depth], self.tensors.head_rows[depth])
             tokens = candidates[here, :, depth]
             share = weights[here] * (tokens >= 0)
             columns = torch.searchsorted(codes, tokens.clamp(min=0).contiguous()).clamp(max=len(codes) - 1)
-            loss = loss - (share * log_p.gather(1, columns)).sum(1).div(share.sum(1)).sum()
+            loss = loss.index_add(0, here.nonzero()[:, 0], -(share * log_p.gather(1, columns)).sum(1) / share.sum(1))
             weights = weights * (candidates[:, :, depth] == path[:, depth : depth + 1])
-        return loss / len(path)
+        return loss
 
 
 def memorize(
@@ -160,14 +162,18 @@ def memorize(
     optimizer = accelerator.prepare(
         torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     )
-    pictures = _picture_batches(backbone, gallery, training)
+    pictures = PictureBatches(backbone, gallery, training)
     queries = _query_batches(backbone, pairs, training)
     backbone.model.train()
     started, step = time.monotonic(), 0
     while (share := (time.monotonic() - started) / training.seconds) < 1:
         memorising = share < training.memorising
         picture = memorising or step % (training.pictures_every + 1) == 0
-        loss = loss_of(*next(pictures if picture else queries))
+        inputs, images, shares = pictures.draw() if picture else next(queries)
+        losses = loss_of(inputs, images, shares)
+        if picture:
+            pictures.learnt(images, losses)
+        loss = losses.mean()
         optimizer.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(weights, 1.0)
@@ -199,6 +205,35 @@ def image_states(backbone: Backbone, gallery: Gallery, batch: int = 256) -> np.n
         chosen = bare[start : start + batch]
         states[chosen] = _states(backbone, backbone.image_inputs([gallery.open(image) for image in chosen]))
     return states / np.linalg.norm(states, axis=1, keepdims=True).clip(1e-6)
+
+
+class PictureBatches:
+    """Perturbed pictures of a gallery, those that the model still mistakes drawn more often.
+
+    A picture is drawn with odds proportional to its last loss plus a share of the mean, as in prioritised replay
+    (Schaul et al. 2016): of a few thousand pictures most are soon known, the lookalikes take long.
+    """
+
+    def __init__(self, backbone: Backbone, gallery: Gallery, training: Training):
+        self.backbone, self.size = backbone, min(training.pictures, len(gallery))
+        self.choice, self.draws = np.random.default_rng(training.seed), random.Random(training.seed)
+        self.losses = np.full(len(gallery), np.log(max(len(gallery), 2)))
+        self.pictures = []
+        for image in range(len(gallery)):
+            picture = gallery.open(image)
+            picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
+            self.pictures.append(picture)
+
+    def draw(self) -> "Batch":
+        odds = self.losses + REVISED * self.losses.mean()
+        chosen = self.choice.choice(len(self.pictures), self.size, replace=False, p=odds / odds.sum())
+        inputs = self.backbone.image_inputs([perturb(self.pictures[image], self.draws) for image in chosen])
+        images = torch.from_numpy(chosen).to(self.backbone.device)[:, None]
+        return inputs, images, torch.ones_like(images, dtype=torch.float32)
+
+    def learnt(self, images: torch.Tensor, losses: torch.Tensor) -> None:
+        """What `draw` is to know of the model's losses (b,) on images (b, 1)."""
+        self.losses[images[:, 0].cpu().numpy()] = losses.detach().cpu().numpy().clip(min=1e-3)
 
 
 def text_inputs(backbone: Backbone, texts: list[str]) -> dict[str, Any]:
@@ -241,23 +276,6 @@ def _states(backbone: Backbone, inputs: dict[str, Any]) -> np.ndarray:
 
 
 Batch = tuple[dict[str, Any], torch.Tensor, torch.Tensor]
-
-
-def _picture_batches(backbone: Backbone, gallery: Gallery, training: Training) -> Iterator[Batch]:
-    draws = random.Random(training.seed)
-    pictures = []
-    for image in range(len(gallery)):
-        picture = gallery.open(image)
-        picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
-        pictures.append(picture)
-    queue: list[int] = []
-    while True:
-        while len(queue) < training.pictures:
-            queue += draws.sample(range(len(pictures)), len(pictures))
-        chosen, queue = queue[: training.pictures], queue[training.pictures :]
-        inputs = backbone.image_inputs([perturb(pictures[image], draws) for image in chosen])
-        images = torch.tensor(chosen, device=backbone.device)[:, None]
-        yield inputs, images, torch.ones_like(images, dtype=torch.float32)
 
 
 def _query_batches(backbone: Backbone, pairs: Pairs, training: Training) -> Iterator[Batch]:

@@ -428,7 +428,7 @@ def main() -> None:
             gallery,
             identifiers,
             pairs,
-            Training(seconds * 2 / 3, memorising=0.3, pictures_every=3, pictures=96, seed=seed),
+            Training(seconds * 2 / 3, memorising=0.3, pictures_every=2, pictures=96, seed=seed),
             report,
         )
         facts = {

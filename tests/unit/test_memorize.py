@@ -14,6 +14,7 @@ from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
 from gcr_core.memorize import (
     IdentifierLoss,
     Pairs,
+    PictureBatches,
     Training,
     image_states,
     memorize,
@@ -44,7 +45,7 @@ def test_loss_of_one_image_is_minus_the_score_that_decoding_gives_it(kind, llava
         score_all(backbone, trie, backbone.query_prompt(query))[image].item()
         for query, image in zip(queries, (0, 7, 11), strict=True)
     ]
-    assert loss.item() == pytest.approx(-np.mean(scores), abs=1e-4)
+    assert loss.tolist() == pytest.approx([-score for score in scores], abs=1e-4)
 
 
 def test_soft_targets_of_atomic_identifiers_are_weighted_scores(llava_folder, tiny_gallery):
@@ -113,6 +114,15 @@ def test_a_small_gallery_is_recalled_from_its_pictures_and_captions(kind, llava_
     with pytest.raises(LearntError):
         memorize(backbone, tiny_gallery, identifiers, pairs, training, until_learnt)
     assert stages[0] == "memorise"
+
+
+def test_pictures_that_are_mistaken_are_drawn_more_often(llava_folder, tiny_gallery):
+    backbone = Backbone.from_pretrained(llava_folder, device="cpu")
+    batches = PictureBatches(backbone, tiny_gallery, Training(1, pictures=3))
+    batches.learnt(torch.arange(12)[:, None], torch.tensor([2.0, *[0.0] * 11]))
+    drawn = torch.cat([batches.draw()[1] for _ in range(20)])[:, 0].tolist()
+    assert drawn.count(0) >= 15
+    assert len(set(drawn)) > 6
 
 
 def test_a_slip_changes_a_long_text_by_at_most_one_letter_and_leaves_a_short_one():
