@@ -2,13 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gcr_core.settings import Settings
+from gcr_core.ui.apart import MemoryApart
 from gcr_core.ui.waking import WakingMemory
-
-if TYPE_CHECKING:
-    from gcr_core.memory import Memory
 
 EXAMPLES = (
     "a happy dog",
@@ -29,15 +26,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     options = parser.parse_args()
 
-    def load() -> "Memory":
-        # Importing torch and transformers takes seconds, which the page does not wait for.
-        from gcr_core.memory import Memory
-
-        return Memory.from_pretrained(options.memory)
-
-    memory = WakingMemory(load)
+    memory = WakingMemory(lambda: MemoryApart(options.memory))
     memory.start()
-    # Gradio takes its seconds too: the memory wakes meanwhile.
+    # Importing Gradio takes seconds: the memory wakes meanwhile.
     from gcr_core.ui import page
 
     shipped = Path(options.memory).resolve() == Path(Settings.memory)

@@ -6,9 +6,7 @@ moment the box is there, and waits for the cards. Then the endpoint /search is a
 
 import argparse
 import json
-import os
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -18,6 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,11 +69,17 @@ def measure(memory: str, queries: list[str]) -> dict[str, Any]:
             figures = start(page, address, started) | steady(address, queries)
         finally:
             browser.close()
-            app.send_signal(signal.SIGTERM)
-            _, _, usage = os.wait4(app.pid, 0)
-            app.returncode = 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return figures | {"peak_rss_mb": round(usage.ru_maxrss * unit / 1e6)}
+            processes = [psutil.Process(app.pid), *psutil.Process(app.pid).children(recursive=True)]
+            peak = sum(peak_rss(process.pid) for process in processes)
+            app.terminate()
+            app.wait()
+    return figures | {"peak_rss_mb": round(peak / 1e6)}
+
+
+def peak_rss(pid: int) -> int:
+    """The most bytes that a process ever had in memory, shared ones included; Linux only."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def start(page: Page, address: str, started: float) -> dict[str, float]:
@@ -119,9 +124,7 @@ def steady(address: str, queries: list[str]) -> dict[str, float]:
 def ask(address: str, query: str) -> dict[str, Any]:
     """One call of /search, as any HTTP client makes it: a POST, then the stream of its event."""
     body = json.dumps({"data": [query, 10, 10]}).encode()
-    request = urllib.request.Request(
-        f"{address}gradio_api/call/search", body, {"Content-Type": "application/json"}
-    )
+    request = urllib.request.Request(f"{address}gradio_api/call/search", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as response:
         event = json.load(response)["event_id"]
     with urllib.request.urlopen(f"{address}gradio_api/call/search/{event}") as stream:

@@ -5,16 +5,13 @@ message in the page, or an error of the API.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gcr_core.errors import GcrError, InputError
 from gcr_core.images import open_image
 from gcr_core.ui import cards
 from gcr_core.ui.quick_gradio import gr
-from gcr_core.ui.waking import WakingMemory
-
-if TYPE_CHECKING:
-    from gcr_core.memory import Memory
+from gcr_core.ui.waking import AnyMemory, WakingMemory
 
 TOP, BEAMS = 10, 10
 CHIPS = 6
@@ -102,7 +99,7 @@ def build(waking: WakingMemory, examples: tuple[str, ...]) -> None:
     gr.api(search, api_name="search", **one_at_a_time)
 
 
-def _answer(memory: "Memory", entry: dict[str, Any], top: Any, beams: Any) -> str:
+def _answer(memory: AnyMemory, entry: dict[str, Any], top: Any, beams: Any) -> str:
     """The results of one query of the page, as HTML."""
     words, files = entry["text"], entry["files"]
     if files and words.strip():
@@ -116,11 +113,11 @@ def _answer(memory: "Memory", entry: dict[str, Any], top: Any, beams: Any) -> st
     return cards.results(answer, memory.gallery, _engines(memory, beams), asked)
 
 
-def _contents(memory: "Memory") -> str:
-    return f"{len(memory.gallery):,} images, {memory.identifiers.type} identifiers"
+def _contents(memory: AnyMemory) -> str:
+    return f"{len(memory.gallery):,} images, {memory.facts['identifiers']['type']} identifiers"
 
 
-def _engines(memory: "Memory", beams: int) -> dict[str, str]:
+def _engines(memory: AnyMemory, beams: int) -> dict[str, str]:
     """In words, how each side came by its images, and whether the dense one learned what the other did."""
     same_pairs = "dense_seconds" in memory.facts.get("training", {})
     clip = "CLIP trained on the same captions" if same_pairs else "CLIP not trained on this gallery"
@@ -130,7 +127,7 @@ def _engines(memory: "Memory", beams: int) -> dict[str, str]:
     }
 
 
-def _captions(memory: "Memory") -> tuple[str, ...]:
+def _captions(memory: AnyMemory) -> tuple[str, ...]:
     """First captions of images spread evenly over the gallery, as examples to ask with."""
     captioned = [captions[0] for captions in memory.gallery.captions if captions]
     return tuple(captioned[i * len(captioned) // CHIPS] for i in range(CHIPS)) if captioned else ()

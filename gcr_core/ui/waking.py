@@ -5,21 +5,24 @@ Whoever asks early waits in `wait`; whoever only wants to know looks at `state`.
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gcr_core.errors import GcrError
 
 if TYPE_CHECKING:
     from gcr_core.memory import Memory
+    from gcr_core.ui.apart import MemoryApart
+
+AnyMemory: TypeAlias = "Memory | MemoryApart"
 
 
 class WakingMemory:
     """A memory on its way."""
 
-    def __init__(self, load: Callable[[], "Memory"]) -> None:
+    def __init__(self, load: Callable[[], AnyMemory]) -> None:
         """`load` returns the memory or raises; it runs once, after `start`."""
         self._load = load
-        self._memory: Memory | None = None
+        self._memory: AnyMemory | None = None
         self._failure: Exception | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="waking-memory", daemon=True)
@@ -41,7 +44,7 @@ class WakingMemory:
             return "waking"
         return "failed" if self._failure else "ready"
 
-    def wait(self) -> "Memory":
+    def wait(self) -> AnyMemory:
         """The memory, once it is there. Raises GcrError, with the reason, when it could not be loaded."""
         self._done.wait()
         if self._memory is None:
