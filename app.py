@@ -12,8 +12,8 @@ EXAMPLES = (
     "someone sleeping in bed",
     "slice of pepperoni pizza",
     "stormy weather",
-    "I am so angry",
-    "time is running out",
+    "I can't hear you",
+    "going to the beach",
 )
 """Queries for the memory that ships; another one suggests captions of its own gallery."""
 

@@ -128,10 +128,11 @@ def ask(address: str, query: str) -> dict[str, Any]:
     with urllib.request.urlopen(request) as response:
         event = json.load(response)["event_id"]
     with urllib.request.urlopen(f"{address}gradio_api/call/search/{event}") as stream:
-        lines = stream.read().decode().splitlines()
-    if lines[0] != "event: complete":
-        raise SystemExit(f"/search failed for {query!r}: {lines}")
-    return json.loads(lines[1].removeprefix("data: "))[0]
+        events = stream.read().decode().split("\n\n")
+    for event in events:
+        if event.startswith("event: complete\ndata: "):
+            return json.loads(event.removeprefix("event: complete\ndata: "))[0]
+    raise SystemExit(f"/search failed for {query!r}: {events}")
 
 
 if __name__ == "__main__":

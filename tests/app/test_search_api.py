@@ -98,9 +98,8 @@ def test_half_a_surrogate_pair_in_raw_json_becomes_a_space(app_address):
     with urllib.request.urlopen(request) as response:
         event = json.load(response)["event_id"]
     with urllib.request.urlopen(f"{call}/{event}") as stream:
-        kind, data = stream.read().decode().splitlines()[:2]
-    assert kind == "event: complete"
-    assert json.loads(data.removeprefix("data: "))[0]["query"] == QUERY
+        events = dict(event.split("\n") for event in stream.read().decode().split("\n\n") if event)
+    assert json.loads(events["event: complete"].removeprefix("data: "))[0]["query"] == QUERY
 
 
 @pytest.mark.usefixtures("answers_afterwards")
