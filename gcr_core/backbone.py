@@ -250,12 +250,11 @@ class Backbone:
         return head.weight, getattr(head, "bias", None)
 
     def readable(self, query: str) -> bool:
-        """Whether the tokenizer knows more of the query's words than bytes; True where it has no letters."""
-        words = [word for word in query.split() if any(map(str.isalpha, word))]
+        """Whether the tokenizer knows more of the query than its bytes."""
         unknown = {self.tokenizer.unk_token, "▁"}
-        return not words or any(
+        return any(
             piece not in unknown and not BYTE_PIECE.fullmatch(piece)
-            for ids in self.encode_queries(words)
+            for ids in self.encode_queries(query.split())
             for piece in self.tokenizer.convert_ids_to_tokens(ids)
         )
 

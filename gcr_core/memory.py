@@ -175,8 +175,8 @@ class Memory:
             readable = self.backbone.readable(query)
         if not readable:
             raise InputError(
-                f"the query {query[:40]!r} is in a script that this memory's tokenizer cannot read: "
-                "ask in the language of the captions"
+                f"the query {query[:40]!r} is in characters that this memory's tokenizer cannot read: "
+                "ask in words, in the language of the captions"
             )
         return query
 

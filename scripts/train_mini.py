@@ -331,9 +331,8 @@ def make_backbone(lesson: Lesson, clip: CLIPModel) -> Backbone:
             bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD,
         ),
         image_token_index=int(wrapped.get_vocab()["<image>"]),
-        image_seq_length=patches + 1,
+        image_seq_length=patches,
         vision_feature_layer=-1,
-        vision_feature_select_strategy="full",  # with the token that CLIP's loss has made tell images apart
         tie_word_embeddings=True,
     )  # fmt: skip
     model: Any = LlavaForConditionalGeneration(config)
@@ -341,7 +340,7 @@ def make_backbone(lesson: Lesson, clip: CLIPModel) -> Backbone:
     model.get_input_embeddings().weight.data.copy_(torch.from_numpy(lesson.pieces))
     processor = LlavaProcessor(
         image_processor(), wrapped, patch_size=PATCH, num_additional_image_tokens=1,
-        vision_feature_select_strategy="full",
+        vision_feature_select_strategy="default",
     )  # fmt: skip
     return Backbone(model.to(clip.device), processor)
 

@@ -161,8 +161,9 @@ def test_a_query_in_an_unknown_script_is_unreadable(llava):
     assert not llava.readable("快乐的狗")
 
 
-def test_an_emoji_and_a_number_are_readable(llava):
-    assert llava.readable("🐶")
+def test_a_number_is_readable_and_an_emoji_only_beside_words(llava):
+    assert llava.readable("happy 🐶")
+    assert not llava.readable("🐶")
     assert llava.readable("12 !")
 
 

@@ -111,7 +111,7 @@ def test_a_query_over_the_limit_names_length_and_limit(tiny_memory: Memory) -> N
 
 
 def test_a_script_that_the_tokenizer_never_saw_is_a_named_error(tiny_memory: Memory) -> None:
-    with pytest.raises(InputError, match="script that this memory's tokenizer cannot read"):
+    with pytest.raises(InputError, match="characters that this memory's tokenizer cannot read"):
         tiny_memory.search("ბედნიერი ძაღლი")
 
 
@@ -126,7 +126,7 @@ def test_control_characters_count_as_spaces(query: str, tiny_memory: Memory) -> 
     assert tiny_memory.search(query)["query"] == "a happy dog"
 
 
-@pytest.mark.parametrize("query", ["😀", "👩\u200d🚀", "?!", "<s></s><img_3>", "2 dogs", "'; DROP TABLE", "%s {x}"])
+@pytest.mark.parametrize("query", ["happy 😀", "?!", "<s></s><img_3>", "2 dogs", "'; DROP TABLE", "%s {x}"])
 def test_unusual_queries_are_answered(query: str, tiny_memory: Memory) -> None:
     assert len(answers(tiny_memory, query)) == 10
 

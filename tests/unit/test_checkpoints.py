@@ -1,0 +1,73 @@
+"""The checkpoints as committed: they load as hub models do, stay small, and the emoji memory answers."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
+
+from gcr_core.errors import InputError
+from gcr_core.memory import Memory
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINTS = ROOT / "checkpoints"
+MAX_BYTES = 80_000_000
+
+
+@pytest.fixture(scope="module")
+def memory():
+    return Memory.from_pretrained(CHECKPOINTS / "emoji", device="cpu")
+
+
+def test_gcr_mini_loads_as_any_hub_model_and_runs_on_text_and_picture():
+    processor = AutoProcessor.from_pretrained(CHECKPOINTS / "gcr-mini", backend="pil")
+    model = AutoModelForImageTextToText.from_pretrained(CHECKPOINTS / "gcr-mini", dtype=torch.float32)
+    assert model.config.model_type == "llava"
+    assert sum(weight.numel() for weight in model.parameters()) < 10_000_000
+    inputs = processor(text="<image>\n", images=Image.new("RGB", (80, 60), "red"), return_tensors="pt")
+    assert model(**inputs).logits.isfinite().all()
+
+
+def test_gcr_mini_clip_loads_as_any_hub_model_and_embeds_both_sides_alike():
+    processor = AutoProcessor.from_pretrained(CHECKPOINTS / "gcr-mini-clip", backend="pil")
+    model = AutoModel.from_pretrained(CHECKPOINTS / "gcr-mini-clip", dtype=torch.float32)
+    assert model.config.model_type == "clip"
+    inputs = processor(text=["a dog"], images=Image.new("RGB", (80, 60)), return_tensors="pt")
+    output = model(**inputs)
+    assert output.text_embeds.shape == output.image_embeds.shape
+
+
+def test_assets_and_checkpoints_stay_under_80_megabytes():
+    files = [path for folder in ("assets", "checkpoints") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MAX_BYTES
+
+
+def test_no_checkpoint_holds_a_pickle():
+    names = [path.name for path in CHECKPOINTS.rglob("*") if path.is_file()]
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+
+
+@pytest.mark.parametrize(
+    ("query", "relevant"),
+    [
+        ("a happy dog", {"1f436.png", "1f415.png"}),
+        ("Norway", {"1f1f3-1f1f4.png"}),
+        ("pizza", {"1f355.png"}),
+        ("unicorns", {"1f984.png"}),
+    ],
+)
+def test_the_emoji_memory_recalls_what_a_person_asks_for(memory, query, relevant):
+    assert memory.recall([query], top=3)[0][0].file_name in relevant
+
+
+def test_an_emoji_alone_is_refused_with_a_remedy(memory):
+    with pytest.raises(InputError, match="ask in words"):
+        memory.recall(["🍕"])
+
+
+def test_pictures_of_the_gallery_are_recognised(memory):
+    images = random.Random(0).sample(range(len(memory.gallery)), 50)
+    found = memory.recall_images([memory.gallery.open(image) for image in images], top=1)
+    assert sum(hits[0].index == image for hits, image in zip(found, images, strict=True)) >= 40
