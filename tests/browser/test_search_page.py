@@ -118,7 +118,11 @@ def test_an_example_fills_the_box_and_is_asked(page):
 
 def test_options_change_how_many_results_are_shown(page):
     page.get_by_role("button", name="Options").click()
-    page.get_by_label("Results on each side").fill("3")
+    top = page.get_by_label("Results on each side")
+    expect(top).to_have_value("10")
+    top.fill("3")
+    top.press("Tab")
+    expect(top).to_have_value("3")
     expect(ask(page)).to_be_visible()
     for gallery in both_sides(page):
         expect(gallery.get_by_role("listitem")).to_have_count(3)
@@ -127,6 +131,7 @@ def test_options_change_how_many_results_are_shown(page):
 def test_an_impossible_option_is_named_with_its_limits(page):
     page.get_by_role("button", name="Options").click()
     page.get_by_label("Beams").fill("0")
+    page.get_by_label("Beams").press("Tab")
     box(page).fill(QUERY)
     box(page).press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("beams is 0")
