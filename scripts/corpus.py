@@ -49,7 +49,6 @@ REGIONAL_A = 0x1F1E6
 class Corpus:
     """`captions[i]`: of image i. `composed`: (text, images it is made for). `english`: texts with no known image."""
 
-    file_names: list[str]
     captions: list[list[str]]
     composed: list[tuple[str, list[int]]]
     english: list[str]
@@ -92,7 +91,6 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
     english |= dict.fromkeys(_sentences(captions, net, known, draws))
     own = {_plain(text) for texts in captions for text in texts}
     return Corpus(
-        file_names,
         captions,
         [(t, sorted(images)) for t, images in composed.items() if t not in own and held_out.fits(t)],
         [text for text in map(_plain, english) if text not in own and text not in composed and held_out.fits(text)],

@@ -415,7 +415,7 @@ def main() -> None:
             backbone.model.half()
             backbone.save_pretrained(mini_folder)
 
-        backbone = Backbone.from_pretrained(mini_folder)
+        backbone = Backbone.from_pretrained(mini_folder, dtype=torch.float32)
         dense = DenseIndex.build(gallery, str(clip_folder))
         identifiers = Identifiers.build(arguments.identifiers, gallery, backbone.tokenizer, dense.vectors, seed)
 
@@ -442,7 +442,6 @@ def main() -> None:
         }
         memory = Memory(backbone, identifiers, gallery, dense, facts)
         log("measuring")
-        memory.backbone.model.float()
         figures = evaluate(memory, load_queries(arguments.assets / "emoji_queries.jsonl", gallery))
         for engine in ("generative", "dense"):
             log(f"{engine}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures[engine].items()))
