@@ -158,7 +158,11 @@ class Backbone:
 
     def query_prompt(self, query: str) -> list[int]:
         """The token ids of the whole prompt for a text query."""
-        return self.prefix_ids + self.encode_queries([query])[0] + self.suffix_ids
+        return self.query_prompts([query])[0]
+
+    def query_prompts(self, queries: list[str]) -> list[list[int]]:
+        """The token ids of the whole prompt for each query."""
+        return [self.prefix_ids + ids + self.suffix_ids for ids in self.encode_queries(queries)]
 
     def encode_queries(self, queries: list[str]) -> list[list[int]]:
         """The token ids of each query alone, at most MAX_QUERY_TOKENS.

@@ -238,8 +238,7 @@ class PictureBatches:
 
 def text_inputs(backbone: Backbone, texts: list[str]) -> dict[str, Any]:
     """What `Backbone.hidden` takes for text queries."""
-    prompts = [backbone.prefix_ids + ids + backbone.suffix_ids for ids in backbone.encode_queries(texts)]
-    ids, mask = backbone.pad(prompts)
+    ids, mask = backbone.pad(backbone.query_prompts(texts))
     return {"input_ids": ids, "attention_mask": mask}
 
 

@@ -222,8 +222,7 @@ class Memory:
 
     def _prompts(self, queries: list[Any]) -> decoding.Prompts:
         if isinstance(queries[0], str):
-            before, after = self.backbone.prefix_ids, self.backbone.suffix_ids
-            return [before + tokens + after for tokens in self.backbone.encode_queries(queries)]
+            return self.backbone.query_prompts(queries)
         return self.backbone.image_inputs(queries)
 
     def _hits(self, images: list[int], scores: list[float]) -> list[Hit]:
