@@ -9,6 +9,7 @@ break. Knows nothing about identifiers or galleries.
 import copy
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ MAX_QUERY_TOKENS = 128
 """Tokens of a query that reach the model; the rest is cut off."""
 QUERY_INSTRUCTION = "Which image of the gallery is this about?"
 IMAGE_INSTRUCTION = "Which image of the gallery is this?"
+DESCRIBE_INSTRUCTION = "Describe this image of the gallery:"
 QUERY_MARK = "\x1a"
 BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -57,11 +59,7 @@ class Backbone:
         self._prefix_state: Any = None
         self.has_template = bool(getattr(processor, "chat_template", None))
         if self.has_template:
-            text = self._render([{"type": "text", "text": f"{QUERY_INSTRUCTION} {QUERY_MARK}"}])
-            before, after = text.split(QUERY_MARK)
-            ids = self._ids(before.removesuffix(" "))
-            self.prefix_ids = self._start(ids) + ids
-            self.suffix_ids = self._ids(after)
+            self.prefix_ids, self.suffix_ids = self._around(QUERY_INSTRUCTION)
         else:
             start = self.tokenizer.bos_token_id
             self.prefix_ids = [self.tokenizer.eos_token_id if start is None else start]
@@ -176,6 +174,28 @@ class Backbone:
         encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [ids[:MAX_QUERY_TOKENS] for ids in encoded]
 
+    def describe_prompts(self, identifiers: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The token ids of the prompt for the caption of each identifier; the caption's tokens follow."""
+        before, after = self.describe_ids
+        return [[*before, *identifier, *after] for identifier in identifiers]
+
+    @cached_property
+    def describe_ids(self) -> tuple[list[int], list[int]]:
+        """What stands before and behind an identifier in the prompt for its caption."""
+        return self._around(DESCRIBE_INSTRUCTION) if self.has_template else (self.prefix_ids, self.suffix_ids)
+
+    @cached_property
+    def unsayable(self) -> list[int]:
+        """The tokenizer's own tokens that no text has: images, turns, padding; not EOS."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        special = {token for token, piece in added if piece.special} | set(self.tokenizer.all_special_ids)
+        return sorted(token for token in special - {self.tokenizer.eos_token_id} if token < self.own_vocabulary)
+
+    @property
+    def own_vocabulary(self) -> int:
+        """How many tokens the tokenizer had before `add_tokens`: their ids are those below."""
+        return self.first_new_id if self.new_tokens else len(self.tokenizer)
+
     def image_prompt(self) -> list[int]:
         """The token ids of the prompt for a square image, with the image's placeholder tokens."""
         return self.image_inputs([Image.new("RGB", (64, 64))])["input_ids"][0].tolist()
@@ -272,6 +292,12 @@ class Backbone:
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _around(self, instruction: str) -> tuple[list[int], list[int]]:
+        """The ids before and behind what stands after an instruction inside the chat template."""
+        before, after = self._render([{"type": "text", "text": f"{instruction} {QUERY_MARK}"}]).split(QUERY_MARK)
+        ids = self._ids(before.removesuffix(" "))
+        return self._start(ids) + ids, self._ids(after)
 
     def _start(self, ids: list[int]) -> list[int]:
         """BOS where the tokenizer sets one and the rendered template does not begin with it, else nothing."""
