@@ -1,18 +1,30 @@
-"""Folders that appear whole or not at all: written beside their place, then put there in one step."""
+"""Folders and files that appear whole or not at all: written beside their place, then put there in one step.
+
+What a killed writer leaves beside the place is hidden, and swept once its writer is known to be dead.
+"""
 
 import ctypes
 import os
+import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from .processes import try_lock
+
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 FLUSHES_AT_ONCE = 32
+LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<end>[0-9a-f]{8}|old)")
+JUST_BEGUN_SECONDS = 60
+"""A writer this young may not have locked its folder yet."""
+FORGOTTEN_SECONDS = 24 * 3600
+"""Where nothing can be locked, a writer this old is taken for dead."""
 
 
 @contextmanager
@@ -24,8 +36,9 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = target.parent / f".{target.name}.{secrets.token_hex(4)}"
+    building = _sibling(target)
     building.mkdir()
+    lock = _try_lock(building)
     try:
         yield building
         _flush(building)
@@ -39,6 +52,63 @@ def new_folder(target: Path) -> Iterator[Path]:
         _flush_path(target.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file of UTF-8 text: a reader, or a kill at any moment, finds the old one or the new one."""
+    part = _sibling(path)
+    try:
+        part.write_text(text, encoding="utf-8", newline="\n")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder: at once for those who look for it, then from the disk."""
+    gone = _sibling(folder)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep(parent: Path) -> None:
+    """Removes what killed writers left in a folder; puts back what a kill between two renames had moved aside."""
+    for path in list(parent.iterdir()) if parent.is_dir() else []:
+        leftover = LEFTOVER.fullmatch(path.name)
+        if leftover is None or not _is_abandoned(path):
+            continue
+        if leftover["end"] == "old" and not (parent / leftover["name"]).exists():
+            path.rename(parent / leftover["name"])
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path) -> bool:
+    try:
+        age = time.time() - path.stat().st_mtime
+        lock = try_lock(path)
+    except OSError:
+        return path.exists() and age > FORGOTTEN_SECONDS
+    if lock is None:
+        return False
+    os.close(lock)
+    return age > JUST_BEGUN_SECONDS
+
+
+def _try_lock(folder: Path) -> int | None:
+    """The lock that says "my writer lives", where the file system has locks."""
+    try:
+        return try_lock(folder)
+    except OSError:
+        return None
+
+
+def _sibling(path: Path) -> Path:
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}"
 
 
 def _exchange(one: Path, other: Path) -> bool:

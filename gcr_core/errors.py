@@ -19,3 +19,7 @@ class MemoryFormatError(GcrError):
 
 class HubError(GcrError):
     """A model that is neither here nor on the hub, or a hub that cannot be reached."""
+
+
+class NotFoundError(GcrError):
+    """A gallery, job or memory that is not there, or not the asker's; the two are not told apart."""

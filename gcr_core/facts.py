@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .atomic import write_text
 from .errors import MemoryFormatError
 
 FORMAT_VERSION = 1
@@ -34,8 +35,8 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
     """Writes `memory.json` and the model card `README.md` into a folder."""
     text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-    (folder / FACTS_FILE).write_text(text, encoding="utf-8", newline="\n")
-    (folder / "README.md").write_text(model_card(facts), encoding="utf-8", newline="\n")
+    write_text(folder / FACTS_FILE, text)
+    write_text(folder / "README.md", model_card(facts))
 
 
 def flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,32 +1,63 @@
-"""Where things are: one frozen dataclass, read from the GCR_* environment variables. Touches no file."""
+"""Where things are and how much is allowed: one frozen dataclass, read from GCR_* variables. Touches no file."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
+
+from .errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
+WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Paths and model names; a model or memory is a folder or a hub id."""
+    """A field is set by GCR_ and its name in capitals; a model or memory is a folder or a hub id."""
 
     home: Path = Path.home() / ".cache" / "gcr"
-    """Where galleries, jobs and memories made on this machine live (GCR_HOME)."""
+    """Where galleries, jobs and memories made on this machine live."""
     memory: str = str(ROOT / "checkpoints" / "emoji")
-    """The memory that commands and app open when none is named (GCR_MEMORY)."""
+    """The memory that commands and app open when none is named."""
     backbone: str = str(ROOT / "checkpoints" / "gcr-mini")
-    """What memorising starts from (GCR_BACKBONE)."""
+    """What memorising starts from."""
     clip: str = str(ROOT / "checkpoints" / "gcr-mini-clip")
-    """The dense baseline's CLIP (GCR_CLIP)."""
+    """The dense baseline's CLIP."""
+    training: bool = True
+    """Whether the page offers to memorise."""
+    visitors: bool = False
+    """Whether those who use the page are strangers to each other; unless set, whether this is a Space (SPACE_ID)."""
+    max_pictures: int = 10_000
+    """Pictures of one gallery."""
+    max_upload_bytes: int = 4 * 2**30
+    """Bytes of one upload: of a gallery, or of a memory."""
+    max_kept_bytes: int = 64 * 2**30
+    """Bytes of all galleries, jobs and memories of one owner."""
+    max_steps: int = 100_000
+    """Training steps of one job."""
+    max_queued_jobs: int = 5
+    """Jobs of one owner that wait or run."""
+    max_queued_jobs_in_all: int = 50
+    """Jobs of all owners that wait or run."""
 
     @classmethod
     def from_env(cls) -> "Settings":
-        """Settings from the environment; an unset or empty variable leaves the default."""
-        default = cls()
-        return cls(
-            home=Path(os.environ.get("GCR_HOME") or default.home).expanduser(),
-            memory=os.environ.get("GCR_MEMORY") or default.memory,
-            backbone=os.environ.get("GCR_BACKBONE") or default.backbone,
-            clip=os.environ.get("GCR_CLIP") or default.clip,
-        )
+        """Settings from the environment; an unset or empty variable leaves the default. Raises InputError."""
+        given: dict[str, Any] = {"visitors": bool(os.environ.get("SPACE_ID"))}
+        for field in fields(cls):
+            variable = f"GCR_{field.name.upper()}"
+            if text := os.environ.get(variable):
+                given[field.name] = _parsed(variable, text, field.type)
+        return cls(**given)
+
+
+def _parsed(variable: str, text: str, kind: Any) -> Any:
+    if kind is bool:
+        if text.lower() not in WORDS:
+            raise InputError(f"{variable} is {text!r}, neither yes nor no: set it to 1 or 0")
+        return WORDS[text.lower()]
+    if kind is int:
+        if not (text.isascii() and text.isdigit()):
+            raise InputError(f"{variable} is {text!r}, no whole number from 0: write digits only")
+        return int(text)
+    return Path(text).expanduser() if kind is Path else text

@@ -1,0 +1,47 @@
+"""Manners between the processes of one machine: locks that die with their holder, and stepping back for the app.
+
+A lock is held by whoever has the open file, and released by the system when the last of them dies. So a lock that can
+be taken says that its holder is gone, whatever killed it; and a child that inherits the file keeps it when its parent
+dies. Locks need Linux or macOS; elsewhere they raise OSError.
+"""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+
+def try_lock(path: Path) -> int | None:
+    """The descriptor that holds the lock of a folder or a (perhaps new) file; None while another holds it."""
+    if sys.platform == "win32":
+        raise OSError(f"{path} cannot be locked: Windows has no such locks")
+    import fcntl
+
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a folder or file at this moment; False where there is none."""
+    if not path.exists():
+        return False
+    handle = try_lock(path)
+    if handle is not None:
+        os.close(handle)
+    return handle is None
+
+
+def step_back() -> None:
+    """Lets every other process have the cores first, and this one be the first to die where memory runs out."""
+    if sys.platform != "win32":
+        os.nice(10)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
