@@ -64,10 +64,10 @@ class Shelf:
         self, sources: Iterable[str | Path], on_progress: Callable[[int, int], None] = lambda done, total: None
     ) -> tuple[str, Gallery]:
         """Imports pictures, zips and folders as a new gallery, within the limits. Raises GalleryError or GcrError."""
-        sources = [Path(source) for source in sources]
-        self.check_upload(sum(_bytes_below(source) for source in sources))
+        paths = [Path(source) for source in sources]
+        self.check_upload(sum(_bytes_below(path) for path in paths))
         id, into = self.new_gallery()
-        gallery = Gallery.collect(sources, into, on_progress)
+        gallery = Gallery.collect(paths, into, on_progress)
         try:
             self.check_pictures(gallery)
         except GalleryError:
@@ -169,6 +169,8 @@ class Shelf:
         """Removes what killed processes left half-written on this shelf."""
         for kind in ("galleries", "memories", "exports", "jobs"):
             atomic.sweep(self.root / kind)
+        for id in self.ids("jobs"):
+            atomic.sweep(self.root / "jobs" / id)
 
 
 def new_id() -> str:

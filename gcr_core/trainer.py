@@ -1,0 +1,114 @@
+"""The trainer: the process of one job, `python -m gcr_core.trainer JOB_FOLDER`, in a session of its own.
+
+Whatever happens to it, its folder says so: it records its progress and its end, and the lock that it was given falls
+when it dies. The file `stop`, or SIGTERM, asks it to write a checkpoint and leave. Knows nothing of the queue, nor of
+whoever started it.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import GcrError
+from .facts import read_facts
+from .gallery import Gallery
+from .job import DONE, FAILED, INTERRUPTED, RUNNING, STOPPED, STOPPED_WORDS, Job, ended_with
+from .processes import step_back
+
+if TYPE_CHECKING:
+    from .making import Progress
+
+BEAT_SECONDS = 1.0
+RECORD_EVERY_SECONDS = 0.25
+
+
+class Stopped(Exception):  # noqa: N818 - a wish, no error
+    """Somebody wished the training to stop."""
+
+
+class Record:
+    """Writes a training's progress into the job's folder, a few times a second; the place where it is stopped."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.max_steps = job, job.shelf.settings.max_steps
+        self._stage, self._written = "", 0.0
+        log = job.folder / "log.jsonl"
+        self._log = log.open("a", encoding="utf-8", buffering=1)
+        if log.stat().st_size:
+            self._log.write("\n")
+
+    def __call__(self, progress: "Progress") -> None:
+        """Raises Stopped where that was wished, GcrError for a training of more steps than the settings allow."""
+        if self.job.wish.exists():
+            raise Stopped
+        if progress.steps > self.max_steps:
+            raise GcrError(
+                f"the training takes {progress.steps:,} steps, the limit is {self.max_steps:,}: "
+                "choose a quicker preset or fewer pictures"
+            )
+        now = time.monotonic()
+        if progress.stage == self._stage and now - self._written < RECORD_EVERY_SECONDS:
+            return
+        self._stage, self._written = progress.stage, now
+        point = {key: getattr(progress, key) for key in ("stage", "step", "loss", "memorized")}
+        self.job.record(RUNNING, **point, steps=progress.steps, seconds_left=progress.seconds_left)
+        if progress.loss is not None:
+            self._log.write(json.dumps(point) + "\n")
+
+
+def main(folder: Path) -> None:
+    """Trains what the job's folder asks for and records how it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: job.wish.touch())
+    job = Job(folder)
+    job.lock.write_text(str(os.getpid()))
+    step_back()
+    threading.Thread(target=_beat, args=(job,), daemon=True).start()
+    try:
+        report = _train(job)
+    except Stopped:
+        job.record(STOPPED, message=STOPPED_WORDS)
+    except GcrError as error:
+        job.record(FAILED, message=str(error))
+    except Exception as error:
+        traceback.print_exc()
+        said = f"{type(error).__name__}: {error}"
+        job.record(INTERRUPTED, message=job.cause(said) or ended_with(said))
+    else:
+        shutil.rmtree(job.checkpoint, ignore_errors=True)
+        job.record(DONE, memory=job.id, report=report, message="")
+
+
+def _train(job: Job) -> dict[str, Any]:
+    """The report of the training, its memory on the shelf under the job's id."""
+    if job.wish.exists():
+        raise Stopped
+    if job.id in job.shelf.ids("memories"):
+        return read_facts(job.shelf.memory(job.id)).get("training", {})
+    from . import making
+
+    gallery = Gallery.load(job.shelf.gallery(job.config["gallery"]))
+    recipe = making.Recipe(**job.config["recipe"])
+    made = job.folder / "memory"
+    report = making.make_memory(gallery, recipe, made, Record(job), job.checkpoint)
+    job.shelf.keep(made, job.id, job.config["name"])
+    return report
+
+
+def _beat(job: Job) -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            (job.folder / "heartbeat").touch()
+        time.sleep(BEAT_SECONDS)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
