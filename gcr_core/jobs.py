@@ -56,9 +56,10 @@ class Jobs:
         self._wake.set()
         self._thread.join()
 
-    def submit(self, shelf: Shelf, gallery_id: str, recipe: "Recipe", name: str) -> str:
+    def submit(self, shelf: Shelf, gallery_id: str, recipe: "Recipe | dict[str, Any]", name: str) -> str:
         """Queues the training of a memory of a gallery; returns the job's id, which will be the memory's too.
 
+        `recipe` may be the fields of a Recipe, which a process without model libraries can name.
         Raises NotFoundError, GalleryError for too many pictures, GcrError where too many jobs wait.
         """
         name = clean_name(name)
@@ -68,8 +69,8 @@ class Jobs:
             self._check_queue(shelf)
             id = new_id()
             with atomic.new_folder(shelf.root / "jobs" / id) as folder:
-                asked = {"name": name, "gallery": gallery_id, "recipe": asdict(recipe), "submitted": time.time()}
-                Job(folder).create(asked)
+                fields = recipe if isinstance(recipe, dict) else asdict(recipe)
+                Job(folder).create({"name": name, "gallery": gallery_id, "recipe": fields, "submitted": time.time()})
             self._enqueue(shelf, id)
         return id
 

@@ -164,7 +164,7 @@ def desk(
     for id in desk.shelf.ids("jobs"):
         if desk.job(id).is_alive():
             os.killpg(desk.pid(id), signal.SIGKILL)
-            until(lambda job=desk.job(id): not job.is_alive())
+    until(lambda: not any(desk.job(id).is_alive() for id in desk.shelf.ids("jobs")))
 
 
 def test_a_job_ends_with_its_memory_on_the_shelf(desk: Desk) -> None:
