@@ -32,6 +32,12 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
     return facts
 
 
+def check_target(path: Path) -> None:
+    """Raises MemoryFormatError for a path that holds something other than a memory, where none may be written."""
+    if path.exists() and not (path / FACTS_FILE).is_file() and (path.is_file() or any(path.iterdir())):
+        raise MemoryFormatError(f"{str(path)!r} holds something other than a memory: name another folder")
+
+
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
     """Writes `memory.json` and the model card `README.md` into a folder."""
     text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"

@@ -15,17 +15,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import atomic
 from .errors import GcrError
 from .gallery import Gallery
 from .job import INTERRUPTED, QUEUED, RESUMABLE, RUNNING, STOPPED, STOPPED_WORDS, Job, ended_with
 from .processes import try_lock
+from .recipe import Recipe
 from .shelf import Shelf, clean_name, new_id
-
-if TYPE_CHECKING:
-    from .making import Recipe
 
 LOOK_EVERY_SECONDS = 0.25
 STOP_SECONDS = 2.0
@@ -56,10 +54,9 @@ class Jobs:
         self._wake.set()
         self._thread.join()
 
-    def submit(self, shelf: Shelf, gallery_id: str, recipe: "Recipe | dict[str, Any]", name: str) -> str:
+    def submit(self, shelf: Shelf, gallery_id: str, recipe: Recipe, name: str) -> str:
         """Queues the training of a memory of a gallery; returns the job's id, which will be the memory's too.
 
-        `recipe` may be the fields of a Recipe, which a process without model libraries can name.
         Raises NotFoundError, GalleryError for too many pictures, GcrError where too many jobs wait.
         """
         name = clean_name(name)
@@ -69,8 +66,8 @@ class Jobs:
             self._check_queue(shelf)
             id = new_id()
             with atomic.new_folder(shelf.root / "jobs" / id) as folder:
-                fields = recipe if isinstance(recipe, dict) else asdict(recipe)
-                Job(folder).create({"name": name, "gallery": gallery_id, "recipe": fields, "submitted": time.time()})
+                asked = {"name": name, "gallery": gallery_id, "recipe": asdict(recipe), "submitted": time.time()}
+                Job(folder).create(asked)
             self._enqueue(shelf, id)
         return id
 

@@ -19,7 +19,7 @@ from .atomic import new_folder
 from .backbone import Backbone
 from .dense import DenseIndex
 from .errors import InputError, MemoryFormatError
-from .facts import FACTS_FILE, FORMAT_VERSION, read_facts, write_facts
+from .facts import FORMAT_VERSION, check_target, read_facts, write_facts
 from .gallery import Gallery
 from .hub import fetch
 from .identifiers import Identifiers
@@ -109,8 +109,7 @@ class Memory:
         Raises MemoryFormatError for a folder that holds something else.
         """
         path = Path(path)
-        if path.exists() and not (path / FACTS_FILE).is_file() and (path.is_file() or any(path.iterdir())):
-            raise MemoryFormatError(f"{str(path)!r} holds something other than a memory: name another folder")
+        check_target(path)
         with new_folder(path) as folder:
             self.backbone.save_pretrained(folder / "model")
             self.identifiers.save(folder / "identifiers.safetensors")

@@ -22,6 +22,7 @@ from .facts import read_facts
 from .gallery import Gallery
 from .job import DONE, FAILED, INTERRUPTED, RUNNING, STOPPED, STOPPED_WORDS, Job, ended_with
 from .processes import step_back
+from .recipe import Recipe
 
 if TYPE_CHECKING:
     from .making import Progress
@@ -96,7 +97,7 @@ def _train(job: Job) -> dict[str, Any]:
     from . import making
 
     gallery = Gallery.load(job.shelf.gallery(job.config["gallery"]))
-    recipe = making.Recipe(**job.config["recipe"])
+    recipe = Recipe(**job.config["recipe"])
     made = job.folder / "memory"
     report = making.make_memory(gallery, recipe, made, Record(job), job.checkpoint)
     job.shelf.keep(made, job.id, job.config["name"])

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from gcr_core.gallery import Gallery
 from gcr_core.job import DISK_FULL, KILLED, MAX_POINTS, OUT_OF_MEMORY, Job
 from gcr_core.jobs import Jobs
 from gcr_core.memory import Memory
+from gcr_core.recipe import Recipe
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf, new_id
 
@@ -34,14 +35,6 @@ OVER = ("stopped", "interrupted", "failed", "done")
 STAND_IN = """
 import errno, json, os, shutil, subprocess, sys, time, types
 from dataclasses import dataclass
-
-@dataclass(frozen=True)
-class Recipe:
-    backbone: str
-    clip: str
-    identifiers: str = "atomic"
-    preset: str = "balanced"
-    seed: int = 0
 
 @dataclass(frozen=True)
 class Progress:
@@ -89,18 +82,9 @@ def make_memory(gallery, recipe, out, on_progress, checkpoint=None):
     return {"images": len(gallery), "went_on_from": started_at}
 
 module = types.ModuleType("gcr_core.making")
-vars(module).update(Recipe=Recipe, Progress=Progress, make_memory=make_memory)
+vars(module).update(Progress=Progress, make_memory=make_memory)
 sys.modules["gcr_core.making"] = module
 """
-
-
-@dataclass(frozen=True)
-class Recipe:
-    backbone: str
-    clip: str
-    identifiers: str = "atomic"
-    preset: str = "balanced"
-    seed: int = 0
 
 
 class Desk:
