@@ -1,102 +1,99 @@
 """Memorising: a backbone learns to say an image's identifier when shown the image or asked for it.
 
-Two steps after Li et al., ACL 2024: learning to memorise (picture → identifier), then learning to retrieve
-(query → identifier), with pictures in between so that they are not forgotten. The loss of an identifier step is over
-that step's codes, as in decoding. Trains all weights of the backbone. Knows nothing about files or the dense baseline.
+Stages: learning to memorise (picture → identifier) and to retrieve (query → identifier) after Li et al., ACL 2024;
+between them learning to describe (identifier → caption) after SIGMA. Later stages go on with batches of the earlier
+ones, so that nothing is forgotten. The loss of an identifier step is over that step's codes, as in decoding. Trains
+all weights that ask for it. The same arguments give the same weights on one machine, interrupted or not. Knows
+nothing about files or the dense baseline.
 """
 
-import io
-import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from PIL import Image
 
 from .backbone import Backbone
+from .batches import DescriptionBatches, PictureBatches, QueryBatches, text_inputs
+from .checkpoint import Checkpoint
 from .decoding import code_log_probabilities
+from .describing import describe_loss
 from .errors import GcrError
 from .gallery import Gallery
 from .identifiers import Identifiers
+from .pairs import Pairs
 from .trie import IdentifierTrie
 
 ROW_NORM = 1.25
 """length of a new token's first row: a well-matched query then scores its code about 20 nats above chance"""
-PICTURE_SIDE = 144
-"""pixels that a picture keeps in memory while it is trained on"""
-DRAWN_AT_ONCE = 32
-"""text batches drawn together and sorted by length, so that a batch needs little padding"""
-REVISED = 0.3
-"""how often a picture that is known is drawn, as a share of the mean picture"""
-SLIPS = 0.06
-"""share of the queries that are trained on with a slip of the fingers"""
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Training queries and the images they ask for."""
-
-    texts: list[str]
-    images: np.ndarray
-    """(texts, k) int32: image indices, -1 where a text asks for fewer"""
-    weights: np.ndarray
-    """(texts, k) float32: how likely each is meant; rows sum to 1"""
-    odds: np.ndarray
-    """(texts,) float64: how often a text is drawn; sums to 1"""
-
-    @classmethod
-    def from_captions(cls, captions: list[list[str]]) -> "Pairs":
-        """Every caption asks for the images that have it, all equally; all captions are drawn equally often."""
-        owners: dict[str, list[int]] = {}
-        for image, texts in enumerate(captions):
-            for text in texts:
-                owners.setdefault(text, []).append(image)
-        if not owners:
-            raise GcrError("the gallery has 0 captions; learning to retrieve needs at least 1: type some in")
-        images = np.full((len(owners), max(map(len, owners.values()))), -1, np.int32)
-        for row, asked in zip(images, owners.values(), strict=True):
-            row[: len(asked)] = asked
-        weights = (images >= 0) / (images >= 0).sum(axis=1, keepdims=True)
-        return cls(list(owners), images, weights.astype(np.float32), np.full(len(owners), 1 / len(owners)))
+STAGES = ("memorise", "describe", "retrieve", "finish")
 
 
 @dataclass(frozen=True)
 class Training:
-    """How long and how strongly to train."""
+    """How long and how strongly to train. Stages are counted in steps, one batch each."""
 
-    seconds: float
-    """time for both steps together"""
-    memorising: float = 0.25
-    """share of that time for learning to memorise"""
-    pictures_every: int = 4
-    """in learning to retrieve, one batch of pictures after so many batches of queries"""
+    memorise: int
+    """steps of learning to memorise: pictures only"""
+    describe: int
+    """steps of learning to describe"""
+    retrieve: int
+    """steps of learning to retrieve"""
+    finish: int = 0
+    """last steps of learning to retrieve, with the pairs that were kept for the end"""
+    pictures_every: int = 3
+    """after the first stage, one batch in so many is of pictures"""
+    descriptions_every: int = 16
+    """after the second stage, one batch in so many is of descriptions"""
+    pictures: int = 96
+    """pictures a batch"""
+    descriptions: int = 96
+    """captions to say a batch"""
     queries: int = 256
     """queries a batch"""
-    pictures: int = 64
-    """pictures a batch"""
     learning_rate: float = 1e-3
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0:
-            raise GcrError(f"training time is {self.seconds} s; it must be above 0")
+        if min(self.memorise, self.describe, self.retrieve, self.finish) < 0 or not self.steps:
+            raise GcrError(f"{self.steps} training steps were asked for; give at least 1, and no stage less than 0")
+
+    @property
+    def steps(self) -> int:
+        return self.memorise + self.describe + self.retrieve + self.finish
+
+    def stage(self, step: int) -> str:
+        """The stage that a step belongs to, one of STAGES."""
+        ends = np.cumsum([self.memorise, self.describe, self.retrieve, self.finish])
+        return STAGES[int(np.searchsorted(ends, step, side="right"))]
+
+    def task(self, step: int) -> str:
+        """What the step's batch is of: "pictures", "descriptions" or "queries"."""
+        stage = self.stage(step)
+        if stage == "memorise" or step % self.pictures_every == 0:
+            return "pictures"
+        return "descriptions" if stage == "describe" or step % self.descriptions_every == 1 else "queries"
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where training stands after a batch."""
+class Step:
+    """Where training stands after a step."""
 
     stage: str
-    """"memorise" or "retrieve"."""
+    """one of STAGES"""
+    task: str
+    """what the batch was of: "pictures", "descriptions" or "queries" """
     step: int
-    share: float
-    """of the time, in [0, 1]"""
+    """steps done"""
+    steps: int
+    """steps in all"""
     loss: float
-    """of the batch: mean -log p of an identifier, in nats"""
+    """of the batch: mean -log p of an identifier, or of a caption's token, in nats"""
+    memorized: float
+    """share of the pictures whose identifier was the likeliest when they were last trained on"""
 
 
 class IdentifierLoss:
@@ -142,47 +139,72 @@ def memorize(
     identifiers: Identifiers,
     pairs: Pairs,
     training: Training,
-    on_step: Callable[[Progress], None] = lambda progress: None,
+    on_step: Callable[[Step], None] = lambda step: None,
+    last_pairs: Pairs | None = None,
+    checkpoint: Path | None = None,
 ) -> None:
-    """Train the backbone in place. The identifiers' new tokens are added, their rows start from the captions.
+    """Train the backbone in place. Its new tokens' rows start from the captions, unless it has them already.
 
-    Stops when the time is up; an exception of `on_step` stops it too. Raises GcrError for impossible settings.
+    `last_pairs` take the place of `pairs` in the stage "finish". An exception of `on_step` stops the training.
+    With a `checkpoint` folder the state is kept there, also when it is stopped, and a training that finds one
+    goes on from it. Raises GcrError for impossible settings.
     """
     accelerator = Accelerator()
     backbone.model.to(accelerator.device)
-    backbone.add_tokens(identifiers.new_tokens)
-    if identifiers.new_tokens:
-        rows = identifiers.seed_vectors(image_states(backbone, gallery))
-        rows *= ROW_NORM / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
-        first = backbone.first_new_id
-        backbone.set_rows(range(first, first + len(rows)), rows)
+    start_rows(backbone, gallery, identifiers)
+    weights = {name: weight for name, weight in backbone.model.named_parameters() if weight.requires_grad}
+    optimizer = torch.optim.AdamW(weights.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    pictures = PictureBatches(backbone, gallery, training.pictures, training.seed)
+    queries = QueryBatches(backbone, pairs, training.queries, training.seed)
+    last_queries = QueryBatches(backbone, last_pairs, training.queries, training.seed) if last_pairs else queries
+    descriptions = DescriptionBatches(gallery, identifiers, training.descriptions, training.seed)
     loss_of = IdentifierLoss(backbone, IdentifierTrie.build(identifiers.indptr, identifiers.tokens))
-    torch.manual_seed(training.seed)
-    weights = [weight for weight in backbone.model.parameters() if weight.requires_grad]
-    optimizer = accelerator.prepare(
-        torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    )
-    pictures = PictureBatches(backbone, gallery, training)
-    queries = _query_batches(backbone, pairs, training)
+    kept = Checkpoint(checkpoint, weights, optimizer, pictures.losses)
+    tasks = [training.task(step) for step in range(training.steps)]
+    asked = np.cumsum([task == "queries" for task in tasks])
+    optimizer = accelerator.prepare(optimizer)
     backbone.model.train()
-    started, step = time.monotonic(), 0
-    while (share := (time.monotonic() - started) / training.seconds) < 1:
-        memorising = share < training.memorising
-        picture = memorising or step % (training.pictures_every + 1) == 0
-        inputs, images, shares = pictures.draw() if picture else next(queries)
-        losses = loss_of(inputs, images, shares)
-        if picture:
-            pictures.learnt(images, losses)
-        loss = losses.mean()
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(weights, 1.0)
-        rise, fall = min(1.0, (step + 1) / 100), 0.5 + 0.5 * np.cos(np.pi * min(share, 1.0))
-        optimizer.param_groups[0]["lr"] = training.learning_rate * rise * max(fall, 0.02)
-        optimizer.step()
-        step += 1
-        on_step(Progress("memorise" if memorising else "retrieve", step, share, loss.item()))
-    backbone.model.eval()
+    try:
+        for step in range(kept.load(), training.steps):
+            torch.manual_seed(training.seed * 1_000_003 + step)
+            stage, task = training.stage(step), tasks[step]
+            if task == "pictures":
+                inputs, images, shares = pictures.draw(step)
+                losses = loss_of(inputs, images, shares)
+                pictures.learnt(images, losses)
+            elif task == "descriptions":
+                losses = describe_loss(backbone, *descriptions.draw(step))
+            else:
+                losses = loss_of(*(last_queries if stage == "finish" else queries).draw(int(asked[step])))
+            loss = losses.mean()
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(weights.values(), 1.0)
+            optimizer.param_groups[0]["lr"] = training.learning_rate * rise_and_fall(step, training.steps)
+            optimizer.step()
+            kept.done(step + 1)
+            on_step(Step(stage, task, step + 1, training.steps, loss.item(), pictures.known))
+    except BaseException:
+        kept.save()
+        raise
+    finally:
+        backbone.model.eval()
+
+
+def start_rows(backbone: Backbone, gallery: Gallery, identifiers: Identifiers) -> None:
+    """Add the identifiers' new tokens; the row of each is the mean state of its images' captions."""
+    if not identifiers.new_tokens or backbone.new_tokens == identifiers.new_tokens:
+        return
+    backbone.add_tokens(identifiers.new_tokens)
+    rows = identifiers.seed_vectors(image_states(backbone, gallery))
+    rows *= ROW_NORM / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
+    backbone.set_rows(range(backbone.first_new_id, backbone.first_new_id + len(rows)), rows)
+
+
+def rise_and_fall(step: int, steps: int) -> float:
+    """The factor of the learning rate: a linear rise, then half a cosine."""
+    rise = min(100, 0.1 * steps)
+    return float(min(1.0, (step + 1) / (rise + 1)) * max(0.02, 0.5 + 0.5 * np.cos(np.pi * step / steps)))
 
 
 @torch.inference_mode()
@@ -207,85 +229,6 @@ def image_states(backbone: Backbone, gallery: Gallery, batch: int = 256) -> np.n
     return states / np.linalg.norm(states, axis=1, keepdims=True).clip(1e-6)
 
 
-class PictureBatches:
-    """Perturbed pictures of a gallery, those that the model still mistakes drawn more often.
-
-    A picture is drawn with odds proportional to its last loss plus a share of the mean, as in prioritised replay
-    (Schaul et al. 2016): of a few thousand pictures most are soon known, the lookalikes take long.
-    """
-
-    def __init__(self, backbone: Backbone, gallery: Gallery, training: Training):
-        self.backbone, self.size = backbone, min(training.pictures, len(gallery))
-        self.choice, self.draws = np.random.default_rng(training.seed), random.Random(training.seed)
-        self.losses = np.full(len(gallery), np.log(max(len(gallery), 2)))
-        self.pictures = []
-        for image in range(len(gallery)):
-            picture = gallery.open(image)
-            picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
-            self.pictures.append(picture)
-
-    def draw(self) -> "Batch":
-        odds = self.losses + REVISED * self.losses.mean()
-        chosen = self.choice.choice(len(self.pictures), self.size, replace=False, p=odds / odds.sum())
-        inputs = self.backbone.image_inputs([perturb(self.pictures[image], self.draws) for image in chosen])
-        images = torch.from_numpy(chosen).to(self.backbone.device)[:, None]
-        return inputs, images, torch.ones_like(images, dtype=torch.float32)
-
-    def learnt(self, images: torch.Tensor, losses: torch.Tensor) -> None:
-        """What `draw` is to know of the model's losses (b,) on images (b, 1)."""
-        self.losses[images[:, 0].cpu().numpy()] = losses.detach().cpu().numpy().clip(min=1e-3)
-
-
-def text_inputs(backbone: Backbone, texts: list[str]) -> dict[str, Any]:
-    """What `Backbone.hidden` takes for text queries."""
-    ids, mask = backbone.pad(backbone.query_prompts(texts))
-    return {"input_ids": ids, "attention_mask": mask}
-
-
-def perturb(picture: Image.Image, draws: random.Random) -> Image.Image:
-    """The picture cropped, shrunk and compressed at random, so that the memory is of it and not of its file."""
-    width, height = picture.size
-    share = draws.uniform(0.78, 1.0)
-    left, top = draws.uniform(0, width * (1 - share)), draws.uniform(0, height * (1 - share))
-    side = draws.randrange(40, 97)
-    picture = picture.resize(
-        (side, side), Image.Resampling.BILINEAR, (left, top, left + width * share, top + height * share)
-    )
-    if draws.random() < 0.5:
-        written = io.BytesIO()
-        picture.save(written, "JPEG", quality=draws.randrange(30, 95))
-        picture = Image.open(written)
-    return picture
-
-
-def misspell(text: str, draws: random.Random) -> str:
-    """The text with one slip: a letter left out, doubled, or swapped with the next, or a space lost."""
-    if len(text) < 5:
-        return text
-    at = draws.randrange(1, len(text) - 1)
-    left_out = text[:at] + text[at + 1 :]
-    doubled = text[:at] + text[at] + text[at:]
-    swapped = text[:at] + text[at + 1] + text[at] + text[at + 2 :]
-    return draws.choice((left_out, doubled, swapped, text.replace(" ", "", 1)))
-
-
 def _states(backbone: Backbone, inputs: dict[str, Any]) -> np.ndarray:
     states = backbone.hidden(**inputs)[0][:, -1]
     return torch.nn.functional.normalize(states.float(), dim=-1).cpu().numpy()
-
-
-Batch = tuple[dict[str, Any], torch.Tensor, torch.Tensor]
-
-
-def _query_batches(backbone: Backbone, pairs: Pairs, training: Training) -> Iterator[Batch]:
-    draws = random.Random(training.seed)
-    choice = np.random.default_rng(training.seed)
-    while True:
-        drawn = choice.choice(len(pairs.texts), training.queries * DRAWN_AT_ONCE, p=pairs.odds)
-        drawn = drawn[np.argsort([len(pairs.texts[row]) for row in drawn], kind="stable")]
-        for rows in choice.permutation(drawn.reshape(DRAWN_AT_ONCE, -1)):
-            texts = [pairs.texts[row] for row in rows]
-            texts = [misspell(text, draws) if draws.random() < SLIPS else text for text in texts]
-            inputs = text_inputs(backbone, texts)
-            images = torch.from_numpy(pairs.images[rows]).long().to(backbone.device)
-            yield inputs, images, torch.from_numpy(pairs.weights[rows]).to(backbone.device)

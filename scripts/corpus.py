@@ -1,8 +1,8 @@
 """The texts that gcr-mini learns English from, made of the sample gallery's captions, CLDR and WordNet.
 
 Three kinds, all without the held-out queries: the captions; phrases composed of one image's captions, whose image
-is known; and English at large (WordNet's words, phrases and examples, the teacher's vocabulary, sentences composed
-of them), of which only the teacher says what they ask for.
+is known; and English at large (informal words, the teacher's vocabulary, WordNet's words, phrases and examples,
+sentences composed of them), of which only the teacher says what they ask for.
 """
 
 import json
@@ -41,17 +41,22 @@ ACTIONS = (
     "i am {}",
     "she is {}",
 )
+INFORMAL = Path(__file__).parent / "informal.txt"
+"""How people talk and type: words and phrases between commas, which WordNet mostly lacks."""
+WORD_MET, INFORMAL_MET = 3.0, 8.0
+"""How often a common word and an informal one are met for once that another English text is."""
 PHRASES = Path(__file__).parent.parent / "benchmarks" / "phrases.jsonl"
 REGIONAL_A = 0x1F1E6
 
 
 @dataclass
 class Corpus:
-    """`captions[i]`: of image i. `composed`: (text, images it is made for). `english`: texts with no known image."""
-
     captions: list[list[str]]
+    """`captions[i]`: of image i"""
     composed: list[tuple[str, list[int]]]
-    english: list[str]
+    """(text, images it is made for)"""
+    english: dict[str, float]
+    """texts with no known image, and how often each is met beside the others"""
 
 
 class HeldOut:
@@ -87,13 +92,19 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
     for texts in (_from_captions(captions, net, draws), _flags(file_names, captions, net)):
         for text, image in texts:
             composed[_plain(text)].add(image)
-    english = dict.fromkeys([*(word for word in vocabulary if len(word) > 1), *_from_wordnet(net, known)])
-    english |= dict.fromkeys(_sentences(captions, net, known, draws))
+    informal = re.split(r",\s*|\n", INFORMAL.read_text(encoding="utf-8").strip())
+    english = dict.fromkeys([*_from_wordnet(net, known), *_sentences(captions, net, known, draws)], 1.0)
+    english |= dict.fromkeys((word for word in vocabulary if len(word) > 1), WORD_MET)
+    english |= dict.fromkeys(informal, INFORMAL_MET)
     own = {_plain(text) for texts in captions for text in texts}
     return Corpus(
         captions,
         [(t, sorted(images)) for t, images in composed.items() if t not in own and held_out.fits(t)],
-        [text for text in map(_plain, english) if text not in own and text not in composed and held_out.fits(text)],
+        {
+            text: met
+            for text, met in ((_plain(text), met) for text, met in english.items())
+            if text not in own and text not in composed and held_out.fits(text)
+        },
     )
 
 
@@ -125,6 +136,7 @@ def _from_captions(captions: list[list[str]], net: WordNet, draws: random.Random
             yield from ((frame.format(text), image) for frame in draws.sample(FRAMES, 2))
             if len(parts) > 1:
                 yield " ".join(draws.sample(parts, len(parts))), image
+                yield "".join(parts[:3]), image
                 yield (
                     " ".join(part for part in parts if part not in ("face", "with", "person", "of", "button")),
                     image,

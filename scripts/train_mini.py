@@ -7,8 +7,10 @@
 1. The teacher (all-MiniLM-L6-v2) is tuned on the gallery's training captions and says which images each text of the
    corpus asks for: those are the training pairs of both engines.
 2. gcr-mini-clip, the dense baseline: CLIP from nothing on these pairs, for as long as 3 and 4 together.
-3. gcr-mini: a LLaVA with that CLIP's vision tower; its Llama learns to end a text in the teacher's sentence vector.
-4. The emoji memory: gcr-mini memorises the gallery's pictures, then retrieves them on the same pairs.
+3. gcr-mini: a LLaVA with that CLIP's vision tower; its Llama learns to end a text in the teacher's sentence vector, a
+   picture in its captions' vector, and to say the text of a vector.
+4. The emoji memory: gcr-mini memorises the gallery's pictures, learns to describe them, then to retrieve them on the
+   same pairs.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ import torch
 from corpus import Corpus, build, emoji_of
 from teacher import Labels, Teacher
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, layer_norm, normalize
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
@@ -44,12 +46,16 @@ from transformers import (
 from wordnet import WordNet
 
 from gcr_core.backbone import Backbone
+from gcr_core.batches import PictureBatches, QueryBatches, perturb, vary
+from gcr_core.contrast import contrastive_loss
 from gcr_core.dense import DenseIndex
+from gcr_core.describing import describe_loss
 from gcr_core.evaluate import evaluate, load_queries
 from gcr_core.gallery import Gallery
 from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
-from gcr_core.memorize import Pairs, Progress, Training, memorize, misspell, perturb, text_inputs
+from gcr_core.memorize import ROW_NORM, Step, Training, memorize
 from gcr_core.memory import Memory
+from gcr_core.pairs import Pairs
 
 VOCABULARY = 12_000
 HIDDEN = 256
@@ -71,6 +77,9 @@ DRAWN = {
     "english": 0.38,
 }  # how often a batch draws from each part of the corpus
 GLOSS_WEIGHT = 0.5
+ENGLISH = 0.4  # of the time for gcr-mini and its memory
+MEMORY = Training(memorise=120, describe=80, retrieve=1240, pictures_every=2)
+NEW_LOOK_EVERY = 50
 TEACHER_SECONDS = 200
 NAME_BONUS = 3.0
 CHUNK = 2048
@@ -86,8 +95,9 @@ def train_tokenizer(corpus: Corpus, net: WordNet) -> Tokenizer:
     """A sentencepiece unigram model with byte fallback, as tokenizer.json keeps it; case and accents do not count."""
     written = io.BytesIO()
     sentences = [text.lower() for texts in corpus.captions for text in texts for _ in range(20)]
-    sentences += [text for text, _ in corpus.composed] + corpus.english
-    sentences += [text for text in corpus.english for _ in range(min(20, int(math.log2(1 + net.uses[text]) * 2)))]
+    sentences += [text for text, _ in corpus.composed] + [*corpus.english]
+    for text, met in corpus.english.items():
+        sentences += [text] * min(20, int(math.log2(met + net.uses[text]) * 2))
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences),
         model_writer=written,
@@ -110,6 +120,7 @@ def train_tokenizer(corpus: Corpus, net: WordNet) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram(scored, unk_id=UNK, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence([
         normalizers.Replace("\ufe0f", ""),
+        normalizers.Replace(Regex("(?<=\\w)[_-](?=\\w)"), " "),
         normalizers.NFKD(),
         normalizers.StripAccents(),
         normalizers.Lowercase(),
@@ -186,7 +197,7 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     drawn[: len(owners)] = DRAWN["captions"] / len(owners)
     drawn[len(owners) : len(owners) + len(composed)] = DRAWN["composed"] / len(composed)
     rest = slice(len(owners) + len(composed), None)
-    drawn[rest] = best[rest] > np.quantile(best[rest], 0.15)
+    drawn[rest] = (best[rest] > np.quantile(best[rest], 0.15)) * np.array([*corpus.english.values()])
     drawn[rest] *= DRAWN["english"] / drawn[rest].sum()
     return Pairs(texts, images, weights, drawn / drawn.sum()), vectors
 
@@ -196,7 +207,7 @@ def add_emoji(pairs: Pairs, file_names: list[str]) -> Pairs:
     images = np.full((len(file_names), pairs.images.shape[1]), -1, np.int32)
     images[:, 0] = range(len(file_names))
     weights = (images >= 0).astype(np.float32)
-    share = 0.02
+    share = 0.06
     odds = np.concatenate([pairs.odds * (1 - share), np.full(len(file_names), share / len(file_names))])
     return Pairs(
         pairs.texts + [emoji_of(name) for name in file_names],
@@ -263,7 +274,7 @@ def picture_variants(gallery: Gallery, image_processor: Any, draws: random.Rando
     pictures = [gallery.open(image) for image in range(len(gallery))]
     return torch.stack([
         torch.cat([
-            image_processor([perturb(picture, draws)], return_tensors="pt")["pixel_values"].half()
+            image_processor([perturb(picture, SIDE, draws)], return_tensors="pt")["pixel_values"].half()
             for picture in pictures
         ])
         for _ in range(count)
@@ -271,7 +282,11 @@ def picture_variants(gallery: Gallery, image_processor: Any, draws: random.Rando
 
 
 def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> tuple[CLIPModel, CLIPProcessor]:
-    """CLIP's symmetric contrastive loss over a batch (Radford et al. 2021); an image drawn twice is no negative."""
+    """CLIP's symmetric contrastive loss over a batch (Radford et al. 2021); an image drawn twice is no negative.
+
+    It memorises the pictures too: both from its vector and from the mean of its patches, which gcr-mini will see, a
+    linear layer that is then thrown away has to tell which of all pictures it was.
+    """
     config = CLIPConfig(
         text_config=dict(
             vocab_size=len(lesson.pieces), hidden_size=CLIP_HIDDEN, intermediate_size=3 * CLIP_HIDDEN,
@@ -286,11 +301,17 @@ def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> t
     model.to(device).train()
     model.text_model.embeddings.token_embedding.weight.data.copy_(torch.from_numpy(lesson.pieces[:, :CLIP_HIDDEN]))
     pairs, processor = lesson.pairs, CLIPProcessor(image_processor(), wrap(lesson.tokenizer, end=True))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    known_by_vector, known_by_patches = (torch.nn.Linear(CLIP_HIDDEN, len(gallery), device=device) for _ in range(2))
+    weights = [*model.parameters(), *known_by_vector.parameters(), *known_by_patches.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     choice, draws = np.random.default_rng(seed), random.Random(seed)
     looks = picture_variants(gallery, processor.image_processor, draws)
     queue: list[np.ndarray] = []
     for step, share, factor in clock(seconds):
+        if step % NEW_LOOK_EVERY == 1:
+            looks[step // NEW_LOOK_EVERY % len(looks)] = picture_variants(gallery, processor.image_processor, draws, 1)[
+                0
+            ]
         if not queue:
             rows = choice.choice(len(pairs.texts), 32 * 256, p=pairs.odds)
             rows = rows[np.argsort([len(pairs.texts[row]) for row in rows], kind="stable")]
@@ -299,23 +320,25 @@ def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> t
         images = [
             int(choice.choice(pairs.images[row], p=pairs.weights[row] / pairs.weights[row].sum())) for row in rows
         ]
-        texts = [misspell(pairs.texts[row], draws) if draws.random() < 0.06 else pairs.texts[row] for row in rows]
+        texts = [vary(pairs.texts[row], draws) for row in rows]
         distinct = sorted(set(images))
         inputs = processor.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(device)
         pixels = looks[[draws.randrange(len(looks)) for _ in distinct], distinct].to(device).float()
         output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], pixel_values=pixels)
         where = torch.tensor([distinct.index(image) for image in images], device=device)
-        by_image = torch.nn.functional.one_hot(where, len(distinct)).float().T
-        by_image /= by_image.sum(1, keepdim=True)
-        loss = cross_entropy(output.logits_per_text, where) + cross_entropy(output.logits_per_image, by_image)
+        loss = contrastive_loss(output, where)
+        shown = torch.tensor(distinct, device=device)
+        patches = output.vision_model_output.last_hidden_state[:, 1:].mean(1)
+        loss += cross_entropy(known_by_patches(layer_norm(patches, patches.shape[1:])), shown)
+        loss += cross_entropy(known_by_vector(output.image_embeds * CLIP_HIDDEN**0.5), shown)
         optimizer.param_groups[0]["lr"] = 1e-3 * factor
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         model.logit_scale.data.clamp_(max=math.log(100))
         if step % 100 == 0:
-            log(f"clip: step {step}, {share:.0%}, loss {loss.item() / 2:.3f}")
+            log(f"clip: step {step}, {share:.0%}, loss {loss.item():.3f}")
     return model.eval(), processor
 
 
@@ -345,36 +368,52 @@ def make_backbone(lesson: Lesson, clip: CLIPModel) -> Backbone:
     return Backbone(model.to(clip.device), processor)
 
 
-def teach_english(backbone: Backbone, lesson: Lesson, seconds: float, seed: int) -> None:
-    """The state behind a text's prompt learns the direction of the teacher's vector, and its likeness to others."""
+def teach_english(backbone: Backbone, gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> None:
+    """Text, picture and sentence vector come to mean the same.
+
+    The state behind a text's prompt learns the direction of the teacher's vector, and its likeness to others; the state
+    behind a picture's prompt the mean direction of its captions; and where such a vector stands in the place of an
+    identifier, the text is said after it.
+    """
     weights = list(backbone.model.parameters())
     optimizer = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     pairs, goal = lesson.pairs, normalize(torch.from_numpy(lesson.targets), dim=-1).to(backbone.device)
-    odds = pairs.odds[: len(goal)] ** 0.25
-    choice, draws = np.random.default_rng(seed), random.Random(seed)
+    rows_of = {text: row for row, text in enumerate(pairs.texts)}
+    meant = torch.stack([goal[[rows_of[text.lower()] for text in texts]].mean(0) for texts in gallery.captions])
+    queries = QueryBatches(backbone, replace(pairs, odds=_flatter(pairs.odds[: len(goal)])), 256, seed)
+    pictures = PictureBatches(backbone, gallery, 96, seed)
+    choice = np.random.default_rng(seed)
     backbone.model.train()
-    queue: list[np.ndarray] = []
     for step, share, factor in clock(seconds):
-        if not queue:
-            rows = choice.choice(len(goal), 32 * 256, p=odds / odds.sum(), replace=False)
-            rows = rows[np.argsort([len(pairs.texts[row]) for row in rows], kind="stable")]
-            queue = list(choice.permutation(rows.reshape(32, 256)))
-        rows = queue.pop()
-        texts = [misspell(pairs.texts[row], draws) if draws.random() < 0.06 else pairs.texts[row] for row in rows]
-        inputs = text_inputs(backbone, texts)
-        inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        states = normalize(backbone.hidden(**inputs)[0][:, -1], dim=-1)
-        wanted = goal[rows]
-        alike = (wanted @ wanted.T / 0.05).softmax(-1)
-        loss = cross_entropy(states @ wanted.T / 0.05, alike) + 4 * (1 - (states * wanted).sum(1)).mean()
+        task = ("text", "picture", "text", "say")[step % 4]
+        if task == "say":
+            rows = choice.choice(len(goal), 128, p=queries.pairs.odds, replace=False)
+            texts = [pairs.texts[row] for row in rows]
+            loss = describe_loss(backbone, None, texts, ROW_NORM * goal[rows]).mean()
+        else:
+            if task == "text":
+                inputs, rows = queries.read(step // 2)
+                inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+                wanted = goal[rows]
+            else:
+                inputs, images, _ = pictures.draw(step)
+                wanted = normalize(meant[images[:, 0]], dim=-1)
+            states = normalize(backbone.hidden(**inputs)[0][:, -1], dim=-1)
+            alike = (wanted @ wanted.T / 0.05).softmax(-1)
+            loss = cross_entropy(states @ wanted.T / 0.05, alike) + 4 * (1 - (states * wanted).sum(1)).mean()
         optimizer.param_groups[0]["lr"] = 2e-3 * factor
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        if step % 100 == 0:
-            log(f"english: step {step}, {share:.0%}, likeness {(states * wanted).sum(1).mean().item():.3f}")
+        if step % 100 < 4:
+            log(f"english: step {step}, {share:.0%}, {task} {loss.item():.3f}")
     backbone.model.eval()
+
+
+def _flatter(odds: np.ndarray) -> np.ndarray:
+    """Odds that prefer the frequent less."""
+    return odds**0.25 / (odds**0.25).sum()
 
 
 def compress(vectors: np.ndarray, size: int) -> np.ndarray:
@@ -409,7 +448,7 @@ def main() -> None:
         if not (arguments.reuse and mini_folder.exists()):
             clip, clip_processor = train_clip(gallery, lesson, seconds, seed)
             backbone = make_backbone(lesson, clip)
-            teach_english(backbone, lesson, seconds / 3, seed)
+            teach_english(backbone, gallery, lesson, seconds * ENGLISH, seed)
             clip.half().save_pretrained(clip_folder)
             clip_processor.save_pretrained(clip_folder)
             backbone.model.half()
@@ -419,22 +458,19 @@ def main() -> None:
         dense = DenseIndex.build(gallery, str(clip_folder))
         identifiers = Identifiers.build(arguments.identifiers, gallery, backbone.tokenizer, dense.vectors, seed)
 
-        def report(progress: Progress) -> None:
-            if progress.step % 100 == 0:
-                log(f"{progress.stage}: step {progress.step}, {progress.share:.0%}, loss {progress.loss:.3f}")
+        def report(progress: Step) -> None:
+            if progress.step % 50 < 2:
+                log(
+                    f"{progress.stage}: step {progress.step}, {progress.task} {progress.loss:.3f}, {progress.memorized:.1%}"
+                )
 
-        memorize(
-            backbone,
-            gallery,
-            identifiers,
-            pairs,
-            Training(seconds * 2 / 3, memorising=0.3, pictures_every=2, pictures=96, seed=seed),
-            report,
-        )
+        begun = time.monotonic()
+        memorize(backbone, gallery, identifiers, pairs, replace(MEMORY, seed=seed), report)
+        spent = time.monotonic() - begun
         facts = {
             "backbone": {"name": "checkpoints/gcr-mini", "revision": None},
             "training": {
-                "seconds": round(seconds),
+                "seconds": round(seconds * ENGLISH + spent),
                 "dense_seconds": round(seconds),
                 "texts": len(pairs.texts),
                 "seed": seed,

@@ -1,0 +1,171 @@
+"""Batches: what a training step reads, drawn from the seed and the number of the step alone.
+
+Pictures are cropped, shrunk and compressed at random; queries lose words and get slips of the fingers. Knows galleries
+and pairs, not how a loss is made of them.
+"""
+
+import io
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .backbone import Backbone
+from .gallery import Gallery
+from .identifiers import Identifiers
+from .pairs import Pairs
+
+LARGEST_SIDE = 512
+"""pixels that a picture is trained with at most, whatever the model would take"""
+KEPT = 2.25
+"""how many times the side that the model sees a picture keeps in memory while it is trained on"""
+DRAWN_AT_ONCE = 32
+"""query batches drawn together and sorted by length, so that a batch needs little padding"""
+REVISED = 0.3
+"""how often a picture that is known is drawn, as a share of the mean picture"""
+KNOWN = np.log(2)
+"""the loss in nats below which a picture's identifier has more than half of the probability"""
+SLIPS = 0.1
+"""share of the queries that are trained on with a slip of the fingers"""
+SHORTENED = 0.3
+"""share of the long queries that are trained on with some of their words"""
+LONG = 5
+"""words of a long query"""
+
+Batch = tuple[dict[str, Any], torch.Tensor, torch.Tensor]
+"""What `Backbone.hidden` takes; the images asked for, (b, k) int64, -1 for none; their weights (b, k) float32."""
+
+
+class PictureBatches:
+    """Perturbed pictures of a gallery, those that the model still mistakes drawn more often.
+
+    A picture is drawn with odds proportional to its last loss plus a share of the mean, as in prioritised replay
+    (Schaul et al. 2016): of a few thousand pictures most are soon known, the lookalikes take long.
+    """
+
+    losses: np.ndarray
+    """(images,) float64: the model's last loss on each picture, in nats"""
+
+    def __init__(self, backbone: Backbone, gallery: Gallery, size: int, seed: int):
+        self.backbone, self.size, self.seed = backbone, min(size, len(gallery)), seed
+        self.losses = np.full(len(gallery), np.log(max(len(gallery), 2)))
+        self.side = input_side(backbone.processor.image_processor)
+        self.pictures = [reduced(gallery.open(image), self.side) for image in range(len(gallery))]
+
+    def draw(self, step: int) -> Batch:
+        choice, draws = np.random.default_rng((self.seed, step)), random.Random(f"{self.seed} {step}")
+        odds = self.losses + REVISED * self.losses.mean()
+        chosen = choice.choice(len(self.pictures), self.size, replace=False, p=odds / odds.sum())
+        inputs = self.backbone.image_inputs([perturb(self.pictures[image], self.side, draws) for image in chosen])
+        images = torch.from_numpy(chosen).to(self.backbone.device)[:, None]
+        return inputs, images, torch.ones_like(images, dtype=torch.float32)
+
+    def learnt(self, images: torch.Tensor, losses: torch.Tensor) -> None:
+        """What `draw` is to know of the model's losses (b,) on images (b, 1)."""
+        self.losses[images[:, 0].cpu().numpy()] = losses.detach().cpu().numpy().clip(min=1e-3)
+
+    @property
+    def known(self) -> float:
+        """The share of the pictures whose identifier was the likeliest when they were last drawn, in [0, 1]."""
+        return float((self.losses < KNOWN).mean())
+
+
+class QueryBatches:
+    """Texts drawn by their odds; each keeps all images that it asks for."""
+
+    def __init__(self, backbone: Backbone, pairs: Pairs, size: int, seed: int):
+        self.backbone, self.pairs, self.size, self.seed = backbone, pairs, size, seed
+        self._drawn: tuple[int, np.ndarray] | None = None
+
+    def draw(self, number: int) -> Batch:
+        """The batch of that number, counted from 0."""
+        inputs, rows = self.read(number)
+        images = torch.from_numpy(self.pairs.images[rows]).long().to(self.backbone.device)
+        return inputs, images, torch.from_numpy(self.pairs.weights[rows]).to(self.backbone.device)
+
+    def read(self, number: int) -> tuple[dict[str, Any], np.ndarray]:
+        """What `Backbone.hidden` takes for that batch, and the rows (b,) of the pairs that it was made of."""
+        many, one = divmod(number, DRAWN_AT_ONCE)
+        if self._drawn is None or self._drawn[0] != many:
+            self._drawn = many, self._rows(np.random.default_rng((self.seed, many)))
+        rows, draws = self._drawn[1][one], random.Random(f"{self.seed} {number}")
+        return text_inputs(self.backbone, [vary(self.pairs.texts[row], draws) for row in rows]), rows
+
+    def _rows(self, choice: np.random.Generator) -> np.ndarray:
+        """(DRAWN_AT_ONCE, size): rows of the pairs, those of a batch about equally long."""
+        drawn = choice.choice(len(self.pairs.odds), self.size * DRAWN_AT_ONCE, p=self.pairs.odds)
+        drawn = drawn[np.argsort([len(self.pairs.texts[row]) for row in drawn], kind="stable")]
+        return choice.permutation(drawn.reshape(DRAWN_AT_ONCE, -1))
+
+
+class DescriptionBatches:
+    """Identifiers with the first caption of their image."""
+
+    def __init__(self, gallery: Gallery, identifiers: Identifiers, size: int, seed: int):
+        self.gallery, self.identifiers, self.seed = gallery, identifiers, seed
+        self.captioned = [image for image, captions in enumerate(gallery.captions) if captions]
+        self.size = min(size, len(self.captioned))
+
+    def draw(self, step: int) -> tuple[list[list[int]], list[str]]:
+        chosen = np.random.default_rng((self.seed, step)).choice(self.captioned, self.size, replace=False)
+        sequences = [self.identifiers.sequence(image).tolist() for image in chosen]
+        return sequences, [self.gallery.captions[image][0] for image in chosen]
+
+
+def text_inputs(backbone: Backbone, texts: list[str]) -> dict[str, Any]:
+    """What `Backbone.hidden` takes for text queries."""
+    ids, mask = backbone.pad(backbone.query_prompts(texts))
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def input_side(image_processor: Any) -> int:
+    """The pixels of the side that a model sees of a picture, at most LARGEST_SIDE."""
+    size = getattr(image_processor, "max_image_size", None) or image_processor.size
+    return min(LARGEST_SIDE, max(pixels for pixels in dict(size).values() if pixels))
+
+
+def reduced(picture: Image.Image, side: int) -> Image.Image:
+    """The picture with as many pixels as training on it with that side is worth."""
+    picture.thumbnail((round(KEPT * side), round(KEPT * side)), Image.Resampling.LANCZOS)
+    return picture
+
+
+def perturb(picture: Image.Image, side: int, draws: random.Random) -> Image.Image:
+    """The picture cropped, shrunk and compressed at random, so that the memory is of it and not of its file.
+
+    `side`: the pixels that the model will see; the picture comes back as a square of 0.6 to 1.5 times as many.
+    """
+    width, height = picture.size
+    share = draws.uniform(0.78, 1.0)
+    left, top = draws.uniform(0, width * (1 - share)), draws.uniform(0, height * (1 - share))
+    drawn = draws.randrange(round(0.625 * side), round(1.5 * side) + 1)
+    picture = picture.resize(
+        (drawn, drawn), Image.Resampling.BILINEAR, (left, top, left + width * share, top + height * share)
+    )
+    if draws.random() < 0.5:
+        written = io.BytesIO()
+        picture.save(written, "JPEG", quality=draws.randrange(30, 95))
+        picture = Image.open(written)
+    return picture
+
+
+def vary(text: str, draws: random.Random) -> str:
+    """The text as somebody else might type it: some of its words, or a slip of the fingers."""
+    words = text.split()
+    if len(words) >= LONG and draws.random() < SHORTENED:
+        kept = draws.uniform(0.4, 0.9)
+        text = " ".join(word for word in words if draws.random() < kept) or text
+    return misspell(text, draws) if draws.random() < SLIPS else text
+
+
+def misspell(text: str, draws: random.Random) -> str:
+    """The text with one slip: a letter left out, doubled, or swapped with the next, or a space lost."""
+    if len(text) < 4:
+        return text
+    at = draws.randrange(1, len(text) - 1)
+    left_out = text[:at] + text[at + 1 :]
+    doubled = text[:at] + text[at] + text[at:]
+    swapped = text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+    return draws.choice((left_out, doubled, swapped, text.replace(" ", "", 1)))
