@@ -20,22 +20,16 @@ from .atomic import new_folder
 from .backbone import Backbone
 from .contrast import tune
 from .dense import DenseIndex, load_clip
-from .errors import GalleryError, GcrError
+from .errors import GalleryError
 from .gallery import Gallery
-from .identifiers import IDENTIFIER_TYPES, Identifiers
+from .identifiers import Identifiers
 from .memorize import Step, Training, memorize
 from .memory import Memory
 from .pairs import Pairs
-from .settings import Settings
+from .recipe import PRESETS, Recipe
 
 PASSES = {"quick": 12, "balanced": 30, "thorough": 90}
 """How often each caption is trained on."""
-PRESETS = tuple(PASSES)
-PRESET_WORDS = {
-    "quick": "A first look: knows the pictures, finds them by words close to their captions.",
-    "balanced": "The usual choice: knows every picture and caption, finds most by other words too.",
-    "thorough": "For keeping: three times as long, for large galleries and pictures that look alike.",
-}
 PICTURE_PASSES = 0.8
 """How often each picture is trained on, as a share of PASSES, before descriptions and queries begin."""
 DESCRIPTION_PASSES = 0.25
@@ -52,25 +46,6 @@ AT_ONCE = 64
 TIMED_STEPS = 4
 SURE_AFTER_STEPS = 5
 NOTED_EVERY_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a memory is made with. Raises GcrError for a preset or an identifier type that there is not."""
-
-    backbone: str = Settings.backbone
-    clip: str = Settings.clip
-    identifiers: str = "atomic"
-    preset: str = "balanced"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value, known in (
-            ("preset", self.preset, PRESETS),
-            ("identifier type", self.identifiers, IDENTIFIER_TYPES),
-        ):
-            if value not in known:
-                raise GcrError(f"unknown {name} {value!r}; choose one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
