@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gcr_core.atomic import new_folder
+from gcr_core import atomic
+from gcr_core.atomic import new_folder, remove, sweep, write_text
 
 WRITER = """
 import sys
@@ -60,3 +61,77 @@ def test_missing_parents_are_made(tmp_path: Path) -> None:
     with new_folder(tmp_path / "a" / "b") as folder:
         (folder / "file").write_text("new")
     assert (tmp_path / "a" / "b" / "file").read_text() == "new"
+
+
+def test_what_a_killed_writer_left_is_swept_what_a_live_one_builds_is_not(tmp_path: Path) -> None:
+    program = WRITER.replace("write_text(str(round))", "write_text('x'); __import__('time').sleep(60)")
+    writers = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path / name)], cwd=Path(__file__).parents[2])
+        for name in ("dead", "live")
+    ]
+    while len(list(tmp_path.glob(".*/0"))) < 2:
+        time.sleep(0.01)
+    writers[0].kill()
+    writers[0].wait()
+    for path in tmp_path.iterdir():
+        os.utime(path, (time.time() - 3600,) * 2)
+    sweep(tmp_path)
+    assert [path.name.split(".")[1] for path in tmp_path.iterdir()] == ["live"]
+    writers[1].kill()
+    writers[1].wait()
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_leaves_what_has_just_begun_and_what_is_no_leftover(tmp_path: Path) -> None:
+    (tmp_path / ".new.0123abcd").mkdir()
+    for name in ("folder", ".hidden", ".folder.0123"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    sweep(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+    sweep(tmp_path / "nowhere")
+
+
+def test_where_nothing_can_be_locked_only_what_is_older_than_a_day_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(path: Path) -> None:
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(atomic, "try_lock", no_locks)
+    with new_folder(tmp_path / "folder") as folder:
+        (folder / "file").write_text("new")
+    for name, hours in ((".young.0123abcd", 23), (".old.0123abcd", 25)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - 3600 * hours,) * 2)
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".young.0123abcd", "folder"]
+
+
+def test_a_folder_that_was_moved_aside_when_its_writer_died_is_put_back(tmp_path: Path) -> None:
+    for name in ("lost", "kept"):
+        (tmp_path / f".{name}.old").mkdir()
+        (tmp_path / f".{name}.old" / "file").write_text("old")
+        os.utime(tmp_path / f".{name}.old", (0, 0))
+    (tmp_path / "kept").mkdir()
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "lost"]
+    assert (tmp_path / "lost" / "file").read_text() == "old"
+
+
+def test_a_text_file_is_replaced_whole(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "old\n")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "file", "half\n\ud800")
+    assert (tmp_path / "file").read_bytes() == b"old\n"
+    write_text(tmp_path / "file", "neü\n")
+    assert (tmp_path / "file").read_bytes() == "neü\n".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_removed_folder_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("x")
+    remove(tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gcr_core.errors import InputError
 from gcr_core.settings import ROOT, Settings
 
 
@@ -32,3 +33,34 @@ def test_an_empty_variable_leaves_the_default(monkeypatch: pytest.MonkeyPatch) -
 def test_a_tilde_in_the_home_is_the_users_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GCR_HOME", "~/pictures")
     assert Settings.from_env().home == Path.home() / "pictures"
+
+
+def test_limits_and_switches_are_read_from_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GCR_MAX_PICTURES", "500")
+    monkeypatch.setenv("GCR_MAX_UPLOAD_BYTES", "1000000")
+    monkeypatch.setenv("GCR_TRAINING", "no")
+    settings = Settings.from_env()
+    assert (settings.max_pictures, settings.max_upload_bytes, settings.training) == (500, 1_000_000, False)
+    assert settings.max_steps == Settings.max_steps
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("GCR_MAX_PICTURES", "many"), ("GCR_MAX_STEPS", "-1"), ("GCR_TRAINING", "2")]
+)
+def test_a_value_that_cannot_be_read_is_named_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"{name} is '{value}', .*: (set it to 1 or 0|write digits only)"):
+        Settings.from_env()
+
+
+@pytest.mark.parametrize(
+    ("space", "given", "visitors"), [("", "", False), ("me/app", "", True), ("me/app", "0", False)]
+)
+def test_on_a_space_those_who_use_the_page_are_strangers_unless_set(
+    monkeypatch: pytest.MonkeyPatch, space: str, given: str, visitors: bool
+) -> None:
+    monkeypatch.setenv("SPACE_ID", space)
+    monkeypatch.setenv("GCR_VISITORS", given)
+    assert Settings.from_env().visitors is visitors
