@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 SAVE_EVERY_SECONDS = 30.0
 FILE = "training.safetensors"
-MOMENTS = ("exp_avg", "exp_avg_sq")
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""AdamW's state of a weight; its step counts the batches that gave the weight a gradient"""
 
 
 class Checkpoint:
@@ -42,8 +43,10 @@ class Checkpoint:
             self.remembered[:] = kept.get_tensor("remembered").numpy()
             for name, weight in self.weights.items():
                 weight.copy_(kept.get_tensor(f"weight.{name}"))
-                state = {moment: kept.get_tensor(f"{moment}.{name}").to(weight.device) for moment in MOMENTS}
-                self.optimizer.state[weight] = {"step": torch.tensor(float(self.step)), **state}
+                if f"step.{name}" in kept.keys():  # noqa: SIM118 - a safetensors file is no mapping
+                    self.optimizer.state[weight] = {
+                        moment: kept.get_tensor(f"{moment}.{name}").to(weight.device) for moment in MOMENTS
+                    }
         return self.step
 
     def done(self, step: int) -> None:
@@ -57,10 +60,9 @@ class Checkpoint:
             return
         tensors = {"remembered": torch.from_numpy(self.remembered.copy())}
         for name, weight in self.weights.items():
-            state = self.optimizer.state.get(weight, {})
             tensors[f"weight.{name}"] = weight.detach().contiguous()
-            for moment in MOMENTS:
-                tensors[f"{moment}.{name}"] = state.get(moment, torch.zeros_like(weight)).contiguous()
+            for moment, value in self.optimizer.state.get(weight, {}).items():
+                tensors[f"{moment}.{name}"] = value.contiguous()
         self.folder.mkdir(parents=True, exist_ok=True)
         building = self.folder / f".{FILE}"
         save_file(tensors, building, metadata={"step": str(self.step)})

@@ -8,28 +8,24 @@ import torch
 from PIL import Image, ImageChops
 
 from gcr_core.backbone import Backbone
+from gcr_core.batches import PictureBatches, QueryBatches, misspell, perturb, text_inputs, vary
 from gcr_core.decoding import score_all
 from gcr_core.errors import GcrError
 from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
-from gcr_core.memorize import (
-    IdentifierLoss,
-    Pairs,
-    PictureBatches,
-    Training,
-    image_states,
-    memorize,
-    misspell,
-    perturb,
-    text_inputs,
-)
+from gcr_core.memorize import STAGES, IdentifierLoss, Training, image_states, memorize
 from gcr_core.memory import Memory
+from gcr_core.pairs import Pairs
 from gcr_core.trie import IdentifierTrie
 
 
-def prepared(folder, gallery, kind):
+def untrained(folder, gallery, kind):
     backbone = Backbone.from_pretrained(folder, device="cpu")
     vectors = np.random.default_rng(0).normal(size=(len(gallery), 4)).astype(np.float32)
-    identifiers = Identifiers.build(kind, gallery, backbone.tokenizer, vectors)
+    return backbone, Identifiers.build(kind, gallery, backbone.tokenizer, vectors)
+
+
+def prepared(folder, gallery, kind):
+    backbone, identifiers = untrained(folder, gallery, kind)
     backbone.add_tokens(identifiers.new_tokens)
     return backbone, identifiers, IdentifierTrie.build(identifiers.indptr, identifiers.tokens)
 
@@ -74,9 +70,20 @@ def test_a_gallery_without_captions_cannot_be_retrieved_and_says_so():
         Pairs.from_captions([[], []])
 
 
-def test_training_time_must_be_positive():
-    with pytest.raises(GcrError, match="above 0"):
-        Training(0)
+def test_a_training_has_a_step_at_least():
+    with pytest.raises(GcrError, match="at least 1"):
+        Training(memorise=0, describe=0, retrieve=0)
+
+
+def test_stages_follow_each_other_and_later_ones_go_on_with_the_earlier_tasks():
+    training = Training(memorise=4, describe=6, retrieve=40, finish=10, pictures_every=3, descriptions_every=8)
+    stages = [training.stage(step) for step in range(training.steps)]
+    assert [stages.count(stage) for stage in STAGES] == [4, 6, 40, 10]
+    assert sorted(stages, key=STAGES.index) == stages
+    tasks = {stage: {training.task(step) for step in range(60) if stages[step] == stage} for stage in STAGES}
+    assert tasks["memorise"] == {"pictures"}
+    assert tasks["describe"] == {"pictures", "descriptions"}
+    assert tasks["retrieve"] == {"pictures", "descriptions", "queries"}
 
 
 def test_states_of_images_have_length_one_with_and_without_captions(llava_folder, tiny_gallery):
@@ -92,40 +99,93 @@ def test_states_of_images_have_length_one_with_and_without_captions(llava_folder
 
 @pytest.mark.parametrize("kind", ["atomic", "structured"])
 def test_a_small_gallery_is_recalled_from_its_pictures_and_captions(kind, llava_folder, tiny_gallery, tiny_memory):
-    backbone, identifiers, _ = prepared(llava_folder, tiny_gallery, kind)
+    backbone, identifiers = untrained(llava_folder, tiny_gallery, kind)
     pairs = Pairs.from_captions(tiny_gallery.captions)
-    stages = []
+    training = Training(memorise=15, describe=10, retrieve=200, pictures_every=2, queries=24, pictures=12)
+    seen = []
+    memorize(backbone, tiny_gallery, identifiers, pairs, training, seen.append)
+    assert [step.step for step in seen] == list(range(1, 226))
+    assert seen[-1].memorized == 1.0
+    memory = Memory(backbone, identifiers, tiny_gallery, tiny_memory.dense)
+    shown = memory.recall_images([tiny_gallery.open(image) for image in range(12)])
+    asked = memory.recall([texts[0] for texts in tiny_gallery.captions])
+    assert [hits[0].index for hits in shown + asked] == [*range(12), *range(12)]
 
-    class LearntError(Exception):
-        pass
 
-    def until_learnt(progress):
-        stages.append(progress.stage)
-        if progress.step % 25 == 0 and progress.step >= 150:
-            backbone.model.eval()
-            memory = Memory(backbone, identifiers, tiny_gallery, tiny_memory.dense)
-            shown = memory.recall_images([tiny_gallery.open(image) for image in range(12)])
-            asked = memory.recall([texts[0] for texts in tiny_gallery.captions])
-            if [hits[0].index for hits in shown + asked] == [*range(12), *range(12)]:
-                raise LearntError
-            backbone.model.train()
+class StopError(Exception):
+    """Stands for whatever ends a training before its end."""
 
-    training = Training(seconds=90, memorising=0.1, pictures_every=1, queries=24, pictures=12)
-    with pytest.raises(LearntError):
-        memorize(backbone, tiny_gallery, identifiers, pairs, training, until_learnt)
-    assert stages[0] == "memorise"
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(llava_folder, tiny_gallery, tmp_path):
+    pairs = Pairs.from_captions(tiny_gallery.captions)
+    training = Training(memorise=4, describe=4, retrieve=12, finish=4, queries=8, pictures=6, descriptions_every=4)
+
+    def losses(until=24, checkpoint=None):
+        backbone, identifiers = untrained(llava_folder, tiny_gallery, "atomic")
+        seen = []
+
+        def on_step(step):
+            seen.append(step.loss)
+            if step.step == until:
+                raise StopError
+
+        try:
+            memorize(backbone, tiny_gallery, identifiers, pairs, training, on_step, checkpoint=checkpoint)
+        except StopError:
+            pass
+        return seen
+
+    whole = losses()
+    assert losses() == whole
+    assert losses(until=9, checkpoint=tmp_path) + losses(checkpoint=tmp_path) == pytest.approx(whole, rel=1e-5)
+
+
+def test_the_last_pairs_are_trained_on_in_the_last_stage_only(llava_folder, tiny_gallery, monkeypatch):
+    backbone, identifiers = untrained(llava_folder, tiny_gallery, "atomic")
+    kept = Pairs.from_captions([texts[:1] for texts in tiny_gallery.captions])
+    read: dict[str, set[str]] = {"retrieve": set(), "finish": set()}
+    stage = ["retrieve"]
+    draw = QueryBatches.draw
+
+    def watched(self, number):
+        read[stage[0]].update(self.pairs.texts)
+        return draw(self, number)
+
+    monkeypatch.setattr(QueryBatches, "draw", watched)
+    training = Training(memorise=0, describe=0, retrieve=6, finish=6, queries=8, pictures=6)
+
+    def on_step(step):
+        stage[0] = "finish" if step.step >= 6 else "retrieve"
+
+    memorize(backbone, tiny_gallery, identifiers, kept, training, on_step, Pairs.from_captions(tiny_gallery.captions))
+    assert read["retrieve"] == {texts[0] for texts in tiny_gallery.captions}
+    assert read["finish"] == {text for texts in tiny_gallery.captions for text in texts}
 
 
 def test_pictures_that_are_mistaken_are_drawn_more_often(llava_folder, tiny_gallery):
     backbone = Backbone.from_pretrained(llava_folder, device="cpu")
-    batches = PictureBatches(backbone, tiny_gallery, Training(1, pictures=3))
+    batches = PictureBatches(backbone, tiny_gallery, size=3, seed=0)
     batches.learnt(torch.arange(12)[:, None], torch.tensor([2.0, *[0.0] * 11]))
-    drawn = torch.cat([batches.draw()[1] for _ in range(20)])[:, 0].tolist()
+    drawn = torch.cat([batches.draw(step)[1] for step in range(20)])[:, 0].tolist()
     assert drawn.count(0) >= 15
     assert len(set(drawn)) > 6
+    assert batches.known == pytest.approx(11 / 12)
 
 
-def test_a_slip_changes_a_long_text_by_at_most_one_letter_and_leaves_a_short_one():
+def test_a_batch_depends_on_the_seed_and_its_number_alone(llava_folder, tiny_gallery):
+    backbone = Backbone.from_pretrained(llava_folder, device="cpu")
+    pairs = Pairs.from_captions(tiny_gallery.captions)
+
+    def rows(seed, numbers):
+        batches = QueryBatches(backbone, pairs, 4, seed)
+        return {number: batches.read(number)[1].tolist() for number in numbers}
+
+    forth, back = rows(0, range(40)), rows(0, reversed(range(40)))
+    assert forth == back
+    assert forth != rows(1, range(40))
+
+
+def test_a_slip_changes_a_text_by_at_most_one_letter_and_leaves_a_short_one():
     draws = random.Random(0)
     for _ in range(200):
         slipped = misspell("happy dog", draws)
@@ -134,8 +194,17 @@ def test_a_slip_changes_a_long_text_by_at_most_one_letter_and_leaves_a_short_one
     assert misspell("cat", draws) == "cat"
 
 
-def test_a_perturbed_picture_is_rgb_and_another_one():
+def test_a_long_query_may_lose_words_but_never_all_of_them():
+    draws, caption = random.Random(0), "two small children in red shirts playing"
+    varied = {vary(caption, draws) for _ in range(300)}
+    shorter = [text for text in varied if len(text.split()) < 7]
+    assert shorter and all(text for text in varied)
+    assert caption in varied
+
+
+def test_a_perturbed_picture_is_rgb_another_one_and_as_large_as_asked_for():
     picture = Image.effect_mandelbrot((64, 64), (-2, -1, 1, 1), 20).convert("RGB")
-    changed = perturb(picture, random.Random(1))
+    changed = perturb(picture, 64, random.Random(1))
     assert changed.mode == "RGB"
+    assert 40 <= changed.width == changed.height <= 96
     assert ImageChops.difference(changed.resize((64, 64)), picture).getbbox() is not None
