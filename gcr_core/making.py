@@ -35,7 +35,7 @@ PICTURE_PASSES = 0.8
 DESCRIPTION_PASSES = 0.25
 FINISH = 0.15
 """The last part of learning to retrieve, on all captions."""
-MIN_STEPS = 3
+MIN_STEPS = 6
 """Steps of each kind that a pass must have, where a gallery is small, on the mean of all passes."""
 HELD_OUT_FROM = 3
 """Captions of an image of which one can be kept out."""

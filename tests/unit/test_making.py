@@ -1,0 +1,103 @@
+"""Making a memory: what is kept out, what is said before and after, that it can be stopped, that it loads."""
+
+import itertools
+import json
+
+import pytest
+
+from gcr_core.errors import GalleryError, GcrError
+from gcr_core.gallery import Gallery
+from gcr_core.making import HELD_OUT_FEWEST, estimate, hold_out, make_memory, plan, remarks
+from gcr_core.memory import Memory
+from gcr_core.recipe import PRESETS, Recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(llava_folder, tiny_clip_dir):
+    return Recipe(backbone=str(llava_folder), clip=str(tiny_clip_dir), preset="quick")
+
+
+def captioned(gallery, captions):
+    return Gallery(gallery.root, gallery.file_names, captions)
+
+
+def test_an_image_with_three_captions_may_give_one_up_but_never_its_first():
+    captions = [[f"first {i}", f"second {i}", f"third {i}"] for i in range(50)] + [["a", "b"]]
+    kept, held_out = hold_out(captions, seed=0)
+    assert len(held_out) == HELD_OUT_FEWEST
+    for text, image in held_out.items():
+        assert text in captions[image][1:] and text not in kept[image]
+    assert sum(map(len, kept)) == sum(map(len, captions)) - HELD_OUT_FEWEST
+    assert hold_out(captions, seed=0)[1] == held_out != hold_out(captions, seed=1)[1]
+
+
+def test_a_caption_that_another_image_has_too_is_not_kept_out():
+    _, held_out = hold_out([["a", "shared", "own"], ["b", "shared", "shared too"], ["c", "shared too"]], seed=0)
+    assert held_out == {"own": 0}
+
+
+def test_a_gallery_without_any_caption_is_refused_with_what_to_do(tiny_gallery, recipe):
+    with pytest.raises(GalleryError, match=r"0 of 12 images have a caption.*cannot describe pictures.*type"):
+        remarks(captioned(tiny_gallery, [[] for _ in range(12)]), recipe)
+
+
+def test_images_without_a_caption_are_counted_before_training(tiny_gallery, recipe):
+    told = remarks(captioned(tiny_gallery, [["a", "b", "c"], ["d"], *[[]] * 10]), recipe)
+    assert [line for line in told if line.startswith("10 of 12 images have no caption")]
+    assert not [line for line in told if "kept out" in line]
+
+
+def test_captions_too_few_to_keep_any_out_are_told(tiny_gallery, recipe):
+    assert [line for line in remarks(tiny_gallery, recipe) if "none can be kept out" in line]
+
+
+def test_a_longer_preset_has_more_steps_of_every_kind(tiny_gallery):
+    plans = [plan(tiny_gallery, preset) for preset in PRESETS]
+    for shorter, longer in itertools.pairwise(plans):
+        assert shorter[0].memorise < longer[0].memorise
+        assert shorter[0].retrieve < longer[0].retrieve
+        assert shorter[1] < longer[1]
+
+
+def test_an_estimate_has_every_preset_in_seconds_the_longer_the_more(tiny_gallery, recipe):
+    seconds = estimate(tiny_gallery, recipe)
+    assert list(seconds) == list(PRESETS)
+    assert 0 < seconds["quick"] < seconds["balanced"] < seconds["thorough"]
+
+
+def test_a_recipe_names_what_it_does_not_know():
+    with pytest.raises(GcrError, match="unknown preset 'fast'; choose one of quick"):
+        Recipe(preset="fast")
+    with pytest.raises(GcrError, match="unknown identifier type"):
+        Recipe(identifiers="roman")
+
+
+class StopError(Exception):
+    """What a listener raises to stop the making."""
+
+
+@pytest.mark.parametrize("stage", ["dense", "retrieve"])
+def test_a_memory_that_was_stopped_is_finished_from_its_checkpoint(stage, tiny_gallery, recipe, tmp_path):
+    captions = [[*texts, f"number {i} of twelve"] for i, texts in enumerate(tiny_gallery.captions)]
+    gallery, out, checkpoint = captioned(tiny_gallery, captions), tmp_path / "memory", tmp_path / "checkpoint"
+
+    def stop(progress):
+        if progress.stage == stage and progress.step % 10 == 9:
+            raise StopError
+
+    with pytest.raises(StopError):
+        make_memory(gallery, recipe, out, stop, checkpoint)
+    assert not out.exists()
+    seen = []
+    report = make_memory(gallery, recipe, out, seen.append, checkpoint)
+    first = next(progress.step for progress in seen if progress.step)
+    assert first % 10 == 0 and first > 1
+    assert [progress.stage for progress in seen[-2:]] == ["measure", "save"]
+    assert [progress.step for progress in seen if progress.loss is not None] == list(range(first, seen[-1].steps + 1))
+    memory = Memory.from_pretrained(out)
+    assert memory.facts["training"] == json.loads(json.dumps(report))
+    assert report["images"] == 12 and report["captions"] == 36 and report["held_out"] == 12
+    hits = memory.recall_images([gallery.open(image) for image in range(12)], top=1)
+    right = sum(hit[0].index == image for image, hit in enumerate(hits))
+    assert report["memorized"] == pytest.approx(right / 12, abs=1e-4) and right >= 10
+    assert 0 <= report["retrieved"] <= 1 and 0 <= report["dense"]["retrieved"] <= 1
