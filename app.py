@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from gcr_core.settings import Settings
-from gcr_core.ui.apart import MemoryApart
+from gcr_core.ui.apart import Apart, MemoryApart, keeper
 from gcr_core.ui.waking import WakingMemory
 
 EXAMPLES = (
@@ -26,15 +26,17 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     options = parser.parse_args()
 
-    memory = WakingMemory(lambda: MemoryApart(options.memory))
+    memories = Apart(keeper, "memory")
+    memory = WakingMemory(lambda: MemoryApart.fetch(options.memory, memories))
     memory.start()
     # Importing Gradio takes seconds: the memory wakes meanwhile.
     from gcr_core.ui import page
 
     shipped = Path(options.memory).resolve() == Path(Settings.memory)
     examples = EXAMPLES if shipped else ()
-    blocks = page.build(memory, examples)
-    address = page.launch(blocks, memory, options.host, options.port)
+    app = page.App(settings, memory, memories)
+    blocks = page.build(app, examples)
+    address = page.launch(blocks, app, options.host, options.port)
     print(f"The page is at {address} (Ctrl-C ends it).", flush=True)
     blocks.block_thread()
 

@@ -1,83 +1,164 @@
-"""MemoryApart: a memory in a process of its own, asked through a pipe.
+"""Apart: a process of its own that hosts one object, asked through a pipe. MemoryApart: a memory asked that way.
 
 Importing torch and importing Gradio each keep Python's one lock for seconds: in one process either would wait for
-the other. The child ends when the pipe does, however its parent ended.
+the other. The child ends when the pipe does, however its parent ended; a child that ended is started again for the
+next question.
 """
 
 import multiprocessing
 import signal
 import threading
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from gcr_core.errors import GcrError
+from gcr_core.facts import FACTS_FILE, read_facts
 from gcr_core.gallery import Gallery
 
 
-class MemoryApart:
-    """`search`, `search_image`, `gallery` and `facts` of the `Memory` in a folder or of a hub id."""
+class Apart:
+    """The methods of an object in a process of its own, one question at a time."""
 
-    gallery: Gallery
-    facts: dict[str, Any]
+    def __init__(self, host: Callable[[Callable[[Any], None]], Any], name: str) -> None:
+        """`host` is called in the child with a function that tells the asker how far a long answer is."""
+        self._host, self._name = host, name
+        self._lock = threading.Lock()
+        self._pipe: Connection | None = None
+        self._process: Any = None
 
-    def __init__(self, path_or_id: str) -> None:
-        """Returns when the memory is ready. Raises what `Memory.from_pretrained` raises."""
+    def ask(self, method: str, *arguments: Any, on_word: Callable[[Any], None] = lambda word: None) -> Any:
+        """What the method returns; `on_word` gets what it tells on the way. Raises what it raises, and GcrError
+        where the process ended over the question."""
+        with self._lock:
+            if self._process is None or not self._process.is_alive():
+                self._start()
+            assert self._pipe is not None
+            try:
+                self._pipe.send((method, arguments))
+                while True:
+                    kind, value = self._pipe.recv()
+                    if kind != "word":
+                        break
+                    on_word(value)
+            except (EOFError, OSError) as error:
+                self._end()
+                raise GcrError(
+                    f"the {self._name}'s process ended over this, perhaps for want of memory: ask again"
+                ) from error
+        if kind == "error":
+            raise value
+        return value
+
+    def end(self) -> None:
+        """Ends the process and frees its memory; the next question starts it again."""
+        with self._lock:
+            self._end()
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._lock = threading.Lock()
-        context.Process(target=_live, args=(theirs, path_or_id), name="memory", daemon=True).start()
+        self._process = context.Process(target=_live, args=(theirs, self._host), name=self._name, daemon=True)
+        self._process.start()
         theirs.close()
-        self.gallery, self.facts = self._receive()
+
+    def _end(self) -> None:
+        if self._pipe:
+            self._pipe.close()
+        if self._process:
+            self._process.terminate()
+            self._process.join()
+        self._pipe = self._process = None
+
+
+class MemoryApart:
+    """The `Memory` in a folder, kept by the `Keeper` of a process; its gallery and facts are read here."""
+
+    def __init__(self, folder: Path, keeper: Apart) -> None:
+        """Raises MemoryFormatError for a folder that is no memory."""
+        self.folder, self._keeper = folder, keeper
+        self._stamp, self._gallery, self._facts = self._read()
+
+    @classmethod
+    def fetch(cls, path_or_id: str, keeper: Apart) -> "MemoryApart":
+        """The memory in a folder or of a hub id, loaded. Raises what `Memory.from_pretrained` raises."""
+        return cls(keeper.ask("load", path_or_id), keeper)
+
+    @property
+    def gallery(self) -> Gallery:
+        return self._fresh()[1]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self._fresh()[2]
 
     def search(self, query: str, top: int, beams: int, trace: bool = False) -> dict[str, Any]:
         """As `Memory.search`."""
-        return self._ask("search", query, top, beams, trace)
+        return self._keeper.ask("search", self.folder, query, top, beams, trace)
 
     def search_image(self, image: Image.Image, top: int, beams: int, trace: bool = False) -> dict[str, Any]:
         """As `Memory.search_image`."""
-        return self._ask("search_image", image, top, beams, trace)
+        return self._keeper.ask("search_image", self.folder, image, top, beams, trace)
 
-    def _ask(self, *question: Any) -> Any:
-        with self._lock:
-            try:
-                self._pipe.send(question)
-            except OSError as error:
-                raise GcrError("the memory's process has ended: start the app again") from error
-            return self._receive()
+    def describe(self, file_names: list[str]) -> list[str]:
+        """As `Memory.describe`."""
+        return self._keeper.ask("describe", self.folder, file_names)
 
-    def _receive(self) -> Any:
-        try:
-            answer = self._pipe.recv()
-        except (EOFError, OSError) as error:
-            raise GcrError("the memory's process has ended: start the app again") from error
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def add(self, pictures: list[tuple[str, Image.Image]], captions: list[list[str]]) -> list[str]:
+        """As `Memory.add`, saved."""
+        return self._keeper.ask("add", self.folder, pictures, captions)
+
+    def forget(self, file_names: list[str]) -> None:
+        """As `Memory.forget`, saved."""
+        self._keeper.ask("forget", self.folder, file_names)
+
+    def _fresh(self) -> tuple[int, Gallery, dict[str, Any]]:
+        if (self.folder / FACTS_FILE).stat().st_mtime_ns != self._stamp:
+            self._stamp, self._gallery, self._facts = self._read()
+        return self._stamp, self._gallery, self._facts
+
+    def _read(self) -> tuple[int, Gallery, dict[str, Any]]:
+        facts = read_facts(self.folder)
+        stamp = (self.folder / FACTS_FILE).stat().st_mtime_ns
+        return stamp, Gallery.load(self.folder / "gallery"), facts
 
 
-def _live(pipe: Connection, path_or_id: str) -> None:
-    """The child: loads the memory, says so, answers until the pipe ends."""
+def keeper(say: Callable[[Any], None]) -> Any:
+    """A Keeper, made in the child: importing it imports torch."""
+    from gcr_core.ui.keeper import Keeper
+
+    return Keeper(say)
+
+
+def workshop(say: Callable[[Any], None]) -> Any:
+    """A Workshop, made in the child."""
+    from gcr_core.ui.keeper import Workshop
+
+    return Workshop(say)
+
+
+def _live(pipe: Connection, host: Callable[[Callable[[Any], None]], Any]) -> None:
+    """The child: answers until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        from gcr_core.memory import Memory
-
-        memory = Memory.from_pretrained(path_or_id)
-        pipe.send((memory.gallery, memory.facts))
-    except Exception as failure:
-        pipe.send(_portable(failure))
-        return
+    hosted = None
     while True:
         try:
-            method, *arguments = pipe.recv()
+            method, arguments = pipe.recv()
         except EOFError:
             return
         try:
-            pipe.send(getattr(memory, method)(*arguments))
+            hosted = hosted or host(lambda word: pipe.send(("word", word)))
+            answer = ("answer", getattr(hosted, method)(*arguments))
         except Exception as mistake:
-            pipe.send(_portable(mistake))
+            answer = ("error", _portable(mistake))
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
 
 
 def _portable(error: Exception) -> Exception:

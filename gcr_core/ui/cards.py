@@ -6,6 +6,7 @@ Functions from an answer (the object of `recall --json`) to a string. Text from 
 import html
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -29,38 +30,62 @@ def text(value: object) -> str:
     return escaped.translate({ord(c): f"&#{ord(c)};" for c in "{}$`\\"})
 
 
-def picture_url(gallery: "Gallery", index: int) -> str:
-    """Where the page finds an image; changes when the file does, so that a browser may keep it."""
-    return f"picture/{index}/{gallery.path(index).stat().st_mtime_ns:x}"
+@dataclass(frozen=True)
+class Album:
+    """A memory's gallery as the page shows it: its pictures are at `picture/ID/...`; from one's `own` memory an
+    image can be forgotten."""
+
+    gallery: "Gallery"
+    id: str
+    own: bool = False
+
+    def url(self, index: int) -> str:
+        """Where the page finds an image; changes when the file does, so that a browser may keep it."""
+        return f"picture/{self.id}/{index}/{self.gallery.path(index).stat().st_mtime_ns:x}"
+
+    def name(self, index: int) -> str:
+        """The first caption, or the file name of an image without one."""
+        captions = self.gallery.captions[index]
+        return captions[0] if captions else self.gallery.file_names[index]
 
 
-def caption(gallery: "Gallery", index: int) -> str:
-    """The first caption, or the file name of an image without one."""
-    return gallery.captions[index][0] if gallery.captions[index] else gallery.file_names[index]
-
-
-def results(answer: dict[str, Any], gallery: "Gallery", engines: dict[str, str], asked: str | None = None) -> str:
+def results(
+    answer: dict[str, Any],
+    album: Album,
+    engines: dict[str, str],
+    asked: str | None = None,
+    said: dict[str, str] | None = None,
+) -> str:
     """Both sides, card beside card, and the trace. `engines` says in words how each side works; `asked` is
-    the URL of the picture that was asked with, where it was one."""
+    the URL of the picture that was asked with, where it was one; `said` is what the model says of an image, by
+    file name: None where it never learnt to, "" for one that it has not said yet."""
     ranks = {side: {hit["file_name"]: hit["rank"] for hit in answer[side]} for side in SIDES}
     both = ranks["generative"].keys() & ranks["dense"].keys()
     shown = max(len(hits) for hits in ranks.values())
     question = f'<img class="asked" src="{text(asked)}" alt=""> your picture' if asked else f"“{text(answer['query'])}”"
     found = f"{len(both)} of {shown} found by both" if both else "nothing found by both"
     sides = "".join(
-        _side(side, answer, gallery, ranks["dense" if side == "generative" else "generative"], engines[side])
+        _side(side, answer, album, ranks["dense" if side == "generative" else "generative"], engines[side], said)
         for side in SIDES
     )
     return (
         f'<div class="results"><header class="asked-for"><h2>{question}</h2>'
         f'<p class="agreement">{found}</p></header>'
-        f'<div class="sides">{sides}</div>{_trace(answer, gallery)}</div>'
+        f'<div class="sides">{sides}</div>{_trace(answer, album)}</div>'
     )
 
 
-def _side(side: str, answer: dict[str, Any], gallery: "Gallery", elsewhere: dict[str, int], engine: str) -> str:
+def _side(
+    side: str,
+    answer: dict[str, Any],
+    album: Album,
+    elsewhere: dict[str, int],
+    engine: str,
+    said: dict[str, str] | None,
+) -> str:
     heading, _, _ = SIDES[side]
-    cards = "".join(_card(side, hit, gallery, elsewhere.get(hit["file_name"])) for hit in answer[side])
+    words = said if side == "generative" else None
+    cards = "".join(_card(side, hit, album, elsewhere.get(hit["file_name"]), words) for hit in answer[side])
     return (
         f'<section class="side {side}" aria-label="{heading}"><h3>{heading}</h3>'
         f'<ol class="cards">{cards}</ol>'
@@ -68,9 +93,9 @@ def _side(side: str, answer: dict[str, Any], gallery: "Gallery", elsewhere: dict
     )
 
 
-def _card(side: str, hit: dict[str, Any], gallery: "Gallery", rank_elsewhere: int | None) -> str:
-    index = gallery.index(hit["file_name"])
-    name, others = caption(gallery, index), ", ".join(gallery.captions[index][1:])
+def _card(side: str, hit: dict[str, Any], album: Album, rank_elsewhere: int | None, said: dict[str, str] | None) -> str:
+    index = album.gallery.index(hit["file_name"])
+    name, others = album.name(index), ", ".join(album.gallery.captions[index][1:])
     other_heading, other_word, _ = SIDES["dense" if side == "generative" else "generative"]
     score_name = SIDES[side][2]
     share = math.exp(min(0.0, hit["score"])) if side == "generative" else max(0.0, hit["score"])
@@ -80,14 +105,34 @@ def _card(side: str, hit: dict[str, Any], gallery: "Gallery", rank_elsewhere: in
         if rank_elsewhere
         else ""
     )
+    forget = _forget(album, index, name) if album.own else ""
     return (
         f'<li class="card{" both" if rank_elsewhere else ""}" data-image="{index}">'
         f'<p class="place"><span class="rank"><span class="sr">rank </span>{hit["rank"]}</span>{mark}</p>'
-        f'<div class="picture"><img src="{picture_url(gallery, index)}" alt="{text(name)}"></div>'
+        f'<div class="picture"><img src="{album.url(index)}" alt="{text(name)}">{forget}</div>'
         f'<div class="label"><p class="name" title="{text(name)}">{text(name)}</p>'
-        f'<p class="more" title="{text(others)}">{text(others)}</p>'
+        f'<p class="more" title="{text(others)}">{text(others)}</p>{_said(said, hit["file_name"])}'
         f'<p class="score" style="--share:{min(1.0, share):.3f}">{score_name} '
         f"<b>{_number(hit['score'])}</b></p></div></li>"
+    )
+
+
+def _said(said: dict[str, str] | None, file_name: str) -> str:
+    """The model's own words for an image, which it says without seeing it."""
+    if said is None:
+        return ""
+    words = said.get(file_name, "")
+    return (
+        f'<p class="said" title="In the model’s own words, from the identifier alone: {text(words)}">'
+        f'<span class="sr">the model says: </span>{f"“{text(words)}”" if words else ""}</p>'
+    )
+
+
+def _forget(album: Album, index: int, name: str) -> str:
+    return (
+        f'<button type="button" class="forget" data-do="forget" data-memory="{album.id}" '
+        f'data-file="{text(album.gallery.file_names[index])}" data-name="{text(name)}" '
+        f'aria-label="Forget {text(name)}" title="Forget this picture">×</button>'
     )
 
 
@@ -95,12 +140,12 @@ def _number(score: float) -> str:
     return f"{score:.2f}".replace("-", "−")
 
 
-def _trace(answer: dict[str, Any], gallery: "Gallery") -> str:
+def _trace(answer: dict[str, Any], album: Album) -> str:
     steps = answer.get("trace") or []
     if not steps:
         return ""
-    images = {hit["identifier"]: gallery.index(hit["file_name"]) for hit in answer["generative"]}
-    columns = "".join(_step(number, beams, images, gallery) for number, beams in enumerate(steps, 1))
+    images = {hit["identifier"]: album.gallery.index(hit["file_name"]) for hit in answer["generative"]}
+    columns = "".join(_step(number, beams, images, album) for number, beams in enumerate(steps, 1))
     count = f"{len(steps)} step{'s' if len(steps) > 1 else ''}"
     return (
         f'<details class="trace"><summary>How it was recalled <small>{count}, beam by beam</small></summary>'
@@ -111,18 +156,18 @@ def _trace(answer: dict[str, Any], gallery: "Gallery") -> str:
     )
 
 
-def _step(number: int, beams: list[dict[str, Any]], images: dict[str, int], gallery: "Gallery") -> str:
-    rows = "".join(_beam(beam, images.get(beam["identifier"]), gallery) for beam in beams[:TRACE_ROWS])
+def _step(number: int, beams: list[dict[str, Any]], images: dict[str, int], album: Album) -> str:
+    rows = "".join(_beam(beam, images.get(beam["identifier"]), album) for beam in beams[:TRACE_ROWS])
     rest = len(beams) - TRACE_ROWS
     more = f'<p class="rest">and {rest:,} more</p>' if rest > 0 else ""
     return f'<section class="step"><h4>Step {number}</h4><ol>{rows}</ol>{more}</section>'
 
 
-def _beam(beam: dict[str, Any], index: int | None, gallery: "Gallery") -> str:
+def _beam(beam: dict[str, Any], index: int | None, album: Album) -> str:
     if index is None:
         reach = f"{beam['images']:,} image{'' if beam['images'] == 1 else 's'}"
     else:
-        reach = f'<img src="{picture_url(gallery, index)}" alt=""> {text(caption(gallery, index))}'
+        reach = f'<img src="{album.url(index)}" alt=""> {text(album.name(index))}'
     return (
         f'<li style="--share:{beam["probability"]:.4f}"><code>{text(beam["identifier"])}</code>'
         f'<b>{beam["probability"]:.1%}</b><span class="reach">{reach}</span></li>'
@@ -147,11 +192,12 @@ def waiting() -> str:
     )
 
 
-def mosaic(gallery: "Gallery") -> str:
-    """Before the first query: pictures spread evenly over the gallery."""
-    count = min(MOSAIC_PICTURES, len(gallery))
-    picked: Iterable[int] = (i * len(gallery) // count for i in range(count))
-    pictures = "".join(f'<img src="{picture_url(gallery, i)}" alt="" loading="lazy">' for i in picked)
+def mosaic(album: Album, most: int = MOSAIC_PICTURES) -> str:
+    """Pictures spread evenly over the gallery."""
+    images = len(album.gallery)
+    count = min(most, images)
+    picked: Iterable[int] = (i * images // count for i in range(count))
+    pictures = "".join(f'<img src="{album.url(i)}" alt="" loading="lazy">' for i in picked)
     return f'<div class="mosaic" aria-hidden="true">{pictures}</div>'
 
 

@@ -1,39 +1,27 @@
-"""The page: head, theme and the route of the gallery's images around the tabs. `build`, then `launch`."""
+"""The page: head, theme and files around the tabs. `build`, then `launch`."""
 
-import mimetypes
-from pathlib import Path
-
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from gcr_core.settings import ROOT
-from gcr_core.ui import search
+from gcr_core.jobs import Jobs
+from gcr_core.settings import ROOT, Settings
+from gcr_core.ui import files, memorize, search
+from gcr_core.ui.apart import Apart, workshop
+from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
+from gcr_core.ui.visitors import OwnerCookie, Visitors
 from gcr_core.ui.waking import WakingMemory
 
-MAX_UPLOAD = "32mb"
 UPLOADS_KEPT_SECONDS = 3600
 ASSETS = ROOT / "assets"
-PICTURE_HEADERS = {
-    "Cache-Control": "private, max-age=31536000, immutable",
-    "X-Content-Type-Options": "nosniff",
-}
 
 HEAD = """
 <link rel="stylesheet" href="app.css">
+<script src="app.js"></script>
 <meta name="description" content="A language model recalls images from its parameters, beside CLIP + FAISS.">
-<script>
-// A card and its twin on the other side light up together.
-document.addEventListener("mouseover", (event) => {
-  const card = event.target.closest?.(".card[data-image]");
-  for (const lit of document.querySelectorAll(".card.lit")) lit.classList.remove("lit");
-  if (!card) return;
-  const twins = document.querySelectorAll(`.card[data-image="${card.dataset.image}"]`);
-  if (twins.length > 1) for (const twin of twins) twin.classList.add("lit");
-});
-</script>
 """
 
 INTRODUCTION = """
@@ -47,7 +35,17 @@ INTRODUCTION = """
 """
 
 
-def build(memory: WakingMemory, examples: tuple[str, ...]) -> gr.Blocks:
+class App:
+    """The processes, folders and memories behind one page."""
+
+    def __init__(self, settings: Settings, waking: WakingMemory, keeper: Apart) -> None:
+        self.settings, self.visitors = settings, Visitors(settings)
+        self.library = Library(waking, keeper, self.visitors)
+        self.jobs = Jobs(settings.home)
+        self.workshop = Apart(workshop, "workshop")
+
+
+def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
     """The whole page; `examples` are the queries to begin with."""
     with gr.Blocks(
         title="Generative cross-modal retrieval",
@@ -55,11 +53,15 @@ def build(memory: WakingMemory, examples: tuple[str, ...]) -> gr.Blocks:
         delete_cache=(UPLOADS_KEPT_SECONDS, UPLOADS_KEPT_SECONDS),
     ) as page:
         gr.HTML(INTRODUCTION, apply_default_css=False)
-        search.build(memory, examples)
+        with gr.Tabs(selected="search", elem_id="tabs") as tabs:
+            with gr.Tab("Search", id="search", elem_id="search"):
+                search_tab = search.build(page, app.library, examples)
+            with gr.Tab("Memorise", id="memorise", elem_id="memorise", render_children=True):
+                memorize.build(page, app.library, app.jobs, app.workshop, search_tab, tabs)
     return page.queue(default_concurrency_limit=4)
 
 
-def launch(page: gr.Blocks, memory: WakingMemory, host: str | None = None, port: int | None = None) -> str:
+def launch(page: gr.Blocks, app: App, host: str | None = None, port: int | None = None) -> str:
     """Serves the page from a thread of its own, never shared, and returns its address.
 
     Without `host` and `port` Gradio decides: GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else this machine
@@ -77,35 +79,26 @@ def launch(page: gr.Blocks, memory: WakingMemory, host: str | None = None, port:
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,
-        max_file_size=MAX_UPLOAD,
-        app_kwargs={"routes": [_pictures(memory), *_look()]},
+        max_file_size=app.settings.max_upload_bytes,
+        app_kwargs={
+            "routes": [*files.routes(app.library), *_look()],
+            "middleware": [Middleware(OwnerCookie)] if app.settings.visitors else [],
+        },
     )
     return address
 
 
-def _pictures(waking: WakingMemory) -> Route:
-    """The route of the gallery's images: by index, so that no other file can be asked for."""
-
-    def picture(request: Request) -> Response:
-        index = request.path_params["index"]
-        if waking.state != "ready" or index >= len(waking.wait().gallery):
-            return Response(status_code=404)
-        path: Path = waking.wait().gallery.path(index)
-        media_type = mimetypes.guess_type(path.name)[0] or ""
-        if not media_type.startswith("image/") or "svg" in media_type:
-            return Response(status_code=404)
-        return FileResponse(path, media_type=media_type, headers=PICTURE_HEADERS)
-
-    return Route("/picture/{index:int}/{version}", picture)
-
-
 def _look() -> list[BaseRoute]:
-    """The stylesheet and its font: as files, since Gradio rewrites a stylesheet that it is handed."""
+    """The stylesheet, its font and the script: as files, since Gradio rewrites a stylesheet that it is handed."""
 
-    def stylesheet(_: Request) -> Response:
-        return FileResponse(ASSETS / "app.css", headers={"Cache-Control": "no-cache"})
+    def asset(request: Request) -> Response:
+        return FileResponse(ASSETS / request.url.path.rsplit("/", 1)[-1], headers={"Cache-Control": "no-cache"})
 
-    return [Route("/app.css", stylesheet), Mount("/fonts", StaticFiles(directory=ASSETS / "fonts"))]
+    return [
+        Route("/app.css", asset),
+        Route("/app.js", asset),
+        Mount("/fonts", StaticFiles(directory=ASSETS / "fonts")),
+    ]
 
 
 def _theme() -> gr.themes.Base:

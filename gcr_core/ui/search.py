@@ -1,17 +1,19 @@
 """The Search tab: one box for words or a picture, two galleries side by side, and the API endpoint `/search`.
 
-Asks `Memory.search` and `Memory.search_image` and shows what they answer; a mistake of the user's becomes a
-message in the page, or an error of the API.
+Asks `Memory.search` and `Memory.search_image` of the chosen memory and shows what they answer; a mistake of the
+user's becomes a message in the page, or an error of the API.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from gcr_core.errors import GcrError, InputError
 from gcr_core.images import open_image
 from gcr_core.ui import cards
+from gcr_core.ui.library import SHIPPED, Library
 from gcr_core.ui.quick_gradio import gr
-from gcr_core.ui.waking import AnyMemory, WakingMemory
+from gcr_core.ui.waking import AnyMemory
 
 TOP, BEAMS = 10, 10
 CHIPS = 6
@@ -21,11 +23,36 @@ PASTED_CHARACTERS = 10_000_000
 
 NAME_THE_BOX = "() => document.querySelector('#query textarea').setAttribute('aria-label', 'Query')"
 """Gradio leaves the text field of a multimodal box without a name for screen readers."""
+CHOOSE = """
+const show = () => { const list = element.querySelector("select"); if (list) list.value = props.value; };
+element.addEventListener("change", event => { props.value = event.target.value; trigger("choose"); });
+watch("value", show);
+"""
 
 
-def build(waking: WakingMemory, examples: tuple[str, ...]) -> None:
-    """Lays the tab out in the Blocks around the call. Without `examples`, captions of the gallery serve."""
-    state = gr.HTML(cards.state("waking", "waking the memory…"), apply_default_css=False, elem_id="state")
+@dataclass(frozen=True)
+class SearchTab:
+    """What the other tab changes here: the list of memories, its updates by `offered`, and what shows a choice."""
+
+    chosen: gr.HTML
+    offered: Callable[..., Any]
+    show: Callable[..., Any]
+    shown: list[Any]
+
+
+def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> SearchTab:
+    """Lays the tab out in the page. `examples` are queries for the shipped memory; where there
+    are none, captions of the gallery serve."""
+    with gr.Row(elem_id="which"):
+        state = gr.HTML(cards.state("waking", "waking the memory…"), apply_default_css=False, elem_id="state")
+        chosen = gr.HTML(
+            SHIPPED,
+            options="",
+            html_template="${options}",
+            js_on_load=CHOOSE,
+            apply_default_css=False,
+            elem_id="chosen",
+        )
     box = gr.MultimodalTextbox(
         elem_id="query",
         label="Query",
@@ -47,70 +74,139 @@ def build(waking: WakingMemory, examples: tuple[str, ...]) -> None:
     with gr.Accordion("Options", open=False, elem_id="options"), gr.Row():
         top = gr.Number(TOP, label="Results on each side", info="1 to 100", precision=0, elem_id="top")
         beams = gr.Number(BEAMS, label="Beams", info="as many results at most", precision=0, elem_id="beams")
-    results = gr.HTML("", apply_default_css=False, elem_id="results")
+    results = gr.HTML(
+        "", apply_default_css=False, elem_id="results", js_on_load="gcr.listen(element, trigger, 'act', watch)"
+    )
     mosaic = gr.HTML("", apply_default_css=False, elem_id="mosaic")
+    asked_last = gr.State(EMPTY)
 
-    def ask(entry: dict[str, Any], top: Any, beams: Any) -> Iterator[dict[Any, Any]]:
-        if waking.state == "waking":
+    def ask(entry: dict[str, Any], top: Any, beams: Any, id: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        if library.waking.state == "waking":
             yield {results: cards.waiting()}
         try:
-            shown = {results: _answer(waking.wait(), entry, top, beams)}
-            # A picture has moved to the head of the results: the next words are not asked together with it.
-            yield shown | ({box: EMPTY} if entry["files"] else {})
+            for answer in _answers(library, request, id, entry, top, beams):
+                yield {results: answer, asked_last: entry} | ({box: EMPTY} if entry["files"] else {})
+                # A picture has moved to the head of the results: the next words are not asked together with it.
         except GcrError as mistake:
             yield {results: cards.message(mistake)}
 
-    def ask_example(words: str, top: Any, beams: Any) -> Iterator[dict[Any, Any]]:
+    def ask_example(words: str, top: Any, beams: Any, id: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         entry = {"text": words, "files": []}
-        for update in ask(entry, top, beams):
+        for update in ask(entry, top, beams, id, request):
             yield update | {box: entry}
 
-    def wake() -> dict[Any, Any]:
+    def forget(
+        entry: dict[str, Any], top: Any, beams: Any, request: gr.Request, event: gr.EventData
+    ) -> Iterator[dict[Any, Any]]:
+        id, file_name = str(event._data.get("memory")), str(event._data.get("file"))
         try:
-            memory = waking.wait()
+            album = library.album(request, id)
+            if not album.own:
+                raise InputError("the memory that ships forgets nothing: memorise a gallery of your own")
+            library.memory(request, id).forget([file_name])
+        except GcrError as mistake:
+            yield {results: cards.message(mistake)}
+            return
+        for update in ask(entry, top, beams, id, request):
+            yield update | {mosaic: cards.mosaic(library.album(request, id))}
+
+    def show(id: str, request: gr.Request) -> dict[Any, Any]:
+        """A memory, chosen or waking: what it holds, some of its pictures, examples to ask it with."""
+        try:
+            memory, album = library.memory(request, id), library.album(request, id)
         except GcrError as failure:
             return {state: cards.state("failed", str(failure))}
-        captions = examples or _captions(memory)
+        suggested = examples if examples and album.id == SHIPPED else _captions(album)
         return {
             state: cards.state("ready", f"ready: {_contents(memory)}"),
-            mosaic: cards.mosaic(memory.gallery),
+            mosaic: cards.mosaic(album),
+            results: "",
+            box: EMPTY,
             **{
                 chip: gr.update(value=words, visible=bool(words))
-                for chip, words in zip(chips, (*captions, *[""] * CHIPS), strict=False)
+                for chip, words in zip(chips, (*suggested, *[""] * CHIPS), strict=False)
             },
         }
 
-    def search(query: str, top: int = TOP, beams: int = BEAMS) -> dict[str, Any]:
+    def offered(request: Any, id: str = "") -> Any:
+        """The memories to choose from, once there is a choice; the one with an `id` chosen where one is given."""
+        own = library.own(request)
+        return gr.HTML(value=id or gr.skip(), options=_options(own, id)) if id else gr.HTML(options=_options(own, id))
+
+    def open_page(request: gr.Request) -> Any:
+        return offered(request)
+
+    def wake(id: str, request: gr.Request) -> dict[Any, Any]:
+        shown = show(id, request)
+        for part in (results, box):
+            shown.pop(part, None)
+        return shown
+
+    def search(query: str, request: gr.Request, top: int = TOP, beams: int = BEAMS, memory: str = "") -> dict[str, Any]:
         """What the memory recalls for a query in words, and what CLIP + FAISS finds: the best `top` images of
-        each, with `beams` beams on the generative side."""
+        each, with `beams` beams on the generative side. `memory` is the id of one of your own memories (see
+        /memories); without it the memory that the page opens with is asked."""
         try:
-            return waking.wait().search(query, top, beams)
+            return library.memory(request, memory).search(query, top, beams)
         except GcrError as mistake:
             raise gr.Error(str(mistake), print_exception=False) from mistake
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     one_at_a_time: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 1}
     asked: dict[str, Any] = {**one_at_a_time, **private, "trigger_mode": "always_last"}
-    gr.on(None, None, js=NAME_THE_BOX)
-    gr.on(None, wake, None, [state, mosaic, *chips], concurrency_limit=None, **private)
-    box.submit(ask, [box, top, beams], [results, box], **asked)
+    shown = [state, mosaic, results, box, *chips]
+    page.load(None, js=NAME_THE_BOX)
+    page.load(open_page, None, [chosen], **private)
+    page.load(wake, [chosen], [state, mosaic, *chips], concurrency_limit=None, **private)
+    box.submit(ask, [box, top, beams, chosen], [results, box, asked_last], **asked)
     for chip in chips:
-        chip.click(ask_example, [chip, top, beams], [results, box], **asked)
+        chip.click(ask_example, [chip, top, beams, chosen], [results, box, asked_last], **asked)
+    results.act(forget, [asked_last, top, beams], [results, box, asked_last, mosaic], **asked)
+    chosen.choose(show, [chosen], shown, **private)
     gr.api(search, api_name="search", **one_at_a_time)
+    return SearchTab(chosen, offered, show, shown)
 
 
-def _answer(memory: AnyMemory, entry: dict[str, Any], top: Any, beams: Any) -> str:
-    """The results of one query of the page, as HTML."""
+def _answers(library: Library, request: Any, id: str, entry: dict[str, Any], top: Any, beams: Any) -> Iterator[str]:
+    """The results of one query of the page, as HTML; once more with what the model says of them."""
     words, files = entry["text"], entry["files"]
     if files and words.strip():
         raise InputError("words and a picture were given: ask with one of them, and remove the other")
     picture = files[0] if files else None
+    memory = library.memory(request, id)
     if picture:
         answer = memory.search_image(open_image(picture), top, beams, trace=True)
     else:
         answer = memory.search(words, top, beams, trace=True)
+    album, engines = library.album(request, id), _engines(memory, beams)
     asked = cards.uploaded_url(picture) if picture else None
-    return cards.results(answer, memory.gallery, _engines(memory, beams), asked)
+    if not _can_describe(memory):
+        yield cards.results(answer, album, engines, asked)
+        return
+    yield cards.results(answer, album, engines, asked, {})
+    names = [hit["file_name"] for hit in answer["generative"]]
+    said = dict(zip(names, memory.describe(names), strict=True))
+    yield cards.results(answer, album, engines, asked, said)
+
+
+def _can_describe(memory: AnyMemory) -> bool:
+    """Whether the memory learnt to describe: it does unless it was made before that was taught."""
+    return False
+
+
+def _options(own: list[dict[str, Any]], id: str) -> str:
+    """A list to choose a memory from; nothing while there is only the shipped one."""
+    if not own:
+        return ""
+    rows = [
+        (SHIPPED, "Emoji, the memory that ships"),
+        *((row["id"], f"{row['name']} ({row['images']:,})") for row in own),
+    ]
+    options = "".join(
+        f'<option value="{cards.text(value)}"{" selected" if value == id else ""}>{cards.text(words)}</option>'
+        for value, words in rows
+    )
+    return f'<label class="choose"><span>Memory</span><select>{options}</select></label>'
 
 
 def _contents(memory: AnyMemory) -> str:
@@ -127,7 +223,8 @@ def _engines(memory: AnyMemory, beams: int) -> dict[str, str]:
     }
 
 
-def _captions(memory: AnyMemory) -> tuple[str, ...]:
+def _captions(album: cards.Album) -> tuple[str, ...]:
     """First captions of images spread evenly over the gallery, as examples to ask with."""
-    captioned = [captions[0] for captions in memory.gallery.captions if captions]
-    return tuple(captioned[i * len(captioned) // CHIPS] for i in range(CHIPS)) if captioned else ()
+    captioned = [captions[0] for captions in album.gallery.captions if captions]
+    picked = (captioned[i * len(captioned) // CHIPS] for i in range(CHIPS)) if captioned else ()
+    return tuple(dict.fromkeys(picked))

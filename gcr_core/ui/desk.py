@@ -1,0 +1,363 @@
+"""What the Memorise tab shows, as HTML: where pictures are dropped, their captions, the recipe, jobs, the shelf.
+
+Functions from data to a string. Text from outside goes through `cards.text`. An element with data-do is passed to
+the server with its other data when it is clicked, sent or edited; assets/app.js says how.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gcr_core.gallery import Gallery
+from gcr_core.ui.cards import Album, mosaic, text
+
+ROWS = 24
+"""Pictures on a page of the caption table."""
+LISTED = 200
+"""Files that a report names; the rest are counted."""
+STRIP = 5
+"""Pictures beside a memory's name."""
+CURVE = (600, 120)
+
+STAGES = {
+    "prepare": "Getting ready",
+    "dense": "Training the dense baseline on the same captions",
+    "memorise": "Learning which picture is which",
+    "describe": "Learning to describe them",
+    "retrieve": "Learning to find them by words",
+    "measure": "Asking it what it remembers",
+    "save": "Putting the memory away",
+}
+STATES = {
+    "queued": "waiting",
+    "running": "memorising",
+    "stopping": "stopping",
+    "stopped": "stopped",
+    "interrupted": "interrupted",
+    "failed": "failed",
+    "done": "done",
+}
+UNFINISHED = ("queued", "running", "stopping")
+RESUMABLE = ("stopped", "interrupted")
+
+
+def drop_zone() -> str:
+    """Where a gallery begins."""
+    return (
+        _heading(1, "Your pictures") + '<div class="drop" data-drop="gallery">'
+        '<p class="call">Drop pictures, a folder or a zip here</p>'
+        '<p class="does"><label class="button primary">Choose files<input type="file" multiple '
+        'accept="image/*,.zip,.jsonl,.csv"></label>'
+        '<label class="button">Choose a folder<input type="file" webkitdirectory></label></p>'
+        '<p class="hint">JPEG, PNG, WebP, GIF or BMP. Captions come from a <code>metadata.jsonl</code> or '
+        "<code>metadata.csv</code> beside them, or else from file names such as <code>red-boat.jpg</code>; "
+        "you can type them in on the next step.</p>"
+        f"{_uploading()}</div>"
+    )
+
+
+def importing(done: int, total: int) -> str:
+    """While pictures are taken in."""
+    words = f"Taking in {done:,} of {total:,} files…" if total else "Looking at what you dropped…"
+    bar = f'<progress max="{max(1, total)}" value="{done}" aria-label="pictures taken in"></progress>'
+    return f'{_heading(1, "Your pictures")}<div class="panel"><p role="status">{words}</p>{bar}</div>'
+
+
+def draft(
+    id: str, gallery: Gallery, report: dict[str, Any], remarks: Sequence[str] | None, page: int, only: bool
+) -> str:
+    """A gallery before it is memorised: what was taken in, what that means, and its captions to edit."""
+    return (
+        _heading(1, "Your pictures")
+        + f'<div class="panel">{_taken_in(gallery, report)}'
+        + f'<p class="does"><button type="button" class="quiet" data-do="discard" data-gallery="{id}" data-ask="sure" '
+        'data-words="Put these pictures away and begin with others? The captions typed here go with them." '
+        'data-verb="Put away">Begin with other pictures</button></p></div>'
+        + _heading(2, "Their captions")
+        + _remarks(remarks)
+        + _table(id, gallery, page, only)
+    )
+
+
+def _taken_in(gallery: Gallery, report: dict[str, Any]) -> str:
+    merged = [(name, gallery.file_names[i]) for i, names in enumerate(gallery.also) for name in names]
+    skipped = report.get("skipped", [])
+    parts = [f"<b>{_count(len(gallery), 'picture')} taken in</b>"]
+    parts += [f"{len(merged):,} merged with {'its' if len(merged) == 1 else 'their'} double"] if merged else []
+    parts += [f"{len(skipped):,} skipped"] if skipped else []
+    rows = [(name, f"the same picture as {kept}") for name, kept in merged] + [tuple(row) for row in skipped]
+    if not rows:
+        return f'<p class="taken">{", ".join(parts)}.</p>'
+    items = "".join(f"<li><b>{text(name)}</b> {text(why)}</li>" for name, why in rows[:LISTED])
+    more = f"<li>and {len(rows) - LISTED:,} more</li>" if len(rows) > LISTED else ""
+    return (
+        f'<p class="taken">{", ".join(parts)}.</p>'
+        f'<details class="files"><summary>File by file</summary><ul>{items}{more}</ul></details>'
+    )
+
+
+def _remarks(remarks: Sequence[str] | None) -> str:
+    if remarks is None:
+        return '<p class="hint" role="status">Looking at the captions…</p>'
+    return "".join(f'<p class="note" role="note">{text(words)}</p>' for words in remarks)
+
+
+def _table(id: str, gallery: Gallery, page: int, only: bool) -> str:
+    bare = [i for i, captions in enumerate(gallery.captions) if not captions]
+    listed = bare if only else list(range(len(gallery)))
+    pages = max(1, math.ceil(len(listed) / ROWS))
+    page = min(max(page, 0), pages - 1)
+    rows = "".join(_row(id, gallery, i) for i in listed[page * ROWS : (page + 1) * ROWS])
+    first, last = page * ROWS + 1, min((page + 1) * ROWS, len(listed))
+    shown = f"{first:,} to {last:,} of {len(listed):,}" if listed else "none"
+
+    def step(words: str, to: int, label: str) -> str:
+        off = "" if 0 <= to < pages else " disabled"
+        return (
+            f'<button type="button" class="quiet" data-do="page" data-gallery="{id}" data-page="{to}" '
+            f'data-only="{only:d}" aria-label="{label}"{off}>{words}</button>'
+        )
+
+    pager = (
+        f'<nav class="pager" aria-label="Pages of the captions">{step("←", page - 1, "Previous pictures")}'
+        f"<span>{shown}</span>"
+        f"{step('→', page + 1, 'Next pictures')}</nav>"
+    )
+    checked = " checked" if only else ""
+    choice = (
+        f'<label class="only"><input type="checkbox" data-do="only" data-gallery="{id}"{checked}> '
+        f"only those without a caption ({len(bare):,})</label>"
+        if bare or only
+        else ""
+    )
+    return (
+        f'<div class="table"><div class="bar"><p class="hint">One caption a line; saved as you go.</p>{choice}{pager}</div>'
+        f'<ul class="captions">{rows}</ul></div>'
+    )
+
+
+def _row(id: str, gallery: Gallery, index: int) -> str:
+    name, captions = text(gallery.file_names[index]), text("\n".join(gallery.captions[index]))
+    return (
+        f'<li><img src="{thumbnail_url(id, gallery, index)}" alt="" loading="lazy"><div><p title="{name}">{name}</p>'
+        f'<textarea rows="2" value="{captions}" data-do="caption" data-gallery="{id}" data-index="{index}" '
+        f'aria-label="Captions of {name}, one a line" placeholder="no caption yet">{captions}</textarea></div></li>'
+    )
+
+
+def thumbnail_url(id: str, gallery: Gallery, index: int) -> str:
+    """Where the page finds the thumbnail of a picture that waits to be memorised."""
+    return f"thumbnail/{id}/{index}/{gallery.path(index).stat().st_mtime_ns:x}"
+
+
+def recipe(
+    id: str,
+    name: str,
+    presets: dict[str, str],
+    times: dict[str, float] | None,
+    types: Iterable[str],
+    models: dict[str, str],
+    fixed: bool,
+) -> str:
+    """How the gallery is memorised: one choice, the rest under Advanced, one button. `times`: preset → seconds, once
+    they are measured. `fixed`: whoever runs the page chose the models."""
+    choices = "".join(
+        f'<label class="preset"><input type="radio" name="preset" value="{key}"{" checked" if key == "balanced" else ""}>'
+        f"<b>{key.capitalize()}</b><span>{text(words)}</span><i>{duration(times[key]) if times else 'measuring…'}</i></label>"
+        for key, words in presets.items()
+    )
+    options = "".join(f'<option value="{type}">{type}</option>' for type in types)
+    lock = " readonly" if fixed else ""
+    return (
+        f'<form class="recipe" data-do="memorise" data-gallery="{id}">{_heading(3, "How well")}'
+        f'<fieldset class="presets"><legend class="sr">Preset</legend>{choices}</fieldset>'
+        '<details class="advanced"><summary>Advanced</summary><div class="fields">'
+        f'<label>Identifier type<select name="identifiers">{options}</select></label>'
+        f'<label>Backbone<input name="backbone" value="{text(models["backbone"])}"{lock}></label>'
+        f'<label>CLIP of the dense baseline<input name="clip" value="{text(models["clip"])}"{lock}></label>'
+        '<label>Seed<input name="seed" type="number" min="0" max="4294967295" value="0"></label></div></details>'
+        f'<p class="go"><label>Name<input name="name" maxlength="80" required value="{text(name)}"></label>'
+        '<button class="primary">Memorise</button></p></form>'
+    )
+
+
+def training_is_off() -> str:
+    """In place of the whole flow."""
+    return (
+        '<div class="panel"><p><b>Memorising is switched off here.</b> Whoever runs this page has set '
+        "<code>GCR_TRAINING=0</code>. Run it on your own machine to memorise your pictures, then open the memory "
+        "you download there on this page.</p></div>"
+    )
+
+
+def jobs(rows: Sequence[dict[str, Any]], losses: dict[str, list[dict[str, Any]]]) -> str:
+    """A card for each job that its owner has not put away; `losses` by the job's id."""
+    return "".join(_job(row, losses.get(row["id"], [])) for row in rows)
+
+
+def _job(job: dict[str, Any], points: list[dict[str, Any]]) -> str:
+    state, id, name = job["state"], job["id"], text(job["name"])
+    does = []
+    if state in UNFINISHED:
+        does = [_button("stop", id, "Stop", disabled=state == "stopping")]
+    if state in RESUMABLE:
+        does = [_button("resume", id, "Resume", "primary")]
+    if state == "done" and job.get("memory"):
+        memory = job["memory"]
+        does = [
+            f'<button type="button" class="primary" data-do="search" data-memory="{memory}">Search it now</button>',
+            f'<a class="button" href="download/{memory}" download>Download</a>',
+        ]
+    if state not in UNFINISHED:
+        lost = "" if state == "done" else " What it has learnt so far goes with it."
+        sure = "" if state == "done" else f'data-ask="sure" data-words="Put {name} away?{lost}" data-verb="Put away" '
+        does.append(f'<button type="button" class="quiet" {sure}data-do="remove" data-job="{id}">Put away</button>')
+    body = _report(job.get("report") or {}) if state == "done" else _progress(job, points)
+    return (
+        f'<article class="job {state}" aria-label="{name}"><header><h3>{name}</h3>'
+        f'<span class="badge" role="status">{STATES[state]}</span></header>{body}<p class="does">{"".join(does)}</p></article>'
+    )
+
+
+def _button(verb: str, job: str, words: str, look: str = "", disabled: bool = False) -> str:
+    off = " disabled" if disabled else ""
+    return f'<button type="button" class="{look}" data-do="{verb}" data-job="{job}"{off}>{words}</button>'
+
+
+def _progress(job: dict[str, Any], points: list[dict[str, Any]]) -> str:
+    message = f'<p class="why" role="status">{text(job["message"])}</p>' if job.get("message") else ""
+    if job["state"] == "queued":
+        before = job.get("queue_position") or 0
+        place = f"{_count(before, 'job')} before it" if before else "next in line"
+        return f'{message}<p class="now">{place}</p>'
+    step, steps = job.get("step") or 0, job.get("steps") or 0
+    facts = [f"step {step:,} of {steps:,}"] if steps else []
+    if job["state"] == "running" and job.get("seconds_left") is not None:
+        facts.append(f"{duration(job['seconds_left'])} left")
+    if job.get("memorized") is not None:
+        facts.append(f"<b>{job['memorized']:.0%}</b> memorised")
+    if job.get("loss") is not None:
+        facts.append(f"loss {job['loss']:.2f}")
+    stage = STAGES.get(job.get("stage") or "", "") if job["state"] in UNFINISHED else ""
+    return (
+        f'{message}<p class="now" role="status">{stage}</p>'
+        f'<progress max="{max(1, steps)}" value="{step}" aria-label="training steps"></progress>'
+        f'<p class="facts">{"".join(f"<span>{fact}</span>" for fact in facts)}</p>{_curve(points, steps)}'
+    )
+
+
+def _curve(points: list[dict[str, Any]], steps: int) -> str:
+    """Loss as a line and the share memorised as an area, both over the steps of the training."""
+    losses = [(point["step"], point["loss"]) for point in points if point.get("loss") is not None]
+    if len(losses) < 2:
+        return ""
+    width, height = CURVE
+    end, highest = max(steps, losses[-1][0], 1), max(loss for _, loss in losses) or 1
+    line = " ".join(f"{x / end * width:.1f},{(1 - loss / highest) * height:.1f}" for x, loss in losses)
+    shares = [(point["step"], point["memorized"]) for point in points if point.get("memorized") is not None]
+    area = " ".join(f"{x / end * width:.1f},{(1 - share) * height:.1f}" for x, share in shares)
+    base = (
+        f"{shares[0][0] / end * width:.1f},{height} {area} {shares[-1][0] / end * width:.1f},{height}" if shares else ""
+    )
+    words = f"loss from {losses[0][1]:.2f} to {losses[-1][1]:.2f}"
+    return (
+        f'<figure class="curve"><svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{words}"><polygon points="{base}"/><polyline points="{line}"/></svg>'
+        '<figcaption><span class="loss">loss</span><span class="share">share memorised</span></figcaption></figure>'
+    )
+
+
+def _report(report: dict[str, Any]) -> str:
+    """What the memory can do, measured after the training, in words."""
+    if not report:
+        return ""
+    images, memorized, retrieved = report["images"], report["memorized"], report.get("retrieved")
+    dense, held_out = report.get("dense") or {}, report.get("held_out") or 0
+    words = [
+        f"It memorised <b>{memorized:.0%}</b> of {_count(images, 'picture')} in {duration(report['seconds'], about=False)}."
+        + (
+            f" CLIP + FAISS knows {dense['memorized']:.0%} of them by sight."
+            if dense.get("memorized") is not None
+            else ""
+        )
+    ]
+    if report.get("trained_captions") is not None:
+        words.append(f"Of the captions that it learnt, {report['trained_captions']:.0%} bring up their picture first.")
+    if retrieved is None:
+        words.append("No caption was kept out of training, so how well it answers to new words is not measured.")
+    else:
+        words.append(
+            f"Asked with {_count(held_out, 'caption')} that it never saw, it recalls the right picture first in "
+            f'<b class="memory">{retrieved:.0%}</b> of cases; CLIP + FAISS, trained on the same captions, finds it in '
+            f'<b class="index">{dense.get("retrieved") or 0:.0%}</b>.'
+        )
+    notes = "".join(f'<p class="note" role="note">{text(remark)}</p>' for remark in report.get("remarks", []))
+    return f'<div class="report">{"".join(f"<p>{line}</p>" for line in words)}{notes}</div>'
+
+
+def shelf(albums: Sequence[tuple[dict[str, Any], Album]], busy: dict[str, str]) -> str:
+    """One's own memories and what can be done with them; `busy` says of a memory what is being done with it."""
+    rows = "".join(_memory(row, album, busy.get(row["id"])) for row, album in albums)
+    empty = '<p class="hint">None yet. What you memorise, or open from a zip, stands here.</p>'
+    return (
+        '<h2 class="shelf">Your memories</h2>'
+        + (f'<ul class="memories">{rows}</ul>' if rows else empty)
+        + '<div class="drop small" data-drop="memory"><p><label class="button">Open a memory'
+        '<input type="file" accept=".zip"></label> <span class="hint">from a zip that was downloaded here; '
+        f"or drop it</span></p>{_uploading()}</div>"
+    )
+
+
+def _memory(row: dict[str, Any], album: Album, busy: str | None) -> str:
+    id, name = row["id"], text(row["name"])
+    does = (
+        f'<button type="button" class="primary" data-do="search" data-memory="{id}">Search it</button>'
+        f'<a class="button" href="download/{id}" download>Download</a>'
+        f'<button type="button" data-do="add" data-memory="{id}" data-ask="picture" data-verb="Add" '
+        f'data-words="Add pictures to {name}. They can be recalled at once.">Add pictures</button>'
+        f'<button type="button" data-do="consolidate" data-memory="{id}" title="Train in what was added and train '
+        'out what was forgotten">Consolidate</button>'
+        f'<button type="button" data-do="rename" data-memory="{id}" data-ask="name" data-verb="Rename" '
+        f'data-words="A name for this memory" data-name="{name}">Rename</button>'
+        f'<button type="button" class="quiet" data-do="delete" data-memory="{id}" data-ask="sure" data-verb="Delete" '
+        f'data-words="Delete {name}? What the model learnt of these pictures is lost.">Delete</button>'
+    )
+    doing = f'<p class="doing" role="status">{text(busy)}</p>' if busy else f'<p class="does">{does}</p>'
+    return (
+        f'<li aria-label="{name}"><div class="strip">{mosaic(album, STRIP)}</div><div class="about"><h3>{name}</h3>'
+        f'<p class="hint">{_count(row["images"], "image")}, {_count(row["captions"], "caption")}, '
+        f"{text(str(row['created'])[:10])}</p></div>{doing}</li>"
+    )
+
+
+def notice(words: object, kind: str = "") -> str:
+    """A line at the foot of the window: what went wrong, or what has been done; it can be put away."""
+    role = "status" if kind == "good" else "alert"
+    return (
+        f'<div class="notice {kind}"><p role="{role}">{text(words)}</p>'
+        '<button type="button" data-do="heard" aria-label="Put this message away">×</button></div>'
+    )
+
+
+def duration(seconds: float, about: bool = True) -> str:
+    """A time as a person says it."""
+    seconds = max(1, round(seconds))
+    if seconds < 90:
+        words = f"{seconds} s" if seconds < 20 else f"{round(seconds, -1) if about else seconds} s"
+    elif seconds < 90 * 60:
+        words = f"{round(seconds / 60)} min"
+    else:
+        words = f"{seconds / 3600:.1f} h"
+    return f"about {words}" if about else words
+
+
+def _heading(number: int, words: str) -> str:
+    return f'<h2 class="step-of"><span aria-hidden="true">{number}</span>{words}</h2>'
+
+
+def _uploading() -> str:
+    return '<p class="uploading" role="status"><progress aria-label="uploaded"></progress><span></span></p>'
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

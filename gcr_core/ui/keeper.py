@@ -1,0 +1,89 @@
+"""Keeper and Workshop: what lives in the processes of the web app that hold models.
+
+The keeper answers for the few memories used last and saves what is added or forgotten at once; the workshop does
+what takes long. Imports torch: only the children of `apart` make them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from gcr_core.facts import FACTS_FILE
+from gcr_core.gallery import Gallery
+from gcr_core.memory import Memory
+
+KEPT = 3
+"""Memories in the process at once; the one used longest ago leaves first."""
+
+
+class Keeper:
+    """Memories by folder; one whose folder was written anew is loaded anew."""
+
+    def __init__(self, say: Callable[[Any], None]) -> None:
+        self._kept: OrderedDict[Path, tuple[int, Memory]] = OrderedDict()
+
+    def load(self, path_or_id: str | Path) -> Path:
+        """The folder of the memory in a folder or of a hub id, which is then in the process."""
+        from gcr_core.hub import fetch
+
+        folder = Path(fetch(path_or_id, instead="checkpoints/emoji"))
+        self._memory(folder)
+        return folder
+
+    def search(self, folder: Path, query: str, top: int, beams: int, trace: bool) -> dict[str, Any]:
+        return self._memory(folder).search(query, top, beams, trace)
+
+    def search_image(self, folder: Path, image: Image.Image, top: int, beams: int, trace: bool) -> dict[str, Any]:
+        return self._memory(folder).search_image(image, top, beams, trace)
+
+    def describe(self, folder: Path, file_names: list[str]) -> list[str]:
+        return self._memory(folder).describe(file_names)
+
+    def add(self, folder: Path, pictures: list[tuple[str, Image.Image]], captions: list[list[str]]) -> list[str]:
+        return self._change(folder, lambda memory: memory.add(pictures, captions))
+
+    def forget(self, folder: Path, file_names: list[str]) -> None:
+        self._change(folder, lambda memory: memory.forget(file_names))
+
+    def _memory(self, folder: Path) -> Memory:
+        stamp = (folder / FACTS_FILE).stat().st_mtime_ns if (folder / FACTS_FILE).exists() else 0
+        known = self._kept.pop(folder, None)
+        memory = known[1] if known and known[0] == stamp else Memory.from_pretrained(folder)
+        self._kept[folder] = stamp, memory
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return memory
+
+    def _change(self, folder: Path, change: Callable[[Memory], Any]) -> Any:
+        """What a change returns, once the changed memory is on the disk; one that failed leaves no trace."""
+        memory = self._memory(folder)
+        del self._kept[folder]
+        result = change(memory)
+        memory.save(folder)
+        self._kept[folder] = (folder / FACTS_FILE).stat().st_mtime_ns, memory
+        return result
+
+
+class Workshop:
+    """Work of seconds to minutes that no search should wait for."""
+
+    def __init__(self, say: Callable[[Any], None]) -> None:
+        self._say = say
+
+    def remarks(self, gallery: Path, recipe: Any) -> list[str]:
+        from gcr_core import making
+
+        return making.remarks(Gallery.load(gallery), recipe)
+
+    def estimate(self, gallery: Path, recipe: Any) -> dict[str, float]:
+        from gcr_core import making
+
+        return making.estimate(Gallery.load(gallery), recipe)
+
+    def consolidate(self, folder: Path) -> None:
+        memory = Memory.from_pretrained(folder)
+        memory.consolidate(lambda *step: self._say(step))
+        memory.save(folder)

@@ -1,0 +1,438 @@
+"""The Memorise tab: from dropped pictures to a memory that can be searched, and what can be done with it later;
+the API endpoints `/memorize`, `/job` and `/memories`.
+
+Keeps nothing that a reload would lose: what is shown is read from the visitor's shelf and jobs, which check every id
+that comes in. Models are asked in another process.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from contextlib import contextmanager
+from typing import Any
+
+from gcr_core.errors import GcrError, InputError
+from gcr_core.identifiers import IDENTIFIER_TYPES
+from gcr_core.images import open_image
+from gcr_core.jobs import Jobs
+from gcr_core.recipe import PRESET_WORDS, Recipe
+from gcr_core.settings import Settings
+from gcr_core.shelf import Shelf
+from gcr_core.ui import desk, uploads
+from gcr_core.ui.apart import Apart
+from gcr_core.ui.library import Library
+from gcr_core.ui.quick_gradio import gr
+from gcr_core.ui.search import SearchTab
+
+POLL_SECONDS = 1.0
+IMPORT_POLL_SECONDS = 0.3
+REPORT_FILE = ".import.json"
+"""What the import left out and how the pictures were called; in the gallery's folder, hidden from the gallery."""
+LISTEN = "gcr.listen(element, trigger, 'act', watch); gcr.take(element, trigger, 'dropped')"
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+class Chores:
+    """Long work on memories, by id, that outlives a reload: what is being done, and how the last one ended."""
+
+    def __init__(self) -> None:
+        self.doing: dict[str, str] = {}
+        self.ended: dict[str, tuple[str, str]] = {}
+
+    def begin(self, id: str, words: str, work: Callable[[Callable[[str], None]], str]) -> None:
+        """Starts work on a memory; `work` gets a function for progress in words and returns how it ended."""
+        if id in self.doing:
+            raise InputError("this memory is being worked on: wait until that is done")
+        self.doing[id] = words
+
+        def run() -> None:
+            try:
+                self.ended[id] = ("good", work(lambda words: self.doing.__setitem__(id, words)))
+            except Exception as mistake:
+                self.ended[id] = ("", str(mistake))
+            finally:
+                del self.doing[id]
+
+        threading.Thread(target=run, name=f"chore-{id}", daemon=True).start()
+
+
+class MemorizeTab:
+    """The tab's parts and what fills them. Its methods take the request of whoever asks."""
+
+    def __init__(self, library: Library, jobs: Jobs, workshop: Apart, search: SearchTab, tabs: gr.Tabs) -> None:
+        self.library, self.jobs, self.workshop, self.search, self.tabs = library, jobs, workshop, search, tabs
+        self.settings: Settings = library.visitors.settings
+        self.chores = Chores()
+        self._remarks: dict[tuple[Path, int], list[str]] = {}
+        self._times: dict[Path, dict[str, float]] = {}
+        part: dict[str, Any] = {"apply_default_css": False, "js_on_load": LISTEN}
+        with gr.Row(elem_id="desk"):
+            with gr.Column(scale=5, elem_id="flow"):
+                self.work = gr.HTML("", elem_id="jobs", **part)
+                self.prepare = gr.HTML("", elem_id="prepare", **part)
+                self.how = gr.HTML("", elem_id="how", **part)
+            with gr.Column(scale=3, elem_id="aside"):
+                self.kept = gr.HTML("", elem_id="shelf", **part)
+        self.notice = gr.HTML("", elem_id="notice", **part)
+        self.timer = gr.Timer(POLL_SECONDS, active=False)
+        self.seen = gr.State("")
+
+    @property
+    def parts(self) -> list[Any]:
+        return [self.work, self.prepare, self.how, self.kept, self.notice, self.timer, self.seen, self.search.chosen]
+
+    def shelf(self, request: Any) -> Shelf:
+        return self.library.visitors.shelf(request)
+
+    # What is shown
+
+    def everything(self, request: Any) -> dict[Any, Any]:
+        try:
+            return {**self.show_work(request), **self.show_draft(request), **self.show_shelf(request)}
+        except GcrError as mistake:
+            return {self.notice: desk.notice(mistake)}
+
+    def show_work(self, request: Any) -> dict[Any, Any]:
+        """The jobs; asked for again every second while one of them goes on."""
+        shelf = self.shelf(request)
+        rows = self.jobs.list(shelf)
+        losses = {row["id"]: self.jobs.losses(shelf, row["id"]) for row in rows if row["state"] != "queued"}
+        alive = any(row["state"] in desk.UNFINISHED for row in rows) or self._busy(shelf)
+        seen = json.dumps([[row["id"], row["state"]] for row in rows])
+        return {self.work: desk.jobs(rows, losses), self.timer: gr.Timer(active=bool(alive)), self.seen: seen}
+
+    def show_draft(self, request: Any, id: str = "", page: int = 0, only: bool = False) -> dict[Any, Any]:
+        """The gallery on its way to a memory, or where to drop one."""
+        if not self.settings.training:
+            return {self.prepare: desk.training_is_off(), self.how: ""}
+        shelf = self.shelf(request)
+        id = id or self._draft(shelf)
+        if not id:
+            return {self.prepare: desk.drop_zone(), self.how: ""}
+        gallery, report = self.library.gallery(request, id), _read_report(shelf.gallery(id))
+        shown = desk.draft(id, gallery, report, self._remarks.get(self._stamp(shelf, id)), page, only)
+        models = {"backbone": self.settings.backbone, "clip": self.settings.clip}
+        name = report.get("name") or "My pictures"
+        times = self._times.get(shelf.gallery(id))
+        how = desk.recipe(id, name, PRESET_WORDS, times, IDENTIFIER_TYPES, models, fixed=self.settings.visitors)
+        return {self.prepare: shown, self.how: how}
+
+    def show_shelf(self, request: Any) -> dict[Any, Any]:
+        rows = [(row, self.library.album(request, row["id"])) for row in self.shelf(request).memories()]
+        return {self.kept: desk.shelf(rows, self.chores.doing), self.search.chosen: self.search.offered(request)}
+
+    def _draft(self, shelf: Shelf) -> str:
+        """The newest gallery that no job has taken up, if there is one."""
+        taken = {row["gallery"] for row in self.jobs.list(shelf)}
+        return next((row["id"] for row in shelf.galleries() if row["id"] not in taken), "")
+
+    def _busy(self, shelf: Shelf) -> list[str]:
+        return [id for id in shelf.ids("memories") if id in self.chores.doing or id in self.chores.ended]
+
+    def _stamp(self, shelf: Shelf, id: str) -> tuple[Path, int]:
+        folder = shelf.gallery(id)
+        return folder, (folder / "metadata.jsonl").stat().st_mtime_ns
+
+    # What a person does
+
+    def open_page(self, request: gr.Request) -> dict[Any, Any]:
+        return self.everything(request)
+
+    def tick(self, seen: str, request: gr.Request) -> dict[Any, Any]:
+        try:
+            shelf = self.shelf(request)
+            shown = self.show_work(request)
+            if shown[self.seen] != seen or self._busy(shelf):
+                shown |= {**self.show_shelf(request), **self.show_draft(request)}
+            for id in self._busy(shelf):
+                if ended := self.chores.ended.pop(id, None):
+                    shown |= {self.notice: desk.notice(ended[1], ended[0])}
+            return shown
+        except GcrError as mistake:
+            return {self.notice: desk.notice(mistake), self.timer: gr.Timer(active=False)}
+
+    def drop(self, request: gr.Request, event: gr.EventData) -> Iterator[dict[Any, Any]]:
+        """Pictures or a memory, uploaded a moment ago."""
+        files = event._data.get("files")
+        try:
+            if event._data.get("drop") == "memory":
+                yield {self.notice: desk.notice("Opening the memory…", "good")}
+                with uploads.laid_out(files) as paths:
+                    for path in paths:
+                        self.shelf(request).open_memory(path)
+                yield {self.notice: "", **self.show_shelf(request)}
+                return
+            self._check_training()
+            yield {self.prepare: desk.importing(0, 0), self.notice: ""}
+            importing = Importing(self.shelf(request), files)
+            while importing.is_alive():
+                importing.join(IMPORT_POLL_SECONDS)
+                yield {self.prepare: desk.importing(*importing.progress)}
+            yield self.show_draft(request, importing.result())
+        except GcrError as mistake:
+            yield {self.notice: desk.notice(mistake), **self.show_draft(request)}
+
+    def study(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """What will and won't be found, then how long each preset takes here; both from the workshop."""
+        yield {self.notice: gr.skip()}  # Gradio empties the outputs of a generator that yields nothing.
+        try:
+            shelf = self.shelf(request)
+            if not self.settings.training or not (id := self._draft(shelf)):
+                return
+            yield self._remark(request, id, 0, False)
+            self._times[shelf.gallery(id)] = self.workshop.ask("estimate", shelf.gallery(id), self._recipe({}))
+            yield {self.how: self.show_draft(request, id)[self.how]}
+        except GcrError as mistake:
+            yield {self.notice: desk.notice(mistake)}
+
+    def act(self, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
+        """One thing that was clicked, sent or typed; `do` says which."""
+        data = event._data
+        verb = {
+            "heard": self._heard,
+            "page": self._turn,
+            "only": self._turn,
+            "caption": self._caption,
+            "discard": self._discard,
+            "memorise": self._memorise,
+            "stop": self._job,
+            "resume": self._job,
+            "remove": self._job,
+            "search": self._search,
+            "add": self._add,
+            "consolidate": self._consolidate,
+            "rename": self._rename,
+            "delete": self._delete,
+        }.get(str(data.get("do")))
+        try:
+            if verb is None:
+                raise InputError(f"{data.get('do')!r} is nothing that can be done here: reload the page")
+            return {self.notice: ""} | verb(request, data)
+        except GcrError as mistake:
+            return {self.notice: desk.notice(mistake)}
+
+    def _heard(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        return {self.notice: ""}
+
+    def _turn(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        only = data.get("value") is True or data.get("only") == "1"
+        return {self.prepare: self.show_draft(request, _id(data, "gallery"), _number(data, "page"), only)[self.prepare]}
+
+    def _caption(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        id, index, words = _id(data, "gallery"), _number(data, "index"), str(data.get("value") or "")
+        gallery = self.library.gallery(request, id)
+        if not 0 <= index < len(gallery):
+            raise InputError(f"picture {index} is not one of the gallery's {len(gallery):,}: reload the page")
+        captions = list(gallery.captions)
+        captions[index] = [line for line in words.split("\n") if line.strip()]
+        gallery.with_captions(captions)
+        return self._remark(request, id, _number(data, "page"), data.get("only") == "1")
+
+    def _remark(self, request: Any, id: str, page: int, only: bool) -> dict[Any, Any]:
+        shelf = self.shelf(request)
+        stamp = self._stamp(shelf, id)
+        self._remarks[stamp] = self.workshop.ask("remarks", stamp[0], self._recipe({}))
+        return {self.prepare: self.show_draft(request, id, page, only)[self.prepare]}
+
+    def _discard(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        self.shelf(request).delete(_id(data, "gallery"))
+        return self.show_draft(request)
+
+    def _memorise(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        self._check_training()
+        self.jobs.submit(self.shelf(request), _id(data, "gallery"), self._recipe(data), str(data.get("name", "")))
+        self.workshop.end()
+        return {**self.show_work(request), **self.show_draft(request)}
+
+    def _job(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        getattr(self.jobs, {"stop": "stop", "resume": "resume", "remove": "remove"}[data["do"]])(
+            self.shelf(request), _id(data, "job")
+        )
+        return {**self.show_work(request), **self.show_draft(request)}
+
+    def _search(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        id = _id(data, "memory")
+        shown = self.search.show(id, request)
+        return {**shown, self.search.chosen: self.search.offered(request, id), self.tabs: gr.Tabs(selected="search")}
+
+    def _add(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        id, lines = _id(data, "memory"), str(data.get("captions") or "").splitlines()
+        memory = self.library.memory(request, self._own(request, id))
+        captions = [line.strip() for line in lines if line.strip()]
+        with uploads.laid_out(data.get("files")) as paths:
+            pictures = [(path.name, open_image(path)) for path in paths]
+        started = time.monotonic()
+        names = memory.add(pictures, [captions] * len(pictures))
+        words = f"Added {', '.join(names[:3])}{' and more' if len(names) > 3 else ''} in {time.monotonic() - started:.1f} s."
+        return {**self.show_shelf(request), self.notice: desk.notice(words, "good")}
+
+    def _consolidate(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        id = self._own(request, _id(data, "memory"))
+        folder = self.shelf(request).memory(id)
+
+        def work(say: Callable[[str], None]) -> str:
+            self.workshop.ask("consolidate", folder, on_word=lambda word: say(f"Consolidating… {word}"))
+            self.workshop.end()
+            return "Consolidated: what was added is trained in, what was forgotten is trained out."
+
+        self.chores.begin(id, "Consolidating…", work)
+        return {**self.show_work(request), **self.show_shelf(request)}
+
+    def _rename(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        self.shelf(request).rename(_id(data, "memory"), str(data.get("name", "")))
+        return self.show_shelf(request)
+
+    def _delete(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        self.shelf(request).delete(self._own(request, _id(data, "memory")))
+        return self.show_shelf(request)
+
+    def _own(self, request: Any, id: str) -> str:
+        """The id of one of the asker's memories that rests. Raises NotFoundError, InputError."""
+        self.shelf(request).memory(id)
+        if id in self.chores.doing:
+            raise InputError("this memory is being worked on: wait until that is done")
+        return id
+
+    def _recipe(self, data: dict[str, Any]) -> Recipe:
+        """The recipe that a form asks for. Raises InputError."""
+        settings = self.settings
+        given = {key: str(data.get(key) or getattr(settings, key)) for key in ("backbone", "clip")}
+        if settings.visitors and given != {"backbone": settings.backbone, "clip": settings.clip}:
+            raise InputError("backbone and CLIP are fixed on this page: run it on your own machine to choose others")
+        return Recipe(
+            **given,
+            identifiers=str(data.get("identifiers") or "atomic"),
+            preset=str(data.get("preset") or "balanced"),
+            seed=_number(data, "seed"),
+        )
+
+    def _check_training(self) -> None:
+        if not self.settings.training:
+            raise InputError("memorising is switched off here (GCR_TRAINING=0): run the page on your own machine")
+
+
+class Importing(threading.Thread):
+    """An import that goes on whether or not anyone watches."""
+
+    def __init__(self, shelf: Shelf, files: Any) -> None:
+        super().__init__(name="import", daemon=True)
+        self.progress = (0, 0)
+        self._shelf, self._files = shelf, files
+        self._id = ""
+        self._mistake: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with uploads.laid_out(self._files) as paths:
+                self._id, gallery = self._shelf.collect(paths, self._on_progress)
+                name = paths[0].stem if len(paths) == 1 else ""
+            report = {"name": name, "skipped": gallery.skipped}
+            (self._shelf.gallery(self._id) / REPORT_FILE).write_text(json.dumps(report), encoding="utf-8")
+        except Exception as mistake:
+            self._mistake = mistake
+
+    def _on_progress(self, done: int, total: int) -> None:
+        self.progress = (done, total)
+
+    def result(self) -> str:
+        """The new gallery's id. Raises what the import raised."""
+        self.join()
+        if self._mistake:
+            raise self._mistake
+        return self._id
+
+
+def _read_report(gallery: Path) -> dict[str, Any]:
+    path = gallery / REPORT_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _id(data: dict[str, Any], kind: str) -> str:
+    return str(data.get(kind, ""))
+
+
+def _number(data: dict[str, Any], key: str) -> int:
+    text = str(data.get(key) or 0)
+    if not text.isascii() or not text.isdigit():
+        raise InputError(f"{key} is {text!r}, not a whole number from 0: correct it")
+    return int(text)
+
+
+def build(
+    page: gr.Blocks, library: Library, jobs: Jobs, workshop: Apart, search: SearchTab, tabs: gr.Tabs
+) -> None:
+    """Lays the tab out in the page and offers its endpoints."""
+    tab = MemorizeTab(library, jobs, workshop, search, tabs)
+    studied = {"concurrency_id": "study", "concurrency_limit": 1, **PRIVATE}
+    often = {"trigger_mode": "multiple", "concurrency_limit": None, **PRIVATE}
+    page.load(tab.open_page, None, tab.parts, **PRIVATE).then(tab.study, None, tab.parts, **studied)
+    tab.timer.tick(tab.tick, [tab.seen], tab.parts, **PRIVATE)
+    for part in (tab.work, tab.prepare, tab.how, tab.kept, tab.notice):
+        part.act(tab.act, None, [*tab.parts, *search.shown, tabs], **often)
+    for part in (tab.prepare, tab.kept):
+        part.dropped(tab.drop, None, tab.parts, **often).then(tab.study, None, tab.parts, **studied)
+    offer(tab)
+
+
+def offer(tab: MemorizeTab) -> None:
+    """The endpoints of the API; each does what the page does, for whoever owns the secret that came along."""
+
+    def memorize(
+        pictures: list[dict],
+        request: gr.Request,
+        preset: str = "balanced",
+        name: str = "",
+        identifiers: str = "atomic",
+        seed: int = 0,
+    ) -> dict:
+        """Begins to memorise pictures: image files, zips, metadata.jsonl or metadata.csv, uploaded with handle_file.
+        `preset` is quick, balanced or thorough. Returns the job (see /job), with "skipped": the files left out."""
+        with _said():
+            tab._check_training()
+            recipe = tab._recipe({"preset": preset, "identifiers": identifiers, "seed": seed})
+            importing = Importing(tab.shelf(request), pictures)
+            gallery = importing.result()
+            shelf = tab.shelf(request)
+            report = _read_report(shelf.gallery(gallery))
+            id = tab.jobs.submit(shelf, gallery, recipe, name or report.get("name") or "My pictures")
+            return tab.jobs.status(shelf, id) | {"skipped": report["skipped"]}
+
+    def job(id: str, request: gr.Request, action: str = "status") -> dict:
+        """Where one of your jobs stands: its state, stage, step of steps, seconds left, loss, share memorised, and in
+        the end its report and the id of its memory. `action`: status, stop, resume or remove."""
+        with _said():
+            shelf = tab.shelf(request)
+            if action not in ("status", "stop", "resume", "remove"):
+                raise InputError(f"action is {action!r}: choose status, stop, resume or remove")
+            if action != "status":
+                getattr(tab.jobs, action)(shelf, id)
+            return {"id": id, "state": "removed"} if action == "remove" else tab.jobs.status(shelf, id)
+
+    def memories(request: gr.Request, action: str = "list", memory: str = "", name: str = "") -> dict:
+        """Your memories and jobs, the newest first. `action`: list; rename, with the id of a `memory` and its new
+        `name`; or delete, with its id. A memory is downloaded from /download/ID."""
+        with _said():
+            shelf = tab.shelf(request)
+            if action == "rename":
+                shelf.rename(memory, name)
+            elif action == "delete":
+                shelf.delete(tab._own(request, memory))
+            elif action != "list":
+                raise InputError(f"action is {action!r}: choose list, rename or delete")
+            return {"memories": shelf.memories(), "jobs": tab.jobs.list(shelf)}
+
+    gr.api(memorize, api_name="memorize")
+    gr.api(job, api_name="job")
+    gr.api(memories, api_name="memories")
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """A mistake of the user's as an error of the API."""
+    try:
+        yield
+    except GcrError as mistake:
+        raise gr.Error(str(mistake), print_exception=False) from mistake

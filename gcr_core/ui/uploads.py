@@ -1,0 +1,60 @@
+"""Uploads: files that the browser has sent, laid out under the names that they had there.
+
+Gradio keeps each upload in a folder named after its content and removes it after an hour. A file is taken only from
+there, whatever path a request names. Knows nothing about pictures.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gradio.utils import get_upload_folder
+
+from gcr_core.errors import InputError
+
+
+@contextmanager
+def laid_out(files: Any) -> Iterator[list[Path]]:
+    """What was dropped, for as long as the block lasts: files and folders side by side.
+
+    `files`: [{"path": where the upload is, "name": its path in the drop}]. Raises InputError for what is none.
+    """
+    with tempfile.TemporaryDirectory(prefix="gcr-drop-") as folder:
+        root = Path(folder)
+        for upload, name in map(_checked, files if isinstance(files, list) else [files]):
+            target = _place(root, name, upload)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(upload, target)
+            except OSError:
+                shutil.copyfile(upload, target)
+        yield sorted(root.iterdir())
+
+
+def uploaded(file: Any) -> Path:
+    """The path of one upload. Raises InputError for a path that is none."""
+    return _checked(file)[0]
+
+
+def _checked(file: Any) -> tuple[Path, str]:
+    path = file.get("path") if isinstance(file, dict) else None
+    if not isinstance(path, str):
+        raise InputError("a file came without its path: upload it again")
+    upload = Path(path).resolve()
+    if not upload.is_relative_to(Path(get_upload_folder()).resolve()) or not upload.is_file():
+        raise InputError(f"{Path(path).name!r} is no upload, or one from over an hour ago: upload it again")
+    name = file.get("name") or file.get("orig_name") or upload.name
+    return upload, name if isinstance(name, str) else upload.name
+
+
+def _place(root: Path, name: str, upload: Path) -> Path:
+    """Where a file goes below `root`: under its own name where a file system takes that, and none stands there."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts or "\0" in name or any(len(part.encode(errors="replace")) > 255 for part in parts) or not parts:
+        parts = [upload.name]
+    target = root.joinpath(*parts)
+    return target if not target.exists() else root / upload.parent.name / upload.name

@@ -1,0 +1,73 @@
+"""Visitors: whose request this is, and so whose shelf.
+
+Where the settings say that visitors are strangers to each other, each browser is given a secret in a cookie that no
+script can read, and a program sends one of its own in a header. Whoever knows the secret is the owner. On one's own
+machine there is one owner and no secret.
+"""
+
+import os
+import re
+import secrets
+from http.cookies import SimpleCookie
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gcr_core.errors import InputError
+from gcr_core.settings import Settings
+from gcr_core.shelf import Shelf
+
+COOKIE = "gcr-owner"
+HEADER = "X-GCR-Owner"
+SECRET = re.compile(r"[A-Za-z0-9_-]{32,128}")
+KEPT_SECONDS = 365 * 24 * 3600
+
+
+class Visitors:
+    """Finds the shelf of whoever sent a request."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def shelf(self, request: Any) -> Shelf:
+        """The shelf of a Starlette or Gradio request's sender. Raises InputError for one without a secret."""
+        if not self.settings.visitors:
+            return Shelf.of(self.settings.home, None, self.settings)
+        secret = request.headers.get(HEADER) or request.cookies.get(COOKIE) or ""
+        if not SECRET.fullmatch(secret):
+            raise InputError(
+                "nobody can be told apart without a secret: allow this page's cookie and reload it, or send "
+                f"32 to 128 letters and digits that nobody can guess as {HEADER}"
+            )
+        return Shelf.of(self.settings.home, secret, self.settings)
+
+
+class OwnerCookie:
+    """ASGI middleware: whoever opens the page without a secret is given one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/" or _has_secret(Headers(scope=scope)):
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append("Set-Cookie", _new_cookie())
+            await send(message)
+
+        await self.app(scope, receive, send_with_cookie)
+
+
+def _has_secret(headers: Headers) -> bool:
+    cookie: SimpleCookie = SimpleCookie(headers.get("cookie", ""))
+    return COOKIE in cookie and bool(SECRET.fullmatch(cookie[COOKIE].value))
+
+
+def _new_cookie() -> str:
+    """On a Space the page is a frame inside another site's, which a Lax cookie would never reach."""
+    kind = "SameSite=None; Secure; Partitioned" if os.environ.get("SPACE_ID") else "SameSite=Lax"
+    return f"{COOKIE}={secrets.token_urlsafe(32)}; Path=/; Max-Age={KEPT_SECONDS}; HttpOnly; {kind}"
