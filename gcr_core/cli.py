@@ -1,4 +1,4 @@
-"""The commands of `python -m gcr_core`: recall, evaluate, info.
+"""The commands of `python -m gcr_core`: recall, memorize, evaluate, info.
 
 With `--json` a command prints one JSON object on stdout and nothing else there. Exit status 0, or 2 with one
 line on stderr. Models are imported by the commands that need them, so `--help` and `info` answer at once.
@@ -8,14 +8,17 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import GcrError, InputError
-from .facts import flat, read_facts
+from .facts import check_target, flat, read_facts
 from .gallery import Gallery
 from .hub import fetch
 from .images import open_image
+from .recipe import PRESET_WORDS, Recipe
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -69,11 +72,22 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--memory", default=settings.memory, metavar="DIR", help="folder or hub id")
         command.add_argument("--beams", type=int, default=10, metavar="N", help="beam width (default 10)")
 
+    memorize = commands.add_parser("memorize", help="train a memory of your own pictures")
+    memorize.add_argument("gallery", metavar="GALLERY", help="a folder of images or a zip of one")
+    memorize.add_argument("--out", required=True, metavar="DIR", help="where the memory is written")
+    memorize.add_argument("--backbone", default=settings.backbone, metavar="DIR_OR_ID", help="what learns")
+    memorize.add_argument("--clip", default=settings.clip, metavar="DIR_OR_ID", help="the dense baseline's CLIP")
+    memorize.add_argument("--identifiers", default="atomic", metavar="TYPE", help="default: atomic")
+    presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
+    memorize.add_argument("--preset", default="balanced", metavar="NAME", help=presets)
+    memorize.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed, the same memory")
+    memorize.set_defaults(command=_memorize)
+
     info = commands.add_parser("info", help="the facts of a memory")
     info.add_argument("memory", nargs="?", default=settings.memory, metavar="MEMORY", help="folder or hub id")
     info.set_defaults(command=_info)
 
-    for command in (recall, evaluate, info):
+    for command in (recall, memorize, evaluate, info):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -90,6 +104,30 @@ def _recall(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return answer, _recall_table(answer, memory.gallery)
 
 
+def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    recipe = Recipe(options.backbone, options.clip, options.identifiers, options.preset, options.seed)
+    out = Path(options.out)
+    check_target(out)
+    with tempfile.TemporaryDirectory() as imported:
+        given = Path(options.gallery)
+        gallery = Gallery.from_zip(given, Path(imported, "gallery")) if given.is_file() else Gallery.from_folder(given)
+        _hush()
+        from tqdm import tqdm
+
+        from .making import Progress, make_memory
+
+        with tqdm(unit="step", disable=None, leave=False) as bar:
+
+            def on_progress(progress: Progress) -> None:
+                bar.total = progress.steps
+                bar.set_description(progress.stage, refresh=False)
+                bar.update(progress.step - bar.n)
+
+            report = make_memory(gallery, recipe, out, on_progress)
+    answer = {"memory": str(out), **{key: report[key] for key in ("images", "seconds", "memorized", "retrieved")}}
+    return answer, _memorize_table(answer, report, gallery)
+
+
 def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from .evaluate import evaluate, load_queries
 
@@ -104,16 +142,20 @@ def _info(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _load(path_or_id: str) -> "Memory":
-    """The memory, without transformers' progress bars and remarks on stderr."""
     folder = fetch(path_or_id, instead="checkpoints/emoji")
     read_facts(folder)
+    _hush()
+    from .memory import Memory
+
+    return Memory.from_pretrained(folder)
+
+
+def _hush() -> None:
+    """Keeps transformers' progress bars and remarks off stderr."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    from .memory import Memory
-
-    return Memory.from_pretrained(folder)
 
 
 def _recall_table(answer: dict[str, Any], gallery: Gallery) -> str:
@@ -128,6 +170,16 @@ def _recall_table(answer: dict[str, Any], gallery: Gallery) -> str:
         columns.append([line[:COLUMN_WIDTH] for line in lines])
     rows = zip_longest(*columns, fillvalue="")
     return "\n".join(f"{left:<{COLUMN_WIDTH}}  {right}".rstrip() for left, right in rows)
+
+
+def _memorize_table(answer: dict[str, Any], report: dict[str, Any], gallery: Gallery) -> str:
+    """What was memorised, how well, what was skipped, what to know."""
+    lines = [f"{answer['memory']}: {answer['images']:,} images memorised in {answer['seconds']:,.0f} s"]
+    lines.append(f"recalled at rank 1 from their own picture: {answer['memorized']:.1%}")
+    if answer["retrieved"] is not None:
+        lines.append(f"recalled at rank 1 from a caption kept out of training: {answer['retrieved']:.1%}")
+    lines += [f"skipped {name}: {reason}" for name, reason in gallery.skipped]
+    return "\n".join([*lines, *report["remarks"]])
 
 
 def _evaluate_table(answer: dict[str, Any]) -> str:

@@ -1,19 +1,26 @@
 """Shelves: what one owner keeps, out of sight of the others."""
 
 import os
+import random
 import shutil
+import signal
+import sys
 import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 
 import pytest
 
 from gcr_core.errors import GcrError, InputError, MemoryFormatError, NotFoundError
+from gcr_core.facts import read_facts
 from gcr_core.gallery import Gallery
 from gcr_core.memory import Memory
 from gcr_core.settings import Settings
 from gcr_core.shelf import MAX_NAME_CHARACTERS, Shelf, new_id
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -222,3 +229,56 @@ def test_what_killed_processes_left_is_swept(shelf: Shelf, tiny_memory_dir: Path
     shelf.sweep()
     assert [path.name for path in (shelf.root / "memories").iterdir()] == [id]
     assert not any((shelf.root / "jobs").iterdir())
+
+
+WRITERS = """
+import os, random, sys
+from pathlib import Path
+from gcr_core.memory import Memory
+import torch
+torch.set_num_threads(1)
+shelf, memory = Path(sys.argv[1]), Memory.from_pretrained(sys.argv[2], device="cpu")
+for number, _ in enumerate(sys.stdin):
+    if pid := os.fork():
+        print(pid, flush=True)
+        os.waitpid(pid, 0)
+        print("gone", flush=True)
+        continue
+    for round in range(1000):
+        memory.facts["round"] = [number, round]
+        memory.save(shelf / "memories" / random.choice(("rewritten---", f"{number:06}-{round:05}")))
+"""
+
+
+def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Shelf, tiny_memory_dir: Path) -> None:
+    """50 times; the writers are forked from one process, so that each begins at once."""
+    draws, longest = random.Random(0), 0.0
+    checked: set[tuple[str, tuple[int, int]]] = set()
+    command = [sys.executable, "-c", WRITERS, str(shelf.root), str(tiny_memory_dir)]
+    with Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True) as writers:
+        assert writers.stdin and writers.stdout
+        for kill in range(51):
+            writers.stdin.write("\n")
+            writers.stdin.flush()
+            pid = int(writers.stdout.readline())
+            if kill == 0:
+                started = time.monotonic()
+                while not shelf.ids("memories"):
+                    time.sleep(0.01)
+                longest = time.monotonic() - started
+            time.sleep(draws.uniform(0, longest))
+            os.kill(pid, signal.SIGKILL)
+            assert writers.stdout.readline() == "gone\n"
+            for id in shelf.ids("memories"):
+                state = (id, tuple(read_facts(shelf.memory(id))["round"]))
+                if state not in checked:
+                    assert len(Memory.from_pretrained(shelf.memory(id), device="cpu").gallery) == 12
+                    checked.add(state)
+        writers.stdin.close()
+    leftovers = [path for path in (shelf.root / "memories").iterdir() if path.name.startswith(".")]
+    assert len(checked) > 5
+    assert len(leftovers) > 5
+    for path in leftovers:
+        os.utime(path, (0, 0))
+    shelf.sweep()
+    assert len(list((shelf.root / "memories").iterdir())) == len(shelf.ids("memories")) == len(shelf.memories())
