@@ -121,22 +121,22 @@ class Backbone:
     def add_tokens(self, new_tokens: list[str]) -> None:
         """Add tokens to the tokenizer, with a row each in the embedding and in the head, tied or not.
 
-        They get consecutive ids, the first is `first_new_id`. Adding the same list again changes nothing.
-        Raises GcrError when the tokenizer knows some of them already, but not as this list.
+        They get consecutive ids, the first is `first_new_id`. A list that begins with `new_tokens` adds the rest of it;
+        the same list again changes nothing. Raises GcrError when the tokenizer knows some of them otherwise.
         """
         if not new_tokens:
             return
-        ids = self.tokenizer.convert_tokens_to_ids(new_tokens)
         vocabulary = self.tokenizer.get_vocab()
         known = [token for token in new_tokens if token in vocabulary]
-        if known and (len(known) < len(new_tokens) or ids != list(range(ids[0], ids[0] + len(ids)))):
+        ids = [vocabulary[token] for token in known]
+        whole = known == new_tokens and ids == list(range(ids[0], ids[0] + len(ids)))
+        if known and not whole and not (self.new_tokens == known == new_tokens[: len(known)]):
             raise GcrError(
                 f"the tokenizer already has {len(known)} of {len(new_tokens)} new tokens, as {known[0]}; "
                 "start from a backbone that has not memorised another gallery"
             )
-        if not known:
-            added = [AddedToken(token, normalized=False, special=True) for token in new_tokens]
-            self.tokenizer.add_tokens(added, special_tokens=True)
+        added = [AddedToken(token, normalized=False, special=True) for token in new_tokens[len(known) :]]
+        self.tokenizer.add_tokens(added, special_tokens=True)
         if len(self.tokenizer) > len(self._input_rows()):
             self.inner_with_head.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
         self.new_tokens = list(new_tokens)

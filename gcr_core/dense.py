@@ -32,7 +32,6 @@ class DenseIndex:
 
     def __init__(self, model: Any, processor: Any, index: faiss.Index) -> None:
         self.model, self.processor, self.index = model, processor, index
-        self.live = np.linalg.norm(self.vectors, axis=1) > 0
         self._lock = threading.Lock()
 
     @classmethod
@@ -49,7 +48,7 @@ class DenseIndex:
 
     @property
     def vectors(self) -> np.ndarray:
-        """The image vectors (n, d), float32; zeros where an image was forgotten before saving."""
+        """The image vectors (n, d), float32."""
         return self.index.reconstruct_n(0, self.index.ntotal)
 
     def embed_images(self, images: Iterable[Image.Image]) -> np.ndarray:
@@ -76,16 +75,19 @@ class DenseIndex:
         """For each picture its `top` images as (index, cosine), best first."""
         return self._nearest(self.embed_images(images), top)
 
-    def forget(self, images: Iterable[int]) -> None:
-        """Keeps images out of every later search; `save` then leaves their vectors out of the file."""
-        self.live[list(images)] = False
+    def add(self, vectors: np.ndarray) -> None:
+        """Takes in images behind the others, by their vectors (m, d) as `embed_images` makes them."""
+        self.index = _make_index(np.concatenate([self.vectors, vectors]))
+
+    def remove(self, images: Iterable[int]) -> None:
+        """Drops images and their vectors; those behind them move up."""
+        self.index = _make_index(np.delete(self.vectors, list(images), axis=0))
 
     def save(self, folder: str | Path) -> None:
         """Writes `index.faiss` and `clip/` into a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        index = self.index if self.live.all() else _make_index(self.vectors * self.live[:, None])
-        faiss.write_index(index, str(folder / "index.faiss"))
+        faiss.write_index(self.index, str(folder / "index.faiss"))
         self.model.save_pretrained(folder / "clip")
         self.processor.save_pretrained(folder / "clip")
 
@@ -117,13 +119,10 @@ class DenseIndex:
         return torch.nn.functional.normalize(torch.cat(features), dim=-1).numpy()
 
     def _nearest(self, vectors: np.ndarray, top: int) -> list[list[tuple[int, float]]]:
-        options = {} if self.live.all() else {"sel": faiss.IDSelectorBatch(np.flatnonzero(self.live))}
+        params = None
         if isinstance(self.index, faiss.IndexHNSW):
-            breadth = max(HNSW_BREADTH, 2 * top)
-            params = faiss.SearchParametersHNSW(efSearch=breadth, **options)  # type: ignore[attr-defined]
-        else:
-            params = faiss.SearchParameters(**options)
-        scores, images = self.index.search(vectors, min(top, int(self.live.sum())), params=params)
+            params = faiss.SearchParametersHNSW(efSearch=max(HNSW_BREADTH, 2 * top))  # type: ignore[attr-defined]
+        scores, images = self.index.search(vectors, min(top, self.index.ntotal), params=params)
         return [
             [(int(image), float(score)) for image, score in zip(*row, strict=True) if image >= 0]
             for row in zip(images, scores, strict=True)

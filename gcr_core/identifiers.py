@@ -9,6 +9,7 @@ models.
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -108,13 +109,33 @@ class Identifiers:
         """(tokens,) int32: the identifier of one image."""
         return self.tokens[self.indptr[image] : self.indptr[image + 1]]
 
+    def extended(self, count: int) -> Self:
+        """These and, behind them, `count` identifiers of one new token each, whatever the type."""
+        taken = {int(name[5:-1]) for name in self.new_tokens if name.startswith("<img_")}
+        first = max(taken, default=len(self) - 1) + 1
+        start = self.vocabulary + len(self.new_tokens)
+        return type(self)(
+            self.type,
+            np.concatenate([self.indptr, self.indptr[-1] + np.arange(1, count + 1)]),
+            np.concatenate([self.tokens, np.arange(start, start + count, dtype=np.int32)]),
+            self.new_tokens + [f"<img_{number}>" for number in range(first, first + count)],
+            self.vocabulary,
+        )
+
+    def without(self, images: Iterable[int]) -> Self:
+        """The identifiers of the other images, in their order; the tokens stay in the list."""
+        kept = np.setdiff1d(np.arange(len(self)), list(images))
+        sequences = [self.sequence(image) for image in kept]
+        indptr = np.concatenate([[0], np.cumsum([len(sequence) for sequence in sequences])]).astype(np.int64)
+        return type(self)(self.type, indptr, np.concatenate(sequences), self.new_tokens, self.vocabulary)
+
     def text(self, image: int, tokenizer: Tokenizer) -> str:
         """An image's identifier as a person reads it: `<c0_5><c1_7>`, `17`, `happy dog`."""
         return self.token_text(self.sequence(image), tokenizer)
 
     def token_text(self, tokens: np.ndarray | list[int], tokenizer: Tokenizer) -> str:
         """The same for any part of an identifier."""
-        if self.new_tokens:
+        if len(tokens) and min(tokens) >= self.vocabulary:
             return "".join(self.new_tokens[token - self.vocabulary] for token in tokens)
         return _decode(tokenizer, [int(token) for token in tokens])
 

@@ -132,10 +132,21 @@ def test_new_tokens_leave_old_rows_and_prompts_alone(backbone):
     assert backbone.query_prompt("a happy dog, 12") == prompt
 
 
-def test_another_list_with_known_tokens_is_refused(backbone):
+def test_a_list_that_goes_on_from_the_added_one_adds_the_rest(backbone):
     backbone.add_tokens(NEW)
+    first, rows = backbone.first_new_id, backbone.head()[0].detach().clone()
+    backbone.add_tokens([*NEW, "<c0_40>"])
+    assert backbone.first_new_id == first
+    assert backbone.tokenizer.convert_tokens_to_ids("<c0_40>") == first + 40
+    assert torch.equal(backbone.head()[0][: first + 40], rows[: first + 40])
+    assert len(backbone.head()[0]) >= first + 41
+
+
+def test_another_list_with_known_tokens_is_refused(backbone, tmp_path):
+    backbone.add_tokens(NEW)
+    backbone.save_pretrained(tmp_path)
     with pytest.raises(GcrError, match="already has 40 of 41"):
-        backbone.add_tokens([*NEW, "<c0_40>"])
+        Backbone.from_pretrained(tmp_path).add_tokens([*NEW, "<c0_40>"])
     with pytest.raises(GcrError, match="already has 40 of 40"):
         backbone.add_tokens(NEW[::-1])
 

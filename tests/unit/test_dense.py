@@ -69,17 +69,24 @@ def test_saved_index_loads_the_same(index: DenseIndex, tmp_path: Path) -> None:
     assert loaded.search(["a gold bar"], 5) == index.search(["a gold bar"], 5)
 
 
-def test_forgotten_images_are_never_found_again_nor_their_vectors_saved(index: DenseIndex, tmp_path: Path) -> None:
+def test_removed_images_are_never_found_again_nor_their_vectors_saved(index: DenseIndex, tmp_path: Path) -> None:
     index.save(tmp_path / "whole")
     dense = DenseIndex.load(tmp_path / "whole", device="cpu")
-    best = dense.search(["dog"], 1)[0][0][0]
-    dense.forget([best])
+    expected = [(image, score) for image, score in dense.search(["dog"], 12)[0] if image not in (0, 7)]
+    dense.remove([7, 0])
     dense.save(tmp_path / "less")
     for searched in (dense, DenseIndex.load(tmp_path / "less", device="cpu")):
-        found = [image for image, _ in searched.search(["dog"], 100)[0]]
-        assert len(found) == 11
-        assert best not in found
-    assert not DenseIndex.load(tmp_path / "less", device="cpu").vectors[best].any()
+        moved_up = [(image - (image > 0) - (image > 7), score) for image, score in expected]
+        assert searched.search(["dog"], 100)[0] == moved_up
+        assert (searched.vectors == np.delete(index.vectors, [0, 7], axis=0)).all()
+
+
+def test_added_images_stand_behind_the_others(index: DenseIndex, tiny_gallery: Gallery, tmp_path: Path) -> None:
+    index.save(tmp_path)
+    dense = DenseIndex.load(tmp_path, device="cpu")
+    dense.add(dense.embed_images([tiny_gallery.open(4).rotate(30)]))
+    assert dense.search_images([tiny_gallery.open(4).rotate(30)], 1)[0][0][0] == 12
+    assert (dense.vectors[:12] == index.vectors).all()
 
 
 def test_a_large_gallery_is_searched_through_a_graph(
@@ -90,10 +97,11 @@ def test_a_large_gallery_is_searched_through_a_graph(
     assert isinstance(large.index, faiss.IndexHNSW)
     exact = [image for image, _ in index.search(["dog"], 5)[0]]
     assert [image for image, _ in large.search(["dog"], 5)[0]] == exact
-    large.forget(exact[:2])
-    assert [image for image, _ in large.search(["dog"], 3)[0]] == exact[2:]
+    large.remove(exact[:2])
+    left = [image - sum(gone < image for gone in exact[:2]) for image in exact[2:]]
+    assert [image for image, _ in large.search(["dog"], 3)[0]] == left
     large.save(tmp_path)
-    assert [image for image, _ in DenseIndex.load(tmp_path, device="cpu").search(["dog"], 3)[0]] == exact[2:]
+    assert [image for image, _ in DenseIndex.load(tmp_path, device="cpu").search(["dog"], 3)[0]] == left
 
 
 def test_image_processor_needs_no_torchvision(index: DenseIndex) -> None:
