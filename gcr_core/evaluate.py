@@ -25,7 +25,7 @@ DEPTH = 10
 
 @dataclass(frozen=True)
 class Query:
-    """What to ask, as text or as the path of a picture, and the file names of the images that answer it."""
+    """What to ask, as text or as the path of a picture, and the gallery's file names of the images that answer it."""
 
     text: str | None
     image: Path | None
@@ -36,7 +36,8 @@ def load_queries(path: str | Path, gallery: Gallery) -> list[Query]:
     """The queries of a JSON Lines file.
 
     A line is {"query": text} or {"image": path}, each with "relevant": [file_name, ...]. An image's path is
-    relative to the file's folder. Raises GalleryError naming file and line.
+    relative to the file's folder. A name that was merged into an image stands for it. Raises GalleryError naming file
+    and line.
     """
     path = Path(path)
     try:
@@ -93,9 +94,8 @@ def _checked(row: Any, folder: Path, gallery: Gallery) -> Query:
         raise ValueError('needs a string as "query" or as "image", one of the two')
     if not isinstance(relevant, list) or not relevant or not all(isinstance(name, str) for name in relevant):
         raise ValueError('needs "relevant", a list of at least one file name')
-    for name in relevant:
-        gallery.index(name)
-    return Query(text, folder / image if isinstance(image, str) else None, frozenset(relevant))
+    stored = frozenset(gallery.file_names[gallery.index(name)] for name in relevant)
+    return Query(text, folder / image if isinstance(image, str) else None, stored)
 
 
 def _ask(memory: Memory, query: Query, beams: int) -> dict[str, Any]:

@@ -1,13 +1,14 @@
-"""The only place that opens an image file: any source in, an upright RGB picture out.
+"""The only place that opens an image file: any source in, an upright RGB picture out; and that encodes one.
 
 The format is told by content, never by name; the pixel limit is checked before decoding; EXIF rotation is
 applied; transparency is laid on white; of an animation, the first frame counts. No metadata survives, no URL
 is fetched.
 """
 
+import hashlib
 import io
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
@@ -16,9 +17,16 @@ from PIL import Image
 from .errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+WRITTEN_AS = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""Pictures of every other name are written as PNG."""
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 64 * 2**20
 
+BARE_FACTS = frozenset(
+    ("jfif", "jfif_version", "jfif_unit", "jfif_density", "loop", "background", "timestamp", "duration")
+)
+"""What Pillow reports of a file that holds nothing but the picture."""
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,23 +66,58 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
             raise InputError(f"{name} cannot be decoded ({error}): it is damaged or cut off, save it anew") from error
 
 
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a regular file. Raises InputError for what is none, or larger than MAX_FILE_BYTES."""
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"image {str(path)!r} cannot be read ({reason}): check the path") from error
+    return _checked_size(path.name, data)
+
+
+def fingerprint(image: Image.Image) -> bytes:
+    """32 bytes that only pictures of the same size and pixels share."""
+    return hashlib.sha256(b"%d %d %b" % (*image.size, image.tobytes())).digest()
+
+
+def encoded(image: Image.Image, longest: int, name: str) -> bytes:
+    """The bytes of a file `name` that holds only the picture; `image` itself is shrunk to `longest` pixels."""
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=1.5)
+    file = io.BytesIO()
+    image.save(file, WRITTEN_AS.get(PurePosixPath(name).suffix.lower(), "PNG"), quality=95)
+    return file.getvalue()
+
+
+def is_bare(path: Path, longest: int) -> bool:
+    """Whether `encoded` would have nothing to do: the file is not larger than that and holds only the picture."""
+    try:
+        with Image.open(path, formats=tuple({"PNG", *WRITTEN_AS.values()})) as image:
+            return max(image.size) <= longest and image.mode == "RGB" and image.info.keys() <= BARE_FACTS
+    except Exception:
+        return False
+
+
 def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
     """The source's name for messages, and its bytes, at most MAX_FILE_BYTES of them."""
     if isinstance(source, bytes):
-        name, data = "the image", source
-    elif isinstance(source, (str, Path)):
-        name = Path(source).name or str(source)
-        try:
-            with Path(source).open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"image {str(source)!r} cannot be read ({reason}): check the path") from error
-    else:
-        name, data = str(getattr(source, "name", "the image")), source.read(MAX_FILE_BYTES + 1)
+        return "the image", _checked_size("the image", source)
+    if isinstance(source, (str, Path)):
+        return Path(source).name or str(source), read_file(source)
+    name = str(getattr(source, "name", "the image"))
+    return name, _checked_size(name, source.read(MAX_FILE_BYTES + 1))
+
+
+def _checked_size(name: str, data: bytes) -> bytes:
+    if not data:
+        raise InputError(f"{name} has 0 bytes: save the picture anew")
     if len(data) > MAX_FILE_BYTES:
-        raise InputError(f"{name} is larger than {MAX_FILE_BYTES // 2**20} MiB: make the picture smaller")
-    return name, data
+        raise InputError(f"{name} is larger than {MAX_FILE_BYTES // 2**20} MiB, the limit: make the picture smaller")
+    return data
 
 
 def _too_many_pixels(name: str, size: str) -> InputError:

@@ -29,7 +29,12 @@ def check_name(name: str) -> None:
 
 def is_hidden(name: str) -> bool:
     """Whether systems keep such files for themselves (`.DS_Store`, `__MACOSX/`)."""
-    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in PurePosixPath(name).parts)
+    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in re.split(r"[/\\]", name))
+
+
+def printable(name: str) -> str:
+    """The name as text that can be shown and stored: what is not UTF-8 in it becomes `?`."""
+    return name.encode(errors="replace").decode()
 
 
 def base_name(name: str) -> str:

@@ -86,8 +86,8 @@ class Zip:
                     size += len(chunk)
                     if size > allowed:
                         raise InputError(
-                            f"unpacks to over {self.limits.ratio} times its packed size, the limit: "
-                            "store it without compression"
+                            f"unpacks to {_size(member.file_size)}, over {self.limits.ratio} times its packed size, "
+                            "the limit: store it without compression"
                         )
                     yield chunk
         except InputError:

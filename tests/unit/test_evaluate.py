@@ -84,6 +84,12 @@ def test_query_file_is_read_line_by_line(tiny_gallery: Gallery, tmp_path: Path) 
     assert load_queries(path, tiny_gallery) == [asked("red-bar.png", "gold-bar.png", text="a bar")]
 
 
+def test_a_merged_name_stands_for_the_image_it_was_merged_into(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path, ["a.png", "b.png"], [[], []], also=[["old.png"], []])
+    path = query_file(tmp_path, {"query": "x", "relevant": ["old.png", "b.png"]})
+    assert load_queries(path, gallery) == [asked("a.png", "b.png", text="x")]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

@@ -3,36 +3,15 @@
 import io
 import json
 import os
-import stat
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from gcr_core import gallery as gallery_module
 from gcr_core.errors import GalleryError
 from gcr_core.gallery import IMPORT_SIDE, THUMBNAIL_SIDE, Gallery
-
-
-def picture(size: tuple[int, int] = (8, 8), file_format: str = "PNG", seed: int = 0) -> bytes:
-    noise = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).save(buffer, file_format)
-    return buffer.getvalue()
-
-
-def zipped(tmp_path: Path, members: dict[str, bytes]) -> Path:
-    path = tmp_path / "gallery.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return path
-
-
-def everything_below(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+from gcr_core.metadata import MAX_CAPTION_CHARACTERS
+from tests.uploads import encoded, everything_below, picture, zipped
 
 
 def test_folder_with_metadata(tmp_path: Path) -> None:
@@ -69,7 +48,7 @@ def test_a_bad_file_is_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
 def test_no_folder_and_no_image_are_named_errors(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="is no folder"):
         Gallery.from_folder(tmp_path / "nowhere")
-    with pytest.raises(GalleryError, match="holds no image"):
+    with pytest.raises(GalleryError, match="no image can be used"):
         Gallery.from_folder(tmp_path)
 
 
@@ -87,7 +66,7 @@ def test_a_gallery_never_names_a_file_outside_its_folder(name: str, tmp_path: Pa
 
 def test_zip_keeps_base_names_and_captions(tmp_path: Path) -> None:
     rows = '{"file_name": "1f600.png", "text": "grinning face"}'
-    archive = zipped(tmp_path, {"emoji/1f600.png": picture(), "emoji/metadata.jsonl": rows.encode()})
+    archive = zipped(tmp_path / "gallery.zip", {"emoji/1f600.png": picture(), "emoji/metadata.jsonl": rows.encode()})
     gallery = Gallery.from_zip(archive, tmp_path / "into")
     assert gallery.file_names == ["1f600.png"]
     assert gallery.captions == [["grinning face"]]
@@ -96,123 +75,30 @@ def test_zip_keeps_base_names_and_captions(tmp_path: Path) -> None:
 
 
 def test_zip_from_an_open_file(tmp_path: Path) -> None:
-    with zipped(tmp_path, {"a.png": picture()}).open("rb") as file:
+    with zipped(tmp_path / "gallery.zip", {"a.png": picture()}).open("rb") as file:
         assert len(Gallery.from_zip(file, tmp_path / "into")) == 1
 
 
 def test_same_base_name_twice_gets_a_number(tmp_path: Path) -> None:
-    archive = zipped(tmp_path, {"x/a.png": picture(), "y/a.png": picture(), "y/A.PNG": picture()})
+    members = {"x/a.png": picture(), "y/a.png": picture(seed=1), "y/A.PNG": picture(seed=2)}
+    archive = zipped(tmp_path / "gallery.zip", members)
     assert Gallery.from_zip(archive, tmp_path / "into").file_names == ["a.png", "A-2.PNG", "a-3.png"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "quo\"te's.png",
-        "line\nbreak.png",
-        "😀.png",
-        "right\u202eto-left.png",
-        "<script>.png",
-        " .png",
-        "x" * 250 + ".png",
-    ],
-)
-def test_awkward_member_names_become_safe_file_names(name: str, tmp_path: Path) -> None:
-    gallery = Gallery.from_zip(zipped(tmp_path, {name: picture()}), tmp_path / "into")
-    (kept,) = gallery.file_names
-    assert gallery.open(0).size == (8, 8)
-    assert not set(kept) & set("\n\u202e/\\")
-    assert len(kept.encode()) <= 200
 
 
 def test_images_are_written_anew_and_not_larger_than_the_import_side(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010E] = "where I live"
-    buffer = io.BytesIO()
-    Image.new("RGB", (2 * IMPORT_SIDE, 10)).save(buffer, "JPEG", exif=exif)
-    gallery = Gallery.from_zip(zipped(tmp_path, {"big.jpg": buffer.getvalue()}), tmp_path / "into")
+    big = encoded(Image.new("RGB", (2 * IMPORT_SIDE, 10)), "JPEG", exif=exif)
+    gallery = Gallery.from_zip(zipped(tmp_path / "gallery.zip", {"big.jpg": big}), tmp_path / "into")
     with Image.open(gallery.path(0)) as image:
         assert image.size == (IMPORT_SIDE, 5)
         assert not image.getexif()
     assert b"where I live" not in gallery.path(0).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "reason"),
-    [
-        ("../up.png", picture(), "leaves the folder"),
-        ("/abs.png", picture(), "leaves the folder"),
-        ("inner.zip", b"anything", "archive inside the archive"),
-        ("inner.png", b"PK\x03\x04 anything", "archive inside the archive"),
-        ("bomb.bmp", bytes(5_000_000), "200 times its size"),
-        ("text.png", b"hello", "is no JPEG"),
-        ("empty.png", b"", "is no JPEG"),
-    ],
-)
-def test_a_refused_member_is_listed_and_the_rest_goes_on(name: str, data: bytes, reason: str, tmp_path: Path) -> None:
-    gallery = Gallery.from_zip(zipped(tmp_path, {name: data, "good.png": picture()}), tmp_path / "into")
-    assert gallery.file_names == ["good.png"]
-    assert [member for member, _ in gallery.skipped] == [name]
-    assert reason in gallery.skipped[0][1]
-    assert everything_below(tmp_path) == ["gallery.zip", "into/good.png", "into/metadata.jsonl"]
-
-
-def test_a_link_is_refused(tmp_path: Path) -> None:
-    link = zipfile.ZipInfo("link.png")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    archive = zipped(tmp_path, {"good.png": picture()})
-    with zipfile.ZipFile(archive, "a") as members:
-        members.writestr(link, "/etc/passwd")
-    gallery = Gallery.from_zip(archive, tmp_path / "into")
-    assert gallery.file_names == ["good.png"]
-    assert "link" in gallery.skipped[0][1]
-
-
-def test_a_member_larger_than_the_limit_is_refused_while_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive = zipped(tmp_path, {"big.png": picture((200, 200)), "good.png": picture()})
-    monkeypatch.setattr(gallery_module, "MAX_FILE_BYTES", 20_000)
-    assert Gallery.from_zip(archive, tmp_path / "into").file_names == ["good.png"]
-
-
-def test_entry_limit_refuses_the_zip_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = zipped(tmp_path, {f"{i}.png": b"" for i in range(12)})
-    monkeypatch.setattr(gallery_module, "MAX_ENTRIES", 10)
-    with pytest.raises(GalleryError, match="12 entries, the limit is 10: split it"):
-        Gallery.from_zip(archive, tmp_path / "into")
-
-
-def test_total_limit_refuses_the_zip_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = zipped(tmp_path, {f"{i}.png": picture(seed=i) for i in range(9)})
-    monkeypatch.setattr(gallery_module, "MAX_ZIP_BYTES", 1_000)
-    with pytest.raises(GalleryError, match="unpacked, the limit"):
-        Gallery.from_zip(archive, tmp_path / "into")
-    assert everything_below(tmp_path) == ["gallery.zip"]
-
-
-@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: b"no zip", lambda data: data[: len(data) // 2]])
-def test_what_is_no_zip_is_a_named_error_and_leaves_nothing(damage, tmp_path: Path) -> None:
-    archive = zipped(tmp_path, {"a.png": picture()})
-    archive.write_bytes(damage(archive.read_bytes()))
-    with pytest.raises(GalleryError, match="cannot be read as a zip"):
-        Gallery.from_zip(archive, tmp_path / "into")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["gallery.zip"]
-
-
-def test_a_damaged_member_is_listed(tmp_path: Path) -> None:
-    archive = zipped(tmp_path, {"a.png": picture((64, 64)), "b.png": picture()})
-    data = bytearray(archive.read_bytes())
-    data[200:260] = bytes(60)
-    archive.write_bytes(bytes(data))
-    gallery = Gallery.from_zip(archive, tmp_path / "into")
-    assert gallery.file_names == ["b.png"]
-    assert "zip is damaged" in gallery.skipped[0][1]
-
-
 def test_importing_into_a_folder_with_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="is not empty"):
-        Gallery.from_zip(zipped(tmp_path, {"a.png": picture()}), tmp_path)
+        Gallery.from_zip(zipped(tmp_path / "gallery.zip", {"a.png": picture()}), tmp_path)
 
 
 def test_a_file_name_that_is_no_text_is_listed(tmp_path: Path) -> None:
@@ -227,10 +113,119 @@ def test_a_full_disk_is_not_called_a_bad_zip(tmp_path: Path, monkeypatch: pytest
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(gallery_module, "_write_image", full)
-    with pytest.raises(GalleryError, match=r"\(No space left on device\): check its path and the free space"):
-        Gallery.from_zip(zipped(tmp_path, {"a.png": picture()}), tmp_path / "into")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(GalleryError, match=r"\(No space left on device\): check path and free space"):
+        Gallery.from_zip(zipped(tmp_path / "gallery.zip", {"a.png": picture()}), tmp_path / "into")
     assert everything_below(tmp_path) == ["gallery.zip"]
+
+
+def test_files_folders_zips_and_metadata_are_one_gallery(tmp_path: Path) -> None:
+    (tmp_path / "red-boat.png").write_bytes(picture(seed=1))
+    (tmp_path / "metadata.csv").write_text("file_name,text\nIMG_1.png,a dog\nIMG_2.png,a cat\n")
+    (tmp_path / "album" / "sub").mkdir(parents=True)
+    (tmp_path / "album" / "sub" / "IMG_1.png").write_bytes(picture(seed=2))
+    (tmp_path / "album" / ".hidden.png").write_bytes(picture(seed=9))
+    zipped(tmp_path / "album" / "more.zip", {"IMG_2.png": picture(seed=3)})
+    rows = b'{"file_name": "IMG_1.png", "text": ["a hat", "a cap"]}'
+    archive = zipped(tmp_path / "photos.zip", {"IMG_1.png": picture(seed=4), "metadata.jsonl": rows})
+    counted: list[tuple[int, int]] = []
+    gallery = Gallery.collect(
+        [tmp_path / "red-boat.png", str(tmp_path / "metadata.csv"), tmp_path / "album", archive],
+        tmp_path / "into",
+        lambda done, total: counted.append((done, total)),
+    )
+    assert gallery.file_names == ["red-boat.png", "IMG_2.png", "IMG_1.png", "IMG_1-2.png"]
+    assert gallery.captions == [["red boat"], ["a cat"], [], ["a hat", "a cap"]]
+    assert gallery.skipped == [("IMG_1.png", "the metadata names it but there is no such image")]
+    assert counted == [(done, 6) for done in range(1, 7)]
+    assert Gallery.load(tmp_path / "into").captions == gallery.captions
+
+
+def test_a_large_picture_gets_a_thumbnail_and_a_small_one_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "large.jpg").write_bytes(picture((THUMBNAIL_SIDE + 64, 80), "JPEG"))
+    (tmp_path / "small.png").write_bytes(picture())
+    gallery = Gallery.collect([tmp_path / "large.jpg", tmp_path / "small.png"], tmp_path / "into")
+    with Image.open(gallery.thumbnail(0)) as thumbnail:
+        assert thumbnail.size == (THUMBNAIL_SIDE, 64)
+    assert gallery.open(0).size == (THUMBNAIL_SIDE + 64, 80)
+    assert gallery.thumbnail(1) == gallery.path(1)
+    gallery.save(tmp_path / "saved")
+    assert (tmp_path / "saved" / "large.jpg").read_bytes() == gallery.thumbnail(0).read_bytes()
+    assert Gallery.from_folder(tmp_path / "into").file_names == gallery.file_names
+
+
+def test_pictures_of_the_same_pixels_are_one_image_with_all_their_captions(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    pixels = Image.open(io.BytesIO(picture((300, 200), "JPEG"))).convert("RGB")
+    (source / "red-boat.jpg").write_bytes(picture((300, 200), "JPEG"))
+    (source / "a-boat.jpg").write_bytes(picture((300, 200), "JPEG"))
+    (source / "the-boat.png").write_bytes(encoded(pixels, "PNG"))
+    (source / "turned.png").write_bytes(encoded(pixels.rotate(180), "PNG"))
+    archive = zipped(tmp_path / "source.zip", {path.name: path.read_bytes() for path in source.iterdir()})
+    for gallery in (Gallery.from_folder(source), Gallery.from_zip(archive, tmp_path / "into")):
+        assert gallery.file_names == ["a-boat.jpg", "turned.png"]
+        assert gallery.also == [["red-boat.jpg", "the-boat.png"], []]
+        assert gallery.captions == [["a boat", "red boat", "the boat"], ["turned"]]
+        assert gallery.index("the-boat.png") == 0
+    assert everything_below(tmp_path / "into") == [
+        ".thumbnails/a-boat.jpg",
+        ".thumbnails/turned.png",
+        "a-boat.jpg",
+        "metadata.jsonl",
+        "turned.png",
+    ]
+
+
+def test_merged_names_live_through_saving_and_another_import(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", {"a.png": picture(), "b.png": picture(), "c.png": picture(seed=1)})
+    Gallery.from_zip(archive, tmp_path / "one").save(tmp_path / "two")
+    row = json.loads((tmp_path / "two" / "metadata.jsonl").read_text().splitlines()[0])
+    assert row["also"] == ["b.png"]
+    galleries = [Gallery.load(tmp_path / "one"), Gallery.load(tmp_path / "two"), Gallery.from_folder(tmp_path / "two")]
+    galleries.append(Gallery.collect([tmp_path / "two"], tmp_path / "three"))
+    assert [gallery.also for gallery in galleries] == [[["b.png"], []]] * 4
+    assert [gallery.index("b.png") for gallery in galleries] == [0] * 4
+
+
+def test_captions_are_changed_on_disk_too(tmp_path: Path) -> None:
+    gallery = Gallery.from_zip(zipped(tmp_path / "a.zip", {"a.png": picture(), "b.png": picture()}), tmp_path / "into")
+    gallery.with_captions([[" a  dog ", "", "a pet", "a dog"]])
+    assert gallery.captions == [["a dog", "a pet"]]
+    assert Gallery.load(tmp_path / "into").captions == [["a dog", "a pet"]]
+    assert Gallery.load(tmp_path / "into").also == [["b.png"]]
+
+
+@pytest.mark.parametrize(
+    ("captions", "reason"),
+    [
+        ([], "0 lists of captions for 1 images"),
+        ([["x" * (MAX_CAPTION_CHARACTERS + 1)]], "a.png: has a caption of 1,001 characters, the limit is 1,000"),
+        ([["x"] * 1_001], "a.png: has 1,001 captions, the limit is 1,000"),
+        ([[None]], "a.png: captions are neither"),
+    ],
+)
+def test_captions_over_a_limit_change_nothing(captions: list[list[str]], reason: str, tmp_path: Path) -> None:
+    gallery = Gallery.from_zip(zipped(tmp_path / "a.zip", {"a.png": picture()}), tmp_path / "into")
+    gallery.with_captions([["a dog"]])
+    with pytest.raises(GalleryError, match=reason):
+        gallery.with_captions(captions)
+    assert gallery.captions == Gallery.load(tmp_path / "into").captions == [["a dog"]]
+
+
+def test_a_picture_without_a_pictures_suffix_gets_one(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", {"page.html": picture(), "a dog": picture(seed=1), "b.GIF": picture(seed=2)})
+    assert Gallery.from_zip(archive, tmp_path / "into").file_names == ["a dog.png", "b.GIF", "page.html.png"]
+
+
+def test_a_cancelled_import_leaves_nothing(tmp_path: Path) -> None:
+    def cancel(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    archive = zipped(tmp_path / "a.zip", {f"{i}.png": picture(seed=i) for i in range(40)})
+    with pytest.raises(KeyboardInterrupt):
+        Gallery.collect([archive], tmp_path / "into", cancel)
+    assert everything_below(tmp_path) == ["a.zip"]
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
@@ -267,7 +262,9 @@ def test_a_small_png_with_metadata_in_it_is_not_copied_as_it_is(tmp_path: Path) 
     assert b"where I live" not in (tmp_path / "saved" / "a.png").read_bytes()
 
 
-@pytest.mark.parametrize("row", ["5", "{}", '{"file_name": "a.png", "text": [5]}', "{"])
+@pytest.mark.parametrize(
+    "row", ["5", "{}", '{"file_name": "a.png", "text": [5]}', '{"file_name": "a.png", "also": "b"}', "{"]
+)
 def test_loading_what_was_never_saved_is_a_named_error(row: str, tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="is no saved gallery"):
         Gallery.load(tmp_path)

@@ -92,10 +92,15 @@ def test_other_formats_are_refused_whatever_their_name(file_format: str, tmp_pat
         open_image(path)
 
 
-def test_svg_empty_and_text_files_are_refused() -> None:
-    for data in (b"", b"hello", b"<svg xmlns='http://www.w3.org/2000/svg'/>"):
+def test_svg_and_text_files_are_refused() -> None:
+    for data in (b"hello", b"<svg xmlns='http://www.w3.org/2000/svg'/>"):
         with pytest.raises(InputError, match="save it in one of these formats"):
             open_image(data)
+
+
+def test_empty_file_is_refused() -> None:
+    with pytest.raises(InputError, match="has 0 bytes: save the picture anew"):
+        open_image(b"")
 
 
 def test_truncated_file_is_refused() -> None:

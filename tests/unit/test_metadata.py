@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from gcr_core.errors import GalleryError
-from gcr_core.metadata import MAX_CAPTION_CHARACTERS, Metadata, stem_captions
+from gcr_core import metadata as metadata_module
+from gcr_core.metadata import MAX_CAPTION_CHARACTERS, MAX_LISTED, Metadata, stem_captions
 
 
 def read(name: str, text: str, paths: list[str]) -> tuple[list[list[str]], list[tuple[str, str]]]:
@@ -97,6 +97,66 @@ def test_a_huge_csv_field_is_listed_not_fatal() -> None:
     assert len(skipped) == 1
 
 
-def test_metadata_that_is_no_text_is_refused() -> None:
-    with pytest.raises(GalleryError, match="not UTF-8"):
-        Metadata().read("metadata.jsonl", b"\xff\xfe\x00")
+def test_metadata_that_is_no_text_is_listed() -> None:
+    metadata = Metadata()
+    metadata.read("metadata.jsonl", b"\xff\xfe\x00")
+    ((name, reason),) = metadata.skipped
+    assert name == "metadata.jsonl"
+    assert "not UTF-8" in reason
+
+
+def test_a_file_name_alone_finds_the_one_image_that_has_it() -> None:
+    rows = "\n".join(json.dumps({"file_name": name, "text": "x y"}) for name in ("A.png", "b\u0065\u0301.png", "c.png"))
+    paths = ["photos/a.png", "photos/b\u00e9.png", "x/c.png", "y/c.png"]
+    captions, skipped = read("metadata.jsonl", rows, paths)
+    assert captions == [["x y"], ["x y"], [], []]
+    assert [name for name, _ in skipped] == ["c.png"]
+
+
+def test_an_image_that_no_row_names_is_captioned_by_its_stem() -> None:
+    captions, _ = read("metadata.jsonl", '{"file_name": "red-boat.png", "text": []}', ["red-boat.png", "blue-boat.png"])
+    assert captions == [[], ["blue boat"]]
+
+
+def test_rows_about_a_refused_image_are_not_called_lost() -> None:
+    metadata = Metadata()
+    metadata.read("metadata.jsonl", b'{"file_name": "a/x.png", "text": "one"}')
+    assert metadata.captions(["b/x.png"], {"a/x.png"}) == [[]]
+    assert metadata.skipped == []
+
+
+def test_half_a_character_and_control_characters_are_left_out() -> None:
+    row = '{"file_name": "a.png", "text": "a\\ud800 \\u0000dog\\u0007"}'
+    assert read("metadata.jsonl", row, ["a.png"])[0] == [["a dog"]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "missing"), [("image,text", "file_name"), ("file_name,caption", "text"), ("", "file_name")]
+)
+def test_a_csv_without_a_column_is_listed_once(columns: str, missing: str) -> None:
+    captions, skipped = read("metadata.csv", f"{columns}\n" + "a-dog.png,x\n" * 50, ["a-dog.png"])
+    assert captions == [["a dog"]]
+    ((name, reason),) = skipped
+    assert name == "metadata.csv"
+    assert missing in reason
+
+
+def test_the_report_of_bad_rows_ends() -> None:
+    bad = "\n".join(["{"] * (MAX_LISTED + 5))
+    skipped = read("metadata.jsonl", bad, [])[1]
+    assert len(skipped) == MAX_LISTED + 1
+    assert "over 1,000 rows that cannot be used" in skipped[-1][1]
+    unknown = "\n".join(json.dumps({"file_name": f"{i:04}.png"}) for i in range(MAX_LISTED + 5))
+    skipped = read("metadata.jsonl", unknown, [])[1]
+    assert len(skipped) == MAX_LISTED + 1
+    assert skipped[-1][0] == "5 more"
+
+
+def test_more_metadata_than_the_limit_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata_module, "MAX_BYTES", 60)
+    metadata = Metadata()
+    for name in ("a", "b"):
+        metadata.read(f"{name}/metadata.jsonl", b'{"file_name": "a.png", "text": "one two"}')
+    assert list(metadata.rows) == ["a/a.png"]
+    assert metadata.skipped[0][0] == "b/metadata.jsonl"
+    assert "the limit is 60" in metadata.skipped[0][1]

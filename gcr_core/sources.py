@@ -1,0 +1,88 @@
+"""Sources: what a person hands over, files, folders and zips in any mix, as one list of named files.
+
+A file's name is its path below what was handed over; where there are several sources, that of a folder or zip stands
+before it. A source that cannot be used is listed in `skipped` and the rest goes on. Knows nothing about pictures.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import GalleryError
+from .images import read_file
+from .names import is_hidden, printable, unique
+from .zips import Zip
+
+MAX_FILES = 50_000
+
+File = tuple[str, Callable[[], bytes]]
+"""(name, a function that reads the file and raises InputError)"""
+
+
+class Sources:
+    """`with Sources(given) as sources: for name, read in sources.files: ...`; an open file is taken for a zip."""
+
+    files: list[File]
+    skipped: list[tuple[str, str]]
+    """(source, why it was left out as a whole)"""
+
+    def __init__(self, given: Iterable[str | Path | BinaryIO]) -> None:
+        """Looks into folders and zips. Raises GalleryError where the only source is refused as a whole."""
+        given = list(given)
+        self.files, self.skipped = [], []
+        self._zips = ExitStack()
+        taken: set[str] = set()
+        for source in given:
+            path = Path(str(source if isinstance(source, (str, Path)) else getattr(source, "name", "the zip")))
+            prefix = unique(path.name, taken) + "/" if len(given) > 1 else ""
+            if not isinstance(source, (str, Path)):
+                self._add_zip(source, path.name, prefix)
+            elif path.is_dir():
+                self._add_folder(path, prefix)
+            elif not is_hidden(path.name):
+                self._add_file(path, path.name, prefix)
+        if len(self.skipped) == len(given) == 1:
+            self._zips.close()
+            raise GalleryError(self.skipped[0][1])
+
+    def __enter__(self) -> "Sources":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zips.close()
+
+    def _add_folder(self, root: Path, prefix: str) -> None:
+        for name, path in files_below(root):
+            self._add_file(path, prefix + name, f"{prefix}{name}/")
+
+    def _add_file(self, path: Path, name: str, zip_prefix: str) -> None:
+        if path.suffix.lower() == ".zip":
+            self._add_zip(path, name, zip_prefix)
+        else:
+            self._add(name, [(name, partial(read_file, path))])
+
+    def _add_zip(self, archive: Path | BinaryIO, name: str, prefix: str) -> None:
+        try:
+            opened = self._zips.enter_context(Zip(archive))
+        except GalleryError as error:
+            self.skipped.append((printable(name), str(error)))
+        else:
+            self._add(name, [(prefix + member.filename, partial(opened.read, member)) for member in opened.members])
+
+    def _add(self, source: str, files: list[File]) -> None:
+        count = len(self.files) + len(files)
+        if count > MAX_FILES:
+            reason = f"brings the files to {count:,}, the limit is {MAX_FILES:,}: import fewer"
+            self.skipped.append((printable(source), reason))
+        else:
+            self.files += files
+
+
+def files_below(root: Path) -> list[tuple[str, Path]]:
+    """(path below the folder, path) of its files by name, hidden ones left out; links to folders are not followed."""
+    paths = sorted(Path(folder, file) for folder, _, files in os.walk(root) for file in files)
+    named = ((path.relative_to(root).as_posix(), path) for path in paths)
+    return [(name, path) for name, path in named if not is_hidden(name)]

@@ -1,0 +1,30 @@
+"""Pictures and zips to hand over, made on the spot."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def picture(size: tuple[int, int] = (8, 8), file_format: str = "PNG", seed: int = 0) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), np.uint8)
+    return encoded(Image.fromarray(noise), file_format)
+
+
+def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def everything_below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
