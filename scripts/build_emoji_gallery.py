@@ -4,8 +4,8 @@
     python scripts/build_emoji_gallery.py
 
 Writes `assets/emoji.zip`, a gallery of every emoji that CLDR names in English and the font draws in colour (skin
-tones apart), and `assets/emoji_queries.jsonl`, the queries held out of it: for every image with at least
-`ENOUGH_CAPTIONS` captions, one keyword that stands in no caption of any image of the zip.
+tones apart; those that it draws alike are one image), and `assets/emoji_queries.jsonl`, the queries held out of it: for
+every image with at least `ENOUGH_CAPTIONS` captions, one keyword that stands in no caption of any image of the zip.
 """
 
 import argparse
@@ -26,6 +26,7 @@ FONT_SIZE = 109  # the one bitmap strike that the font has
 LOCALES = ("en", "en_001", "en_GB", "en_AU", "en_CA", "en_IN")
 SKIN_TONES = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
 INHERITED = "↑↑↑"
+REGIONAL_A = 0x1F1E6
 ENOUGH_CAPTIONS = 6
 ZIP_TIME = (2026, 1, 1, 0, 0, 0)  # a fixed time makes the same archive byte for byte
 
@@ -75,6 +76,26 @@ def draw(emoji: str, font: ImageFont.FreeTypeFont) -> bytes | None:
     out = io.BytesIO()
     image.quantize(256, method=Image.Quantize.FASTOCTREE).save(out, "PNG", optimize=True)
     return out.getvalue()
+
+
+def merge(pictures: dict[str, bytes]) -> dict[str, list[str]]:
+    """Emoji → the others that have the same picture: flags of islands that fly a country's, the family as such.
+
+    The one with the shortest sequence names the picture, among flags the region where most people live.
+    """
+    people = {
+        territory.attrib["type"]: int(territory.attrib["population"])
+        for territory in ElementTree.parse(CLDR / "supplemental" / "supplementalData.xml").iter("territory")
+    }
+    alike: dict[bytes, list[str]] = {}
+    for emoji, png in pictures.items():
+        alike.setdefault(png, []).append(emoji)
+
+    def rank(emoji: str) -> tuple[int, int]:
+        region = "".join(chr(ord(letter) - REGIONAL_A + ord("A")) for letter in emoji if ord(letter) >= REGIONAL_A)
+        return len(emoji), -people.get(region, 0)
+
+    return {emoji: others for emoji, *others in (sorted(group, key=rank) for group in alike.values())}
 
 
 def hold_out(captions: dict[str, list[str]], seed: int) -> dict[tuple[str, ...], str]:
@@ -127,10 +148,15 @@ def main() -> None:
     relevant: dict[str, list[str]] = {query: [] for query in held_out.values()}
     rows = []
     for emoji, texts in captions.items():
-        kept = [text for text in texts if words(text) not in held_out]
-        rows.append({"file_name": file_names[emoji], "text": kept})
         for query in {held_out[words(text)] for text in texts if words(text) in held_out}:
             relevant[query].append(file_names[emoji])
+    for emoji, others in merge(pictures).items():
+        texts = dict.fromkeys(text for name in (emoji, *others) for text in captions[name])
+        kept = [text for text in texts if words(text) not in held_out]
+        also = {"also": sorted(file_names[other] for other in others)} if others else {}
+        rows.append({"file_name": file_names[emoji], "text": kept, **also})
+        for other in others:
+            del pictures[other]
 
     with zipfile.ZipFile(arguments.out / "emoji.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         metadata = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -76,6 +76,7 @@ DRAWN = {
     "composed": 0.26,
     "english": 0.38,
 }  # how often a batch draws from each part of the corpus
+EMOJI = 0.06  # how often a batch draws emoji themselves
 GLOSS_WEIGHT = 0.5
 ENGLISH = 0.4  # of the time for gcr-mini and its memory
 MEMORY = Training(memorise=120, describe=80, retrieve=1240, pictures_every=2)
@@ -202,15 +203,16 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     return Pairs(texts, images, weights, drawn / drawn.sum()), vectors
 
 
-def add_emoji(pairs: Pairs, file_names: list[str]) -> Pairs:
+def add_emoji(pairs: Pairs, gallery: Gallery) -> Pairs:
     """The pairs with every emoji itself as a text that asks for its picture."""
-    images = np.full((len(file_names), pairs.images.shape[1]), -1, np.int32)
-    images[:, 0] = range(len(file_names))
+    names = [(name, image) for image, name in enumerate(gallery.file_names)]
+    names += [(name, image) for image, others in enumerate(gallery.also) for name in others]
+    images = np.full((len(names), pairs.images.shape[1]), -1, np.int32)
+    images[:, 0] = [image for _, image in names]
     weights = (images >= 0).astype(np.float32)
-    share = 0.06
-    odds = np.concatenate([pairs.odds * (1 - share), np.full(len(file_names), share / len(file_names))])
+    odds = np.concatenate([pairs.odds * (1 - EMOJI), np.full(len(names), EMOJI / len(names))])
     return Pairs(
-        pairs.texts + [emoji_of(name) for name in file_names],
+        pairs.texts + [emoji_of(name) for name, _ in names],
         np.concatenate([pairs.images, images]),
         np.concatenate([pairs.weights, weights]),
         odds / odds.sum(),
@@ -258,7 +260,7 @@ def prepare(gallery: Gallery, assets: Path, seconds: float, seed: int) -> Lesson
     ranked = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     names = [piece.replace("▁", " ").strip() or "." for piece, _ in ranked]
     pieces = teacher.encode(names) @ directions
-    return Lesson(add_emoji(pairs, gallery.file_names), tokenizer, pieces * (0.05 / pieces.std()), vectors @ directions)
+    return Lesson(add_emoji(pairs, gallery), tokenizer, pieces * (0.05 / pieces.std()), vectors @ directions)
 
 
 def clock(seconds: float) -> Iterator[tuple[int, float, float]]:
@@ -460,9 +462,8 @@ def main() -> None:
 
         def report(progress: Step) -> None:
             if progress.step % 50 < 2:
-                log(
-                    f"{progress.stage}: step {progress.step}, {progress.task} {progress.loss:.3f}, {progress.memorized:.1%}"
-                )
+                loss, known = f"{progress.task} {progress.loss:.3f}", f"{progress.memorized:.1%} known"
+                log(f"{progress.stage}: step {progress.step}, {loss}, {known}")
 
         begun = time.monotonic()
         memorize(backbone, gallery, identifiers, pairs, replace(MEMORY, seed=seed), report)
