@@ -48,6 +48,8 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
     Raises InputError for what is no file, too large, damaged, or no JPEG, PNG, WebP, GIF or BMP.
     """
     name, data = _read(source)
+    if not data:
+        raise InputError(f"{name} has 0 bytes: save the picture anew")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -113,8 +115,6 @@ def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
 
 
 def _checked_size(name: str, data: bytes) -> bytes:
-    if not data:
-        raise InputError(f"{name} has 0 bytes: save the picture anew")
     if len(data) > MAX_FILE_BYTES:
         raise InputError(f"{name} is larger than {MAX_FILE_BYTES // 2**20} MiB, the limit: make the picture smaller")
     return data
