@@ -1,6 +1,6 @@
 """The five identifier types on the sample gallery: each memorised by gcr-mini from the same captions, as long.
 
-    python benchmarks/identifiers.py [--seconds 150] [--json]
+    python benchmarks/identifiers.py [--steps 400] [--json]
 
 Prints, for each type: tokens of the longest identifier, R@1/5/10 on `assets/emoji_queries.jsonl` (10 beams), the share
 of images that come first for their own picture, the median latency of a text query, and the training seconds.
@@ -14,7 +14,8 @@ from pathlib import Path
 
 from gcr_core import IDENTIFIER_TYPES, Backbone, DenseIndex, Gallery, Identifiers, Memory
 from gcr_core.evaluate import evaluate, load_queries
-from gcr_core.memorize import Pairs, Training, memorize
+from gcr_core.memorize import Training, memorize
+from gcr_core.pairs import Pairs
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINTS = ROOT / "checkpoints"
@@ -45,10 +46,13 @@ def measure(kind: str, gallery: Gallery, dense: DenseIndex, training: Training) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=150, help="training time of each type")
+    parser.add_argument("--steps", type=int, default=400, help="training steps of each type, half of them pictures")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    training = Training(arguments.seconds)
+    memorise = arguments.steps // 4
+    training = Training(
+        memorise, describe=0, retrieve=arguments.steps - memorise, pictures_every=3, descriptions_every=0
+    )
     with tempfile.TemporaryDirectory() as folder:
         gallery = Gallery.from_zip(ROOT / "assets" / "emoji.zip", Path(folder) / "emoji")
         dense = DenseIndex.build(gallery, str(CHECKPOINTS / "gcr-mini-clip"))

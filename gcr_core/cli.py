@@ -1,4 +1,4 @@
-"""The commands of `python -m gcr_core`: recall, memorize, evaluate, info.
+"""The commands of `python -m gcr_core`: recall, memorize, add, forget, consolidate, describe, evaluate, info.
 
 With `--json` a command prints one JSON object on stdout and nothing else there. Exit status 0, or 2 with one
 line on stderr. Models are imported by the commands that need them, so `--help` and `info` answer at once.
@@ -13,11 +13,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import GcrError, InputError
+from .errors import GcrError, HubError, InputError
 from .facts import check_target, flat, read_facts
 from .gallery import Gallery
 from .hub import fetch
 from .images import open_image
+from .metadata import stem_captions
 from .recipe import PRESET_WORDS, Recipe
 from .settings import Settings
 
@@ -83,11 +84,26 @@ def _parser() -> argparse.ArgumentParser:
     memorize.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed, the same memory")
     memorize.set_defaults(command=_memorize)
 
+    living = {}
+    for name, run, words in (
+        ("add", _add, "take pictures into a memory, recallable at once"),
+        ("forget", _forget, "never recall images again"),
+        ("consolidate", _consolidate, "train what was added and forgotten into the weights"),
+        ("describe", _describe, "say what an image shows, from its identifier alone"),
+    ):
+        living[name] = commands.add_parser(name, help=words)
+        living[name].add_argument("memory", metavar="MEMORY", help="the memory's folder")
+        living[name].set_defaults(command=run)
+    living["add"].add_argument("images", nargs="+", metavar="IMAGE", help="a picture file")
+    living["add"].add_argument("--caption", metavar="TEXT", help="what they show; without it, the words in their names")
+    living["forget"].add_argument("file_names", nargs="+", metavar="FILE_NAME", help="an image of its gallery")
+    living["describe"].add_argument("file_name", metavar="FILE_NAME", help="an image of its gallery")
+
     info = commands.add_parser("info", help="the facts of a memory")
     info.add_argument("memory", nargs="?", default=settings.memory, metavar="MEMORY", help="folder or hub id")
     info.set_defaults(command=_info)
 
-    for command in (recall, memorize, evaluate, info):
+    for command in (recall, memorize, evaluate, *living.values(), info):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -114,7 +130,8 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         _hush()
         from tqdm import tqdm
 
-        from .making import Progress, make_memory
+        from .making import make_memory
+        from .progress import Progress
 
         with tqdm(unit="step", disable=None, leave=False) as bar:
 
@@ -126,6 +143,57 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             report = make_memory(gallery, recipe, out, on_progress)
     answer = {"memory": str(out), **{key: report[key] for key in ("images", "seconds", "memorized", "retrieved")}}
     return answer, _memorize_table(answer, report, gallery)
+
+
+def _add(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    pictures = [(Path(path).name, open_image(path)) for path in options.images]
+    captions = [stem_captions(name) if options.caption is None else [options.caption] for name, _ in pictures]
+    folder, memory = _own(options.memory)
+    names = memory.add(pictures, captions)
+    memory.save(folder)
+    answer = {"memory": str(folder), "added": names, "images": len(memory.gallery)}
+    lines = [f"{folder}: {len(memory.gallery):,} images"]
+    for (given, _), name, texts in zip(pictures, names, captions, strict=True):
+        words = (
+            f'by its picture and as "{texts[0]}"' if texts else "by its picture; give a --caption to find it by words"
+        )
+        lines.append(f"{given}: recalled as {name}, {words}")
+    return answer, "\n".join(lines)
+
+
+def _forget(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    folder, memory = _own(options.memory)
+    memory.forget(options.file_names)
+    memory.save(folder)
+    answer = {"memory": str(folder), "forgotten": options.file_names, "images": len(memory.gallery)}
+    return (
+        answer,
+        f"{folder}: {len(memory.gallery):,} images left; never recalled again: {', '.join(options.file_names)}",
+    )
+
+
+def _consolidate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    folder, memory = _own(options.memory)
+    changes = memory.changes
+    from tqdm import tqdm
+
+    with tqdm(unit="step", disable=None, leave=False) as bar:
+
+        def on_step(step: Any) -> None:
+            bar.total = step.steps
+            bar.update(step.step - bar.n)
+
+        memory.consolidate(on_step)
+    memory.save(folder)
+    return {"memory": str(folder), **changes}, (
+        f"{folder}: {changes['added']:,} added and {changes['forgotten']:,} forgotten images trained into the weights"
+    )
+
+
+def _describe(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    memory = _load(options.memory)
+    (text,) = memory.describe([options.file_name])
+    return {"file_name": options.file_name, "description": text}, text
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -148,6 +216,13 @@ def _load(path_or_id: str) -> "Memory":
     from .memory import Memory
 
     return Memory.from_pretrained(folder)
+
+
+def _own(path: str) -> tuple[Path, "Memory"]:
+    """A memory in a folder here, to be changed and written again. Raises HubError for one of the hub."""
+    if not Path(path).is_dir():
+        raise HubError(f"{path!r} is no folder here: changes are written to the memory, so name one that is")
+    return Path(path).absolute(), _load(path)
 
 
 def _hush() -> None:

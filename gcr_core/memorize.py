@@ -47,7 +47,7 @@ class Training:
     pictures_every: int = 3
     """after the first stage, one batch in so many is of pictures"""
     descriptions_every: int = 16
-    """after the second stage, one batch in so many is of descriptions"""
+    """after the second stage, one batch in so many is of descriptions; 0 for none"""
     pictures: int = 96
     """pictures a batch"""
     descriptions: int = 96
@@ -75,7 +75,8 @@ class Training:
         stage = self.stage(step)
         if stage == "memorise" or step % self.pictures_every == 0:
             return "pictures"
-        return "descriptions" if stage == "describe" or step % self.descriptions_every == 1 else "queries"
+        revised = self.descriptions_every and step % self.descriptions_every == 1
+        return "descriptions" if stage == "describe" or revised else "queries"
 
 
 @dataclass(frozen=True)

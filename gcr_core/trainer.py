@@ -25,7 +25,7 @@ from .processes import step_back
 from .recipe import Recipe
 
 if TYPE_CHECKING:
-    from .making import Progress
+    from .progress import Progress
 
 BEAT_SECONDS = 1.0
 RECORD_EVERY_SECONDS = 0.25
@@ -60,7 +60,8 @@ class Record:
             return
         self._stage, self._written = progress.stage, now
         point = {key: getattr(progress, key) for key in ("stage", "step", "loss", "memorized")}
-        self.job.record(RUNNING, **point, steps=progress.steps, seconds_left=progress.seconds_left)
+        known = {key: value for key, value in point.items() if value is not None}
+        self.job.record(RUNNING, **known, steps=progress.steps, seconds_left=progress.seconds_left)
         if progress.loss is not None:
             self._log.write(json.dumps(point) + "\n")
 
@@ -85,7 +86,8 @@ def main(folder: Path) -> None:
         job.record(INTERRUPTED, message=job.cause(said) or ended_with(said))
     else:
         shutil.rmtree(job.checkpoint, ignore_errors=True)
-        job.record(DONE, memory=job.id, report=report, message="")
+        steps = job.recorded()["steps"]
+        job.record(DONE, memory=job.id, report=report, step=steps, seconds_left=0.0)
 
 
 def _train(job: Job) -> dict[str, Any]:

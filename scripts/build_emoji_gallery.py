@@ -153,8 +153,8 @@ def main() -> None:
     for emoji, others in merge(pictures).items():
         texts = dict.fromkeys(text for name in (emoji, *others) for text in captions[name])
         kept = [text for text in texts if words(text) not in held_out]
-        also = {"also": sorted(file_names[other] for other in others)} if others else {}
-        rows.append({"file_name": file_names[emoji], "text": kept, **also})
+        also = sorted(file_names[other] for other in others)
+        rows.append({"file_name": file_names[emoji], "text": kept} | ({"also": also} if also else {}))
         for other in others:
             del pictures[other]
 
@@ -163,8 +163,9 @@ def main() -> None:
         archive.writestr(zipfile.ZipInfo("metadata.jsonl", ZIP_TIME), metadata, zipfile.ZIP_DEFLATED)
         for emoji, png in pictures.items():
             archive.writestr(zipfile.ZipInfo(file_names[emoji], ZIP_TIME), png)
-    queries = [{"query": query, "relevant": names} for query, names in relevant.items()]
-    lines = "".join(json.dumps(query, ensure_ascii=False) + "\n" for query in queries)
+    lines = "".join(
+        json.dumps({"query": query, "relevant": names}, ensure_ascii=False) + "\n" for query, names in relevant.items()
+    )
     (arguments.out / "emoji_queries.jsonl").write_text(lines, encoding="utf-8")
     sizes = Counter(min(len(row["text"]), ENOUGH_CAPTIONS) for row in rows)
     print(f"{len(pictures)} images, {sum(len(row['text']) for row in rows)} captions")

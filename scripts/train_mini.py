@@ -380,7 +380,7 @@ def teach_english(backbone: Backbone, gallery: Gallery, lesson: Lesson, seconds:
     weights = list(backbone.model.parameters())
     optimizer = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     pairs, goal = lesson.pairs, normalize(torch.from_numpy(lesson.targets), dim=-1).to(backbone.device)
-    rows_of = {text: row for row, text in enumerate(pairs.texts)}
+    rows_of = {text: row for row, text in enumerate(pairs.texts[: len(goal)])}
     meant = torch.stack([goal[[rows_of[text.lower()] for text in texts]].mean(0) for texts in gallery.captions])
     queries = QueryBatches(backbone, replace(pairs, odds=_flatter(pairs.odds[: len(goal)])), 256, seed)
     pictures = PictureBatches(backbone, gallery, 96, seed)

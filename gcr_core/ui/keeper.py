@@ -74,16 +74,16 @@ class Workshop:
         self._say = say
 
     def remarks(self, gallery: Path, recipe: Any) -> list[str]:
-        from gcr_core import making
+        from gcr_core import planning
 
-        return making.remarks(Gallery.load(gallery), recipe)
+        return planning.remarks(Gallery.load(gallery), recipe)
 
     def estimate(self, gallery: Path, recipe: Any) -> dict[str, float]:
-        from gcr_core import making
+        from gcr_core import planning
 
-        return making.estimate(Gallery.load(gallery), recipe)
+        return planning.estimate(Gallery.load(gallery), recipe)
 
     def consolidate(self, folder: Path) -> None:
         memory = Memory.from_pretrained(folder)
-        memory.consolidate(lambda *step: self._say(step))
+        memory.consolidate(lambda step: self._say(f"step {step.step:,} of {step.steps:,}"))
         memory.save(folder)

@@ -7,8 +7,9 @@ import pytest
 
 from gcr_core.errors import GalleryError, GcrError
 from gcr_core.gallery import Gallery
-from gcr_core.making import HELD_OUT_FEWEST, estimate, hold_out, make_memory, plan, remarks
+from gcr_core.making import make_memory
 from gcr_core.memory import Memory
+from gcr_core.planning import HELD_OUT_FEWEST, estimate, hold_out, plan, remarks
 from gcr_core.recipe import PRESETS, Recipe
 
 
