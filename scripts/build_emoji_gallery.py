@@ -151,8 +151,8 @@ def main() -> None:
         for query in {held_out[words(text)] for text in texts if words(text) in held_out}:
             relevant[query].append(file_names[emoji])
     for emoji, others in merge(pictures).items():
-        texts = dict.fromkeys(text for name in (emoji, *others) for text in captions[name])
-        kept = [text for text in texts if words(text) not in held_out]
+        said = dict.fromkeys(text for name in (emoji, *others) for text in captions[name])
+        kept = [text for text in said if words(text) not in held_out]
         also = sorted(file_names[other] for other in others)
         rows.append({"file_name": file_names[emoji], "text": kept} | ({"also": also} if also else {}))
         for other in others:
