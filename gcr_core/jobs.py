@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from .job import INTERRUPTED, QUEUED, RESUMABLE, RUNNING, STOPPED, STOPPED_WORDS
 from .processes import try_lock
 from .recipe import Recipe
 from .shelf import Shelf, clean_name, new_id
+
+Rows = list[dict[str, Any]]
+Paths = list[Path]
 
 LOOK_EVERY_SECONDS = 0.25
 STOP_SECONDS = 2.0
@@ -82,12 +85,12 @@ class Jobs:
         waits = status["state"] == QUEUED and True in before
         return status | {"queue_position": before.index(True) if waits else None}
 
-    def list(self, shelf: Shelf) -> Sequence[dict[str, Any]]:
+    def list(self, shelf: Shelf) -> Rows:
         """The statuses of all jobs of an owner, the newest first."""
         statuses = [self.status(shelf, id) for id in shelf.ids("jobs")]
         return sorted(statuses, key=lambda status: status["submitted"], reverse=True)
 
-    def losses(self, shelf: Shelf, id: str) -> Sequence[dict[str, Any]]:
+    def losses(self, shelf: Shelf, id: str) -> Rows:
         """The loss curve: at most 400 of {"stage", "step", "loss", "memorized"}. Raises NotFoundError."""
         return self._job(shelf, id).losses()
 
@@ -115,7 +118,7 @@ class Jobs:
             self._dequeue(id)
             self._check_queue(shelf)
             job.wish.unlink(missing_ok=True)
-            job.record(QUEUED, message="")
+            job.record(QUEUED)
             self._enqueue(shelf, id)
 
     def remove(self, shelf: Shelf, id: str) -> None:
@@ -130,7 +133,7 @@ class Jobs:
     def _job(self, shelf: Shelf, id: str) -> Job:
         return Job(shelf.folder("jobs", id))
 
-    def _entries(self) -> Sequence[Path]:
+    def _entries(self) -> Paths:
         """The queue's files, the next first; each holds a job's folder, relative to home."""
         return sorted(path for path in self.queue.iterdir() if not path.name.startswith("."))
 
@@ -208,7 +211,7 @@ class Jobs:
         try:
             atomic.sweep(job.folder)
             os.ftruncate(own, 0)
-            job.record(RUNNING)
+            job.record(RUNNING, stage="prepare", seconds_left=None, message="")
             with job.errors.open("wb") as errors:
                 child = subprocess.Popen(
                     [sys.executable, "-m", "gcr_core.trainer", str(job.folder)],

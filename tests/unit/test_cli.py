@@ -3,11 +3,15 @@
 import json
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gcr_core.cli import main
+from gcr_core.gallery import Gallery
+from gcr_core.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,6 +74,65 @@ def test_info_prints_the_facts(tiny_memory_dir: Path, capsys: pytest.CaptureFixt
     facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert facts["identifiers.type"] == "atomic"
     assert facts["images"] == "12"
+
+
+def test_memorize_trains_a_memory_that_recall_opens(
+    tiny_gallery: Gallery, llava_folder: Path, tiny_clip_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "shapes.zip", "w") as archive:
+        for path in tiny_gallery.root.iterdir():
+            archive.write(path, path.name)
+        archive.writestr("broken.png", b"no picture")
+    out = str(tmp_path / "memory")
+    models = ["--backbone", str(llava_folder), "--clip", str(tiny_clip_dir)]
+    command = ["memorize", str(tmp_path / "shapes.zip"), "--out", out, *models, "--preset", "quick", "--seed", "1"]
+    assert main([*command, "--json"]) == 0
+    output = capsys.readouterr()
+    answer = json.loads(output.out)
+    assert list(answer) == ["memory", "images", "seconds", "memorized", "retrieved"]
+    assert (answer["memory"], answer["images"], answer["retrieved"]) == (out, 12, None)
+    assert 0.9 <= answer["memorized"] <= 1
+    assert output.err == ""
+    assert main(["recall", "a gold bar", "--memory", out, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["generative"][0]["file_name"] == "gold-bar.png"
+
+
+def test_memorize_tells_people_what_came_of_it(
+    tiny_gallery: Gallery, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = {"images": 12, "seconds": 61.2, "memorized": 1.0, "retrieved": 0.25, "remarks": ["Type captions in."]}
+
+    def make_memory(gallery: Gallery, recipe: Recipe, out: Path, on_progress: Callable[..., None]) -> dict[str, object]:
+        assert (len(gallery), recipe.preset, recipe.identifiers, recipe.seed) == (12, "thorough", "numeric", 7)
+        return report
+
+    monkeypatch.setattr("gcr_core.making.make_memory", make_memory)
+    choices = ["--preset", "thorough", "--identifiers", "numeric", "--seed", "7"]
+    assert main(["memorize", str(tiny_gallery.root), "--out", "m", *choices]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "m: 12 images memorised in 61 s",
+        "recalled at rank 1 from their own picture: 100.0%",
+        "recalled at rank 1 from a caption kept out of training: 25.0%",
+        "Type captions in.",
+    ]
+
+
+def test_memorize_refuses_mistakes_before_it_trains(
+    tiny_gallery: Gallery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gallery, out = str(tiny_gallery.root), str(tmp_path / "memory")
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "letter.txt").touch()
+    assert "--out" in complaint(capsys, "memorize", gallery)
+    assert "unknown preset 'slow'; choose one of quick, balanced, thorough" in complaint(
+        capsys, "memorize", gallery, "--out", out, "--preset", "slow"
+    )
+    assert "unknown identifier type" in complaint(capsys, "memorize", gallery, "--out", out, "--identifiers", "x")
+    assert "other than a memory" in complaint(capsys, "memorize", gallery, "--out", str(tmp_path / "letters"))
+    assert "is no folder" in complaint(capsys, "memorize", str(tmp_path / "nowhere"), "--out", out)
+    assert "no image" in complaint(capsys, "memorize", str(tmp_path / "letters"), "--out", out)
+    assert "no folder here" in complaint(capsys, "memorize", gallery, "--out", out, "--backbone", "nowhere")
+    assert not Path(out).exists()
 
 
 def test_evaluate_prints_json_or_a_table(
