@@ -190,6 +190,17 @@ const gcr = {
 };
 window.gcr = gcr;
 
+// Gradio leaves the text field of a multimodal box without a name for screen readers. The tab stands in the address, so
+// that a reload comes back to it.
+gcr.atFirst = () => {
+  document.querySelector("#query textarea").setAttribute("aria-label", "Query");
+  if (location.hash === "#tab=memorise") document.querySelector("#memorise-button").click();
+};
+document.addEventListener("click", (event) => {
+  const tab = event.target.closest?.("#tabs button[role=tab]");
+  if (tab) history.replaceState(null, "", tab.id === "memorise-button" ? "#tab=memorise" : location.pathname + location.search);
+});
+
 // A card and its twin on the other side light up together.
 document.addEventListener("mouseover", (event) => {
   const card = event.target.closest?.(".card[data-image]");

@@ -21,6 +21,10 @@ from gcr_core.facts import FACTS_FILE, read_facts
 from gcr_core.gallery import Gallery
 
 
+class EndedError(GcrError):
+    """The process ended over a question."""
+
+
 class Apart:
     """The methods of an object in a process of its own, one question at a time."""
 
@@ -32,10 +36,11 @@ class Apart:
         self._process: Any = None
 
     def ask(self, method: str, *arguments: Any, on_word: Callable[[Any], None] = lambda word: None) -> Any:
-        """What the method returns; `on_word` gets what it tells on the way. Raises what it raises, and GcrError
+        """What the method returns; `on_word` gets what it tells on the way. Raises what it raises, and EndedError
         where the process ended over the question."""
         with self._lock:
             if self._process is None or not self._process.is_alive():
+                self._put_away()
                 self._start()
             assert self._pipe is not None
             try:
@@ -46,8 +51,8 @@ class Apart:
                         break
                     on_word(value)
             except (EOFError, OSError) as error:
-                self._end()
-                raise GcrError(
+                self._put_away()
+                raise EndedError(
                     f"the {self._name}'s process ended over this, perhaps for want of memory: ask again"
                 ) from error
         if kind == "error":
@@ -55,9 +60,10 @@ class Apart:
         return value
 
     def end(self) -> None:
-        """Ends the process and frees its memory; the next question starts it again."""
-        with self._lock:
-            self._end()
+        """Ends the process, whatever it is asked, and frees its memory; the next question starts it again."""
+        if process := self._process:
+            process.terminate()
+            process.join()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -66,7 +72,7 @@ class Apart:
         self._process.start()
         theirs.close()
 
-    def _end(self) -> None:
+    def _put_away(self) -> None:
         if self._pipe:
             self._pipe.close()
         if self._process:
@@ -81,6 +87,7 @@ class MemoryApart:
     def __init__(self, folder: Path, keeper: Apart) -> None:
         """Raises MemoryFormatError for a folder that is no memory."""
         self.folder, self._keeper = folder, keeper
+        self._said: dict[str, str] = {}
         self._stamp, self._gallery, self._facts = self._read()
 
     @classmethod
@@ -105,8 +112,11 @@ class MemoryApart:
         return self._keeper.ask("search_image", self.folder, image, top, beams, trace)
 
     def describe(self, file_names: list[str]) -> list[str]:
-        """As `Memory.describe`."""
-        return self._keeper.ask("describe", self.folder, file_names)
+        """As `Memory.describe`; what it said once is not asked for again."""
+        self._fresh()
+        unsaid = [name for name in file_names if name not in self._said]
+        self._said |= zip(unsaid, self._keeper.ask("describe", self.folder, unsaid), strict=True) if unsaid else ()
+        return [self._said[name] for name in file_names]
 
     def add(self, pictures: list[tuple[str, Image.Image]], captions: list[list[str]]) -> list[str]:
         """As `Memory.add`, saved."""
@@ -119,6 +129,7 @@ class MemoryApart:
     def _fresh(self) -> tuple[int, Gallery, dict[str, Any]]:
         if (self.folder / FACTS_FILE).stat().st_mtime_ns != self._stamp:
             self._stamp, self._gallery, self._facts = self._read()
+            self._said.clear()
         return self._stamp, self._gallery, self._facts
 
     def _read(self) -> tuple[int, Gallery, dict[str, Any]]:

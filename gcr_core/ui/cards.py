@@ -6,7 +6,7 @@ Functions from an answer (the object of `recall --json`) to a string. Text from 
 import html
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -32,12 +32,15 @@ def text(value: object) -> str:
 
 @dataclass(frozen=True)
 class Album:
-    """A memory's gallery as the page shows it: its pictures are at `picture/ID/...`; from one's `own` memory an
-    image can be forgotten."""
+    """A memory's gallery as the page shows it."""
 
     gallery: "Gallery"
     id: str
+    """its pictures are at `picture/ID/...`"""
     own: bool = False
+    """whether images can be forgotten"""
+    changes: dict[str, int] = field(default_factory=dict)
+    """images "added" and "forgotten" since the memory was trained"""
 
     def url(self, index: int) -> str:
         """Where the page finds an image; changes when the file does, so that a browser may keep it."""
@@ -84,8 +87,7 @@ def _side(
     said: dict[str, str] | None,
 ) -> str:
     heading, _, _ = SIDES[side]
-    words = said if side == "generative" else None
-    cards = "".join(_card(side, hit, album, elsewhere.get(hit["file_name"]), words) for hit in answer[side])
+    cards = "".join(_card(side, hit, album, elsewhere.get(hit["file_name"]), said) for hit in answer[side])
     return (
         f'<section class="side {side}" aria-label="{heading}"><h3>{heading}</h3>'
         f'<ol class="cards">{cards}</ol>'
@@ -111,20 +113,22 @@ def _card(side: str, hit: dict[str, Any], album: Album, rank_elsewhere: int | No
         f'<p class="place"><span class="rank"><span class="sr">rank </span>{hit["rank"]}</span>{mark}</p>'
         f'<div class="picture"><img src="{album.url(index)}" alt="{text(name)}">{forget}</div>'
         f'<div class="label"><p class="name" title="{text(name)}">{text(name)}</p>'
-        f'<p class="more" title="{text(others)}">{text(others)}</p>{_said(said, hit["file_name"])}'
+        f'<p class="more" title="{text(others)}">{text(others)}</p>{_said(side, said, hit["file_name"])}'
         f'<p class="score" style="--share:{min(1.0, share):.3f}">{score_name} '
         f"<b>{_number(hit['score'])}</b></p></div></li>"
     )
 
 
-def _said(said: dict[str, str] | None, file_name: str) -> str:
-    """The model's own words for an image, which it says without seeing it."""
+def _said(side: str, said: dict[str, str] | None, file_name: str) -> str:
+    """The model's own words for an image, which it says without seeing it; as much room on the other side."""
     if said is None:
         return ""
-    words = said.get(file_name, "")
+    words = said.get(file_name, "") if side == "generative" else ""
+    if not words:
+        return '<p class="said"></p>'
     return (
-        f'<p class="said" title="In the model’s own words, from the identifier alone: {text(words)}">'
-        f'<span class="sr">the model says: </span>{f"“{text(words)}”" if words else ""}</p>'
+        f'<p class="said" title="The model’s own words, said from the identifier alone: {text(words)}">'
+        f'<span class="sr">the model says: </span>“{text(words)}”</p>'
     )
 
 

@@ -6,12 +6,13 @@ the server with its other data when it is clicked, sent or edited; assets/app.js
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from gcr_core.gallery import Gallery
 from gcr_core.ui.cards import Album, mosaic, text
 
-ROWS = 24
+ROWS = 12
 """Pictures on a page of the caption table."""
 LISTED = 200
 """Files that a report names; the rest are counted."""
@@ -63,19 +64,13 @@ def importing(done: int, total: int) -> str:
     return f'{_heading(1, "Your pictures")}<div class="panel"><p role="status">{words}</p>{bar}</div>'
 
 
-def draft(
-    id: str, gallery: Gallery, report: dict[str, Any], remarks: Sequence[str] | None, page: int, only: bool
-) -> str:
-    """A gallery before it is memorised: what was taken in, what that means, and its captions to edit."""
+def taken_in(id: str, gallery: Gallery, report: dict[str, Any]) -> str:
+    """A gallery before it is memorised: what was taken in and what was not."""
     return (
-        _heading(1, "Your pictures")
-        + f'<div class="panel">{_taken_in(gallery, report)}'
-        + f'<p class="does"><button type="button" class="quiet" data-do="discard" data-gallery="{id}" data-ask="sure" '
+        f'{_heading(1, "Your pictures")}<div class="panel">{_taken_in(gallery, report)}'
+        f'<p class="does"><button type="button" class="quiet" data-do="discard" data-gallery="{id}" data-ask="sure" '
         'data-words="Put these pictures away and begin with others? The captions typed here go with them." '
-        'data-verb="Put away">Begin with other pictures</button></p></div>'
-        + _heading(2, "Their captions")
-        + _remarks(remarks)
-        + _table(id, gallery, page, only)
+        f'data-verb="Put away">Begin with other pictures</button></p></div>{_heading(2, "Their captions")}'
     )
 
 
@@ -88,7 +83,10 @@ def _taken_in(gallery: Gallery, report: dict[str, Any]) -> str:
     rows = [(name, f"the same picture as {kept}") for name, kept in merged] + [tuple(row) for row in skipped]
     if not rows:
         return f'<p class="taken">{", ".join(parts)}.</p>'
-    items = "".join(f"<li><b>{text(name)}</b> {text(why)}</li>" for name, why in rows[:LISTED])
+    items = "".join(
+        f"<li><b>{text(name)}</b> {text(why.removeprefix(f'{PurePosixPath(name).name} '))}</li>"
+        for name, why in rows[:LISTED]
+    )
     more = f"<li>and {len(rows) - LISTED:,} more</li>" if len(rows) > LISTED else ""
     return (
         f'<p class="taken">{", ".join(parts)}.</p>'
@@ -96,13 +94,15 @@ def _taken_in(gallery: Gallery, report: dict[str, Any]) -> str:
     )
 
 
-def _remarks(remarks: Sequence[str] | None) -> str:
-    if remarks is None:
+def remarks(words: Sequence[str] | None, refused: bool = False) -> str:
+    """What will be found and what will not, before anything is trained; None while that is being looked at."""
+    if words is None:
         return '<p class="hint" role="status">Looking at the captions…</p>'
-    return "".join(f'<p class="note" role="note">{text(words)}</p>' for words in remarks)
+    return "".join(f'<p class="note{" warning" if refused else ""}" role="note">{text(line)}</p>' for line in words)
 
 
-def _table(id: str, gallery: Gallery, page: int, only: bool) -> str:
+def table(id: str, gallery: Gallery, page: int = 0, only: bool = False) -> str:
+    """A page of the pictures with their captions to edit; `only` those that have none."""
     bare = [i for i, captions in enumerate(gallery.captions) if not captions]
     listed = bare if only else list(range(len(gallery)))
     pages = max(1, math.ceil(len(listed) / ROWS))
@@ -131,8 +131,8 @@ def _table(id: str, gallery: Gallery, page: int, only: bool) -> str:
         else ""
     )
     return (
-        f'<div class="table"><div class="bar"><p class="hint">One caption a line; saved as you go.</p>{choice}{pager}</div>'
-        f'<ul class="captions">{rows}</ul></div>'
+        '<div class="table"><div class="bar"><p class="hint">One caption a line; saved as you go.</p>'
+        f'{choice}{pager}</div><ul class="captions">{rows}</ul></div>'
     )
 
 
@@ -158,12 +158,15 @@ def recipe(
     types: Iterable[str],
     models: dict[str, str],
     fixed: bool,
+    refused: bool,
 ) -> str:
     """How the gallery is memorised: one choice, the rest under Advanced, one button. `times`: preset → seconds, once
     they are measured. `fixed`: whoever runs the page chose the models."""
+    unknown = "" if refused else "measuring…"
     choices = "".join(
-        f'<label class="preset"><input type="radio" name="preset" value="{key}"{" checked" if key == "balanced" else ""}>'
-        f"<b>{key.capitalize()}</b><span>{text(words)}</span><i>{duration(times[key]) if times else 'measuring…'}</i></label>"
+        f'<label class="preset"><input type="radio" name="preset" value="{key}"{" checked" * (key == "balanced")}>'
+        f"<b>{key.capitalize()}</b><span>{text(words)}</span>"
+        f"<i>{duration(times[key]) if times else unknown}</i></label>"
         for key, words in presets.items()
     )
     options = "".join(f'<option value="{type}">{type}</option>' for type in types)
@@ -177,7 +180,7 @@ def recipe(
         f'<label>CLIP of the dense baseline<input name="clip" value="{text(models["clip"])}"{lock}></label>'
         '<label>Seed<input name="seed" type="number" min="0" max="4294967295" value="0"></label></div></details>'
         f'<p class="go"><label>Name<input name="name" maxlength="80" required value="{text(name)}"></label>'
-        '<button class="primary">Memorise</button></p></form>'
+        f'<button class="primary"{" disabled" if refused else ""}>Memorise</button></p></form>'
     )
 
 
@@ -215,7 +218,8 @@ def _job(job: dict[str, Any], points: list[dict[str, Any]]) -> str:
     body = _report(job.get("report") or {}) if state == "done" else _progress(job, points)
     return (
         f'<article class="job {state}" aria-label="{name}"><header><h3>{name}</h3>'
-        f'<span class="badge" role="status">{STATES[state]}</span></header>{body}<p class="does">{"".join(does)}</p></article>'
+        f'<span class="badge" role="status">{STATES[state]}</span></header>{body}'
+        f'<p class="does">{"".join(does)}</p></article>'
     )
 
 
@@ -253,16 +257,17 @@ def _curve(points: list[dict[str, Any]], steps: int) -> str:
         return ""
     width, height = CURVE
     end, highest = max(steps, losses[-1][0], 1), max(loss for _, loss in losses) or 1
-    line = " ".join(f"{x / end * width:.1f},{(1 - loss / highest) * height:.1f}" for x, loss in losses)
     shares = [(point["step"], point["memorized"]) for point in points if point.get("memorized") is not None]
-    area = " ".join(f"{x / end * width:.1f},{(1 - share) * height:.1f}" for x, share in shares)
-    base = (
-        f"{shares[0][0] / end * width:.1f},{height} {area} {shares[-1][0] / end * width:.1f},{height}" if shares else ""
+    if shares:
+        shares = [(shares[0][0], 0.0), *shares, (shares[-1][0], 0.0)]
+    line, area = (
+        " ".join(f"{step / end * width:.1f},{(1 - value / most) * height:.1f}" for step, value in values)
+        for values, most in ((losses, highest), (shares, 1))
     )
     words = f"loss from {losses[0][1]:.2f} to {losses[-1][1]:.2f}"
     return (
         f'<figure class="curve"><svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{words}"><polygon points="{base}"/><polyline points="{line}"/></svg>'
+        f'aria-label="{words}"><polygon points="{area}"/><polyline points="{line}"/></svg>'
         '<figcaption><span class="loss">loss</span><span class="share">share memorised</span></figcaption></figure>'
     )
 
@@ -271,23 +276,19 @@ def _report(report: dict[str, Any]) -> str:
     """What the memory can do, measured after the training, in words."""
     if not report:
         return ""
-    images, memorized, retrieved = report["images"], report["memorized"], report.get("retrieved")
-    dense, held_out = report.get("dense") or {}, report.get("held_out") or 0
-    words = [
-        f"It memorised <b>{memorized:.0%}</b> of {_count(images, 'picture')} in {duration(report['seconds'], about=False)}."
-        + (
-            f" CLIP + FAISS knows {dense['memorized']:.0%} of them by sight."
-            if dense.get("memorized") is not None
-            else ""
-        )
-    ]
+    dense, retrieved = report.get("dense") or {}, report.get("retrieved")
+    pictures, time = _count(report["images"], "picture"), duration(report["seconds"], about=False)
+    words = [f"It memorised <b>{report['memorized']:.0%}</b> of {pictures} in {time}."]
+    if dense.get("memorized") is not None:
+        words[0] += f" CLIP + FAISS knows {dense['memorized']:.0%} of them by sight."
     if report.get("trained_captions") is not None:
         words.append(f"Of the captions that it learnt, {report['trained_captions']:.0%} bring up their picture first.")
     if retrieved is None:
         words.append("No caption was kept out of training, so how well it answers to new words is not measured.")
     else:
+        unseen = _count(report.get("held_out") or 0, "caption")
         words.append(
-            f"Asked with {_count(held_out, 'caption')} that it never saw, it recalls the right picture first in "
+            f"Asked with {unseen} that it had never seen, it recalls the right picture first in "
             f'<b class="memory">{retrieved:.0%}</b> of cases; CLIP + FAISS, trained on the same captions, finds it in '
             f'<b class="index">{dense.get("retrieved") or 0:.0%}</b>.'
         )
@@ -310,13 +311,17 @@ def shelf(albums: Sequence[tuple[dict[str, Any], Album]], busy: dict[str, str]) 
 
 def _memory(row: dict[str, Any], album: Album, busy: str | None) -> str:
     id, name = row["id"], text(row["name"])
+    changes = [f"{count:,} {what}" for what, count in album.changes.items() if count]
+    consolidate = (
+        f'<button type="button" data-do="consolidate" data-memory="{id}">Consolidate</button>' if changes else ""
+    )
+    since = f'<p class="hint">{" and ".join(changes)} since it was trained: consolidate to train that in.</p>'
     does = (
         f'<button type="button" class="primary" data-do="search" data-memory="{id}">Search it</button>'
         f'<a class="button" href="download/{id}" download>Download</a>'
         f'<button type="button" data-do="add" data-memory="{id}" data-ask="picture" data-verb="Add" '
         f'data-words="Add pictures to {name}. They can be recalled at once.">Add pictures</button>'
-        f'<button type="button" data-do="consolidate" data-memory="{id}" title="Train in what was added and train '
-        'out what was forgotten">Consolidate</button>'
+        f"{consolidate}"
         f'<button type="button" data-do="rename" data-memory="{id}" data-ask="name" data-verb="Rename" '
         f'data-words="A name for this memory" data-name="{name}">Rename</button>'
         f'<button type="button" class="quiet" data-do="delete" data-memory="{id}" data-ask="sure" data-verb="Delete" '
@@ -326,7 +331,7 @@ def _memory(row: dict[str, Any], album: Album, busy: str | None) -> str:
     return (
         f'<li aria-label="{name}"><div class="strip">{mosaic(album, STRIP)}</div><div class="about"><h3>{name}</h3>'
         f'<p class="hint">{_count(row["images"], "image")}, {_count(row["captions"], "caption")}, '
-        f"{text(str(row['created'])[:10])}</p></div>{doing}</li>"
+        f"{text(str(row['created'])[:10])}</p>{since if changes else ''}</div>{doing}</li>"
     )
 
 

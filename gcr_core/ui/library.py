@@ -38,7 +38,8 @@ class Library:
     def album(self, request: Any, id: str) -> Album:
         """The memory's gallery, to be shown."""
         id = id or SHIPPED
-        return Album(self.memory(request, id).gallery, id, own=id != SHIPPED)
+        memory = self.memory(request, id)
+        return Album(memory.gallery, id, id != SHIPPED, memory.facts.get("changes", {}))
 
     def own(self, request: Any) -> list[dict[str, Any]]:
         """As `Shelf.memories`; nothing for someone without a secret."""

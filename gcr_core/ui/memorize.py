@@ -9,11 +9,11 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from gcr_core.errors import GcrError, InputError
+from gcr_core.errors import GalleryError, GcrError, InputError
 from gcr_core.identifiers import IDENTIFIER_TYPES
 from gcr_core.images import open_image
 from gcr_core.jobs import Jobs
@@ -21,7 +21,7 @@ from gcr_core.recipe import PRESET_WORDS, Recipe
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf
 from gcr_core.ui import desk, uploads
-from gcr_core.ui.apart import Apart
+from gcr_core.ui.apart import Apart, EndedError, workshop
 from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
 from gcr_core.ui.search import SearchTab
@@ -61,17 +61,21 @@ class Chores:
 class MemorizeTab:
     """The tab's parts and what fills them. Its methods take the request of whoever asks."""
 
-    def __init__(self, library: Library, jobs: Jobs, workshop: Apart, search: SearchTab, tabs: gr.Tabs) -> None:
-        self.library, self.jobs, self.workshop, self.search, self.tabs = library, jobs, workshop, search, tabs
+    def __init__(self, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs) -> None:
+        self.library, self.jobs, self.search, self.tabs = library, jobs, search, tabs
+        self.workshop = Apart(workshop, "workshop")
         self.settings: Settings = library.visitors.settings
         self.chores = Chores()
-        self._remarks: dict[tuple[Path, int], list[str]] = {}
+        self._editing = threading.Lock()
+        self._remarks: dict[tuple[Path, int], tuple[list[str], bool]] = {}
         self._times: dict[Path, dict[str, float]] = {}
         part: dict[str, Any] = {"apply_default_css": False, "js_on_load": LISTEN}
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=5, elem_id="flow"):
                 self.work = gr.HTML("", elem_id="jobs", **part)
                 self.prepare = gr.HTML("", elem_id="prepare", **part)
+                self.notes = gr.HTML("", elem_id="notes", **part)
+                self.table = gr.HTML("", elem_id="captions", **part)
                 self.how = gr.HTML("", elem_id="how", **part)
             with gr.Column(scale=3, elem_id="aside"):
                 self.kept = gr.HTML("", elem_id="shelf", **part)
@@ -81,7 +85,8 @@ class MemorizeTab:
 
     @property
     def parts(self) -> list[Any]:
-        return [self.work, self.prepare, self.how, self.kept, self.notice, self.timer, self.seen, self.search.chosen]
+        flow = [self.work, self.prepare, self.notes, self.table, self.how]
+        return [*flow, self.kept, self.notice, self.timer, self.seen, self.search.chosen]
 
     def shelf(self, request: Any) -> Shelf:
         return self.library.visitors.shelf(request)
@@ -103,21 +108,31 @@ class MemorizeTab:
         seen = json.dumps([[row["id"], row["state"]] for row in rows])
         return {self.work: desk.jobs(rows, losses), self.timer: gr.Timer(active=bool(alive)), self.seen: seen}
 
-    def show_draft(self, request: Any, id: str = "", page: int = 0, only: bool = False) -> dict[Any, Any]:
+    def show_draft(self, request: Any, id: str = "") -> dict[Any, Any]:
         """The gallery on its way to a memory, or where to drop one."""
         if not self.settings.training:
-            return {self.prepare: desk.training_is_off(), self.how: ""}
+            return self._no_draft(desk.training_is_off())
         shelf = self.shelf(request)
         id = id or self._draft(shelf)
         if not id:
-            return {self.prepare: desk.drop_zone(), self.how: ""}
+            return self._no_draft(desk.drop_zone())
         gallery, report = self.library.gallery(request, id), _read_report(shelf.gallery(id))
-        shown = desk.draft(id, gallery, report, self._remarks.get(self._stamp(shelf, id)), page, only)
+        return {
+            self.prepare: desk.taken_in(id, gallery, report),
+            self.table: desk.table(id, gallery),
+            **self._show_prospects(shelf, id, report.get("name") or "My pictures"),
+        }
+
+    def _no_draft(self, instead: str) -> dict[Any, Any]:
+        return {self.prepare: instead, self.notes: "", self.table: "", self.how: ""}
+
+    def _show_prospects(self, shelf: Shelf, id: str, name: str) -> dict[Any, Any]:
+        """What will be found, and how long each preset takes, as far as the workshop has told."""
+        words, refused = self._remarks.get(self._stamp(shelf, id), (None, False))
         models = {"backbone": self.settings.backbone, "clip": self.settings.clip}
-        name = report.get("name") or "My pictures"
-        times = self._times.get(shelf.gallery(id))
-        how = desk.recipe(id, name, PRESET_WORDS, times, IDENTIFIER_TYPES, models, fixed=self.settings.visitors)
-        return {self.prepare: shown, self.how: how}
+        times, fixed = self._times.get(shelf.gallery(id)), self.settings.visitors
+        how = desk.recipe(id, name, PRESET_WORDS, times, IDENTIFIER_TYPES, models, fixed, refused)
+        return {self.notes: desk.remarks(words, refused), self.how: how}
 
     def show_shelf(self, request: Any) -> dict[Any, Any]:
         rows = [(row, self.library.album(request, row["id"])) for row in self.shelf(request).memories()]
@@ -175,15 +190,26 @@ class MemorizeTab:
             yield {self.notice: desk.notice(mistake), **self.show_draft(request)}
 
     def study(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """What will and won't be found, then how long each preset takes here; both from the workshop."""
+        """What will and won't be found, then how long each preset takes here; both from the workshop, where they
+        are not known yet."""
         yield {self.notice: gr.skip()}  # Gradio empties the outputs of a generator that yields nothing.
         try:
             shelf = self.shelf(request)
             if not self.settings.training or not (id := self._draft(shelf)):
                 return
-            yield self._remark(request, id, 0, False)
-            self._times[shelf.gallery(id)] = self.workshop.ask("estimate", shelf.gallery(id), self._recipe({}))
-            yield {self.how: self.show_draft(request, id)[self.how]}
+            folder, name = shelf.gallery(id), _read_report(shelf.gallery(id)).get("name") or "My pictures"
+            stamp = self._stamp(shelf, id)
+            if stamp not in self._remarks:
+                try:
+                    self._remarks[stamp] = self.workshop.ask("remarks", folder, self._recipe({})), False
+                except GalleryError as refusal:
+                    self._remarks[stamp] = [str(refusal)], True
+                yield self._show_prospects(shelf, id, name)
+            if folder not in self._times and not self._remarks[stamp][1]:
+                self._times[folder] = self.workshop.ask("estimate", folder, self._recipe({}))
+                yield self._show_prospects(shelf, id, name)
+        except EndedError:
+            return  # The job that has begun meanwhile needs the cores more.
         except GcrError as mistake:
             yield {self.notice: desk.notice(mistake)}
 
@@ -217,24 +243,19 @@ class MemorizeTab:
         return {self.notice: ""}
 
     def _turn(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        only = data.get("value") is True or data.get("only") == "1"
-        return {self.prepare: self.show_draft(request, _id(data, "gallery"), _number(data, "page"), only)[self.prepare]}
+        id, only = _id(data, "gallery"), data.get("value") is True or data.get("only") == "1"
+        return {self.table: desk.table(id, self.library.gallery(request, id), _number(data, "page"), only)}
 
     def _caption(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id, index, words = _id(data, "gallery"), _number(data, "index"), str(data.get("value") or "")
-        gallery = self.library.gallery(request, id)
-        if not 0 <= index < len(gallery):
-            raise InputError(f"picture {index} is not one of the gallery's {len(gallery):,}: reload the page")
-        captions = list(gallery.captions)
-        captions[index] = [line for line in words.split("\n") if line.strip()]
-        gallery.with_captions(captions)
-        return self._remark(request, id, _number(data, "page"), data.get("only") == "1")
-
-    def _remark(self, request: Any, id: str, page: int, only: bool) -> dict[Any, Any]:
-        shelf = self.shelf(request)
-        stamp = self._stamp(shelf, id)
-        self._remarks[stamp] = self.workshop.ask("remarks", stamp[0], self._recipe({}))
-        return {self.prepare: self.show_draft(request, id, page, only)[self.prepare]}
+        with self._editing:
+            gallery = self.library.gallery(request, id)
+            if index >= len(gallery):
+                raise InputError(f"picture {index} is not one of the gallery's {len(gallery):,}: reload the page")
+            captions = list(gallery.captions)
+            captions[index] = words.splitlines()
+            gallery.with_captions(captions)
+        return {}
 
     def _discard(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         self.shelf(request).delete(_id(data, "gallery"))
@@ -254,8 +275,8 @@ class MemorizeTab:
 
     def _search(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id = _id(data, "memory")
-        shown = self.search.show(id, request)
-        return {**shown, self.search.chosen: self.search.offered(request, id), self.tabs: gr.Tabs(selected="search")}
+        self.shelf(request).memory(id)
+        return {self.search.chosen: self.search.offered(request, id), self.tabs: gr.Tabs(selected="search")}
 
     def _add(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id, lines = _id(data, "memory"), str(data.get("captions") or "").splitlines()
@@ -265,7 +286,8 @@ class MemorizeTab:
             pictures = [(path.name, open_image(path)) for path in paths]
         started = time.monotonic()
         names = memory.add(pictures, [captions] * len(pictures))
-        words = f"Added {', '.join(names[:3])}{' and more' if len(names) > 3 else ''} in {time.monotonic() - started:.1f} s."
+        some = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
+        words = f"Added {some} in {time.monotonic() - started:.1f} s."
         return {**self.show_shelf(request), self.notice: desk.notice(words, "good")}
 
     def _consolidate(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
@@ -273,8 +295,11 @@ class MemorizeTab:
         folder = self.shelf(request).memory(id)
 
         def work(say: Callable[[str], None]) -> str:
-            self.workshop.ask("consolidate", folder, on_word=lambda word: say(f"Consolidating… {word}"))
-            self.workshop.end()
+            training = Apart(workshop, "consolidation")
+            try:
+                training.ask("consolidate", folder, on_word=lambda word: say(f"Consolidating… {word}"))
+            finally:
+                training.end()
             return "Consolidated: what was added is trained in, what was forgotten is trained out."
 
         self.chores.begin(id, "Consolidating…", work)
@@ -361,17 +386,16 @@ def _number(data: dict[str, Any], key: str) -> int:
     return int(text)
 
 
-def build(
-    page: gr.Blocks, library: Library, jobs: Jobs, workshop: Apart, search: SearchTab, tabs: gr.Tabs
-) -> None:
+def build(page: gr.Blocks, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs) -> None:
     """Lays the tab out in the page and offers its endpoints."""
-    tab = MemorizeTab(library, jobs, workshop, search, tabs)
+    tab = MemorizeTab(library, jobs, search, tabs)
     studied = {"concurrency_id": "study", "concurrency_limit": 1, **PRIVATE}
     often = {"trigger_mode": "multiple", "concurrency_limit": None, **PRIVATE}
     page.load(tab.open_page, None, tab.parts, **PRIVATE).then(tab.study, None, tab.parts, **studied)
     tab.timer.tick(tab.tick, [tab.seen], tab.parts, **PRIVATE)
     for part in (tab.work, tab.prepare, tab.how, tab.kept, tab.notice):
-        part.act(tab.act, None, [*tab.parts, *search.shown, tabs], **often)
+        part.act(tab.act, None, [*tab.parts, tabs], **often)
+    tab.table.act(tab.act, None, [*tab.parts, tabs], **often).then(tab.study, None, tab.parts, **studied)
     for part in (tab.prepare, tab.kept):
         part.dropped(tab.drop, None, tab.parts, **often).then(tab.study, None, tab.parts, **studied)
     offer(tab)

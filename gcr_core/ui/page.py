@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 from gcr_core.jobs import Jobs
 from gcr_core.settings import ROOT, Settings
 from gcr_core.ui import files, memorize, search
-from gcr_core.ui.apart import Apart, workshop
+from gcr_core.ui.apart import Apart
 from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
 from gcr_core.ui.visitors import OwnerCookie, Visitors
@@ -42,7 +42,6 @@ class App:
         self.settings, self.visitors = settings, Visitors(settings)
         self.library = Library(waking, keeper, self.visitors)
         self.jobs = Jobs(settings.home)
-        self.workshop = Apart(workshop, "workshop")
 
 
 def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
@@ -57,7 +56,7 @@ def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
             with gr.Tab("Search", id="search", elem_id="search"):
                 search_tab = search.build(page, app.library, examples)
             with gr.Tab("Memorise", id="memorise", elem_id="memorise", render_children=True):
-                memorize.build(page, app.library, app.jobs, app.workshop, search_tab, tabs)
+                memorize.build(page, app.library, app.jobs, search_tab, tabs)
     return page.queue(default_concurrency_limit=4)
 
 

@@ -21,23 +21,20 @@ EMPTY: dict[str, Any] = {"text": "", "files": []}
 PASTED_CHARACTERS = 10_000_000
 """Gradio turns longer pasted text into a file; with so much room the query's own limit answers instead."""
 
-NAME_THE_BOX = "() => document.querySelector('#query textarea').setAttribute('aria-label', 'Query')"
-"""Gradio leaves the text field of a multimodal box without a name for screen readers."""
+AT_FIRST = "() => gcr.atFirst()"
 CHOOSE = """
 const show = () => { const list = element.querySelector("select"); if (list) list.value = props.value; };
-element.addEventListener("change", event => { props.value = event.target.value; trigger("choose"); });
+element.addEventListener("change", event => { props.value = event.target.value; });
 watch("value", show);
 """
 
 
 @dataclass(frozen=True)
 class SearchTab:
-    """What the other tab changes here: the list of memories, its updates by `offered`, and what shows a choice."""
+    """What the other tab changes here: the list of memories, with what `offered` returns for a request."""
 
     chosen: gr.HTML
     offered: Callable[..., Any]
-    show: Callable[..., Any]
-    shown: list[Any]
 
 
 def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> SearchTab:
@@ -130,8 +127,8 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
 
     def offered(request: Any, id: str = "") -> Any:
         """The memories to choose from, once there is a choice; the one with an `id` chosen where one is given."""
-        own = library.own(request)
-        return gr.HTML(value=id or gr.skip(), options=_options(own, id)) if id else gr.HTML(options=_options(own, id))
+        options = _options(library.own(request), id)
+        return gr.HTML(value=id, options=options) if id else gr.HTML(options=options)
 
     def open_page(request: gr.Request) -> Any:
         return offered(request)
@@ -155,16 +152,17 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
     one_at_a_time: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 1}
     asked: dict[str, Any] = {**one_at_a_time, **private, "trigger_mode": "always_last"}
     shown = [state, mosaic, results, box, *chips]
-    page.load(None, js=NAME_THE_BOX)
+    in_turn: dict[str, Any] = {"concurrency_id": "show", "concurrency_limit": 1}
+    page.load(None, js=AT_FIRST)
     page.load(open_page, None, [chosen], **private)
-    page.load(wake, [chosen], [state, mosaic, *chips], concurrency_limit=None, **private)
+    page.load(wake, [chosen], [state, mosaic, *chips], **in_turn, **private)
     box.submit(ask, [box, top, beams, chosen], [results, box, asked_last], **asked)
     for chip in chips:
         chip.click(ask_example, [chip, top, beams, chosen], [results, box, asked_last], **asked)
     results.act(forget, [asked_last, top, beams], [results, box, asked_last, mosaic], **asked)
-    chosen.choose(show, [chosen], shown, **private)
+    chosen.change(show, [chosen], shown, **in_turn, **private)
     gr.api(search, api_name="search", **one_at_a_time)
-    return SearchTab(chosen, offered, show, shown)
+    return SearchTab(chosen, offered)
 
 
 def _answers(library: Library, request: Any, id: str, entry: dict[str, Any], top: Any, beams: Any) -> Iterator[str]:
@@ -190,8 +188,8 @@ def _answers(library: Library, request: Any, id: str, entry: dict[str, Any], top
 
 
 def _can_describe(memory: AnyMemory) -> bool:
-    """Whether the memory learnt to describe: it does unless it was made before that was taught."""
-    return False
+    """Whether the memory learnt to describe: one made before that was taught did not."""
+    return not {"preset", "described"}.isdisjoint(memory.facts.get("training", {}))
 
 
 def _options(own: list[dict[str, Any]], id: str) -> str:
