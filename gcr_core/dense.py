@@ -69,11 +69,11 @@ class DenseIndex:
 
     def search(self, queries: list[str], top: int) -> list[list[tuple[int, float]]]:
         """For each text its `top` images as (index, cosine), best first."""
-        return self._nearest(self.embed_texts(queries), top)
+        return self.nearest(self.embed_texts(queries), top)
 
     def search_images(self, images: list[Image.Image], top: int) -> list[list[tuple[int, float]]]:
         """For each picture its `top` images as (index, cosine), best first."""
-        return self._nearest(self.embed_images(images), top)
+        return self.nearest(self.embed_images(images), top)
 
     def add(self, vectors: np.ndarray) -> None:
         """Takes in images behind the others, by their vectors (m, d) as `embed_images` makes them."""
@@ -118,7 +118,8 @@ class DenseIndex:
             return np.zeros((0, self.model.config.projection_dim), np.float32)
         return torch.nn.functional.normalize(torch.cat(features), dim=-1).numpy()
 
-    def _nearest(self, vectors: np.ndarray, top: int) -> list[list[tuple[int, float]]]:
+    def nearest(self, vectors: np.ndarray, top: int) -> list[list[tuple[int, float]]]:
+        """For each vector (n, d) its `top` images as (index, cosine), best first."""
         params = None
         if isinstance(self.index, faiss.IndexHNSW):
             params = faiss.SearchParametersHNSW(efSearch=max(HNSW_BREADTH, 2 * top))  # type: ignore[attr-defined]

@@ -1,28 +1,37 @@
 """Memory: a backbone that has memorised one gallery, with identifiers, trie, gallery and dense index.
 
 A memory is a folder (or a hub repository) of safetensors and JSON: `memory.json`, `identifiers.safetensors`,
-`model/`, `gallery/`, `dense/`, `README.md`. It answers one query at a time or a batch, from any thread.
+`model/`, `gallery/`, `dense/`, `README.md`, and `queries.safetensors` once something was added. It answers one query
+at a time or a batch, from any thread. What is added or forgotten is so at once in this process, on disk after `save`.
 """
 
 import threading
 import time
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+import torch
 from PIL import Image
 
 from . import decoding
 from .atomic import new_folder
 from .backbone import Backbone
 from .dense import DenseIndex
+from .describing import describe
 from .errors import InputError, MemoryFormatError
 from .facts import FORMAT_VERSION, check_target, read_facts, write_facts
-from .gallery import Gallery
+from .gallery import THUMBNAIL_SIDE, Gallery
 from .hub import fetch
 from .identifiers import Identifiers
+from .images import encoded, fingerprint, open_image
+from .living import Known, NewImage, solve_row
+from .memorize import Step, Training, memorize
+from .metadata import checked_captions
+from .pairs import Pairs
 from .trie import IdentifierTrie
 
 MAX_QUERY_CHARACTERS = 1_000
@@ -30,6 +39,13 @@ MAX_TOP = 100
 MAX_BEAMS = 1_000
 ROWS_AT_ONCE = 2_048
 """Beams of all queries that are decoded together."""
+QUERIES_FILE = "queries.safetensors"
+NEW_SHARE = 0.3
+"""In consolidation, the share of the queries that are of new images, at least."""
+CONSOLIDATION_PASSES, MIN_CONSOLIDATION_STEPS = 6, 20
+"""How often a caption is trained on in consolidation, on average."""
+CONSOLIDATION_QUERIES, CONSOLIDATION_PICTURES = 128, 64
+CONSOLIDATION_RATE = 3e-4
 DEFAULT_TOP = 10
 DEFAULT_BEAMS = 10
 
@@ -69,22 +85,10 @@ class Memory:
                 f"the identifiers' first token has id {identifiers.vocabulary}, the backbone's "
                 f"{backbone.first_new_id}: memorise the gallery anew"
             )
-        self.backbone, self.identifiers, self.gallery, self.dense = backbone, identifiers, gallery, dense
-        self.trie = IdentifierTrie.build(identifiers.indptr, identifiers.tokens)
-        given = facts or {}
-        self.facts = {
-            "backbone": {"name": None, "revision": None},
-            **given,
-            "format_version": FORMAT_VERSION,
-            "images": len(gallery),
-            "captions": sum(map(len, gallery.captions)),
-            "identifiers": {
-                **given.get("identifiers", {}),
-                "type": identifiers.type,
-                "new_tokens": len(identifiers.new_tokens),
-                "longest": self.trie.depth,
-            },
-        }
+        self.backbone, self.dense = backbone, dense
+        self.facts = {"backbone": {"name": None, "revision": None}, **(facts or {})}
+        self._known: Known | None = None
+        self._take(identifiers, gallery)
         self._lock = threading.Lock()
 
     @classmethod
@@ -95,13 +99,16 @@ class Memory:
         """
         folder = fetch(path_or_id, instead="checkpoints/emoji", revision=revision)
         facts = read_facts(folder)
-        return cls(
+        memory = cls(
             Backbone.from_pretrained(folder / "model", device=device),
             Identifiers.load(folder / "identifiers.safetensors"),
             Gallery.load(folder / "gallery"),
             DenseIndex.load(folder / "dense", device=device),
             facts,
         )
+        if (folder / QUERIES_FILE).is_file():
+            memory._known = Known.load(folder / QUERIES_FILE)
+        return memory
 
     def save(self, path: str | Path) -> None:
         """Writes the memory; a reader of `path` sees the old one or the new one, never half of one.
@@ -110,11 +117,13 @@ class Memory:
         """
         path = Path(path)
         check_target(path)
-        with new_folder(path) as folder:
+        with self._lock, new_folder(path) as folder:
             self.backbone.save_pretrained(folder / "model")
             self.identifiers.save(folder / "identifiers.safetensors")
             self.gallery.save(folder / "gallery")
             self.dense.save(folder / "dense")
+            if self._known is not None:
+                self._known.save(folder / QUERIES_FILE)
             write_facts(folder, self.facts)
 
     def recall(self, queries: list[str], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS) -> list[list[Hit]]:
@@ -156,6 +165,81 @@ class Memory:
         check_limits(top, beams)
         return {"query": None} | self._both([image], self.dense.search_images, top, beams, trace)
 
+    def describe(self, file_names: list[str]) -> list[str]:
+        """A caption of each image, said from its identifier alone. Raises GalleryError for a name that there is not."""
+        with self._lock:
+            images = [self.gallery.index(name) for name in file_names]
+            return describe(self.backbone, [self.identifiers.sequence(image).tolist() for image in images])
+
+    def add(self, pictures: list[tuple[str, Image.Image]], captions: list[list[str]]) -> list[str]:
+        """Takes in new pictures, recallable at once: each gets a token of its own, nothing is trained.
+
+        Returns the names that they are stored under. A picture that the gallery has already is not stored again: its
+        captions go to the one that is there, and are learnt when the memory is consolidated. A picture without captions
+        is recalled from itself, hardly from words. Raises InputError for captions that metadata could not hold.
+        """
+        try:
+            checked = [checked_captions(texts) for texts in captions]
+            named = list(zip(pictures, checked, strict=True))
+        except ValueError as error:
+            raise InputError(f"{len(pictures)} pictures cannot be added: a list of captions {error}") from error
+        with self._lock:
+            return [self._add(name, picture, texts) for (name, picture), texts in named]
+
+    def rehearse(self) -> None:
+        """Reads the gallery's own queries, which new images must leave alone, unless that was done and saved before."""
+        with self._lock:
+            self._rehearse()
+
+    def forget(self, file_names: list[str]) -> None:
+        """Never returns these images again, with either engine; the tokens that only they had lose their rows.
+
+        Any name of an image names it. Their files are gone from the disk after `save`. Raises GalleryError for a name
+        that there is not, InputError where no image would be left.
+        """
+        with self._lock:
+            images = sorted({self.gallery.index(name) for name in file_names})
+            if len(images) == len(self.gallery):
+                raise InputError(f"a memory keeps at least 1 of its {len(images):,} images: delete the memory instead")
+            identifiers = self.identifiers.without(images)
+            freed = np.setdiff1d(self.identifiers.tokens, identifiers.tokens)
+            freed = freed[freed >= identifiers.vocabulary].tolist()
+            self.backbone.set_rows(freed, torch.zeros(len(freed), self.backbone.hidden_size))
+            self.dense.remove(images)
+            changes = self.changes
+            untrained = sum(image >= len(self.gallery) - changes["added"] for image in images)
+            self._note(changes["added"] - untrained, changes["forgotten"] + len(images) - untrained)
+            if self._known is not None:
+                self._known = self._known.without(images)
+            self._take(identifiers, self.gallery.without(images))
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """The images "added" and "forgotten" since the memory was last trained."""
+        return {"added": 0, "forgotten": 0, **self.facts.get("changes", {})}
+
+    def consolidate(self, on_step: Callable[[Step], None] = lambda step: None) -> None:
+        """Trains what was added into the weights, and what was forgotten out of them, with replay of all the rest.
+
+        A short training from the present weights on the gallery's thumbnails and captions. An exception of `on_step`
+        stops it, and leaves the weights in between: load the memory anew. Raises GcrError where there is no caption.
+        """
+        with self._lock:
+            pairs = Pairs.from_captions(self.gallery.captions)
+            new = pairs.images.max(axis=1) >= len(self.gallery) - self.changes["added"]
+            share = max(new.mean(), NEW_SHARE) if new.any() and not new.all() else new.mean()
+            odds = np.where(new, share / max(new.sum(), 1), (1 - share) / max((~new).sum(), 1))
+            memorize(
+                self.backbone,
+                self.gallery,
+                self.identifiers,
+                replace(pairs, odds=odds / odds.sum()),
+                _consolidation(len(self.gallery), len(pairs.texts)),
+                on_step,
+            )
+            self._known = None
+            self._note(0, 0)
+
     def clean(self, query: str) -> str:
         """The query with every run of white space and control characters as one space.
 
@@ -179,11 +263,63 @@ class Memory:
             )
         return query
 
+    def _take(self, identifiers: Identifiers, gallery: Gallery) -> None:
+        """Puts identifiers and gallery in place, and what follows from them."""
+        self.identifiers, self.gallery = identifiers, gallery
+        self.trie = IdentifierTrie.build(identifiers.indptr, identifiers.tokens)
+        self.facts |= {
+            "format_version": FORMAT_VERSION,
+            "images": len(gallery),
+            "captions": sum(map(len, gallery.captions)),
+            "identifiers": {
+                **self.facts.get("identifiers", {}),
+                "type": identifiers.type,
+                "new_tokens": len(identifiers.new_tokens),
+                "longest": self.trie.depth,
+            },
+        }
+
+    def _note(self, added: int, forgotten: int) -> None:
+        self.facts["changes"] = {"added": added, "forgotten": forgotten}
+
+    def _rehearse(self) -> Known:
+        if self._known is None:
+            self._known = Known.read(self.backbone, self.trie, self.gallery)
+        return self._known
+
+    def _add(self, file_name: str, picture: Image.Image, captions: list[str]) -> str:
+        """Adds one picture; returns the name that it is stored under."""
+        known = self._rehearse()
+        vectors = self.dense.embed_images([picture])
+        twin = self._twin(picture, vectors)
+        if twin is not None:
+            self.gallery.captions[twin] = list(dict.fromkeys(self.gallery.captions[twin] + captions))
+            return self.gallery.file_names[twin]
+        new = NewImage.read(self.backbone, picture, captions)
+        row = solve_row(self.backbone, self.trie, new, known)
+        identifiers = self.identifiers.extended(1)
+        gallery = self.gallery.with_pictures([(file_name, picture)], [captions])
+        self.backbone.add_tokens(identifiers.new_tokens)
+        self.backbone.set_rows(identifiers.sequence(len(self.gallery)).tolist(), row[None])
+        self.dense.add(vectors)
+        self._known = known.extended(new, row, len(self.gallery))
+        self._take(identifiers, gallery)
+        self._note(self.changes["added"] + 1, self.changes["forgotten"])
+        return gallery.file_names[-1]
+
+    def _twin(self, picture: Image.Image, vectors: np.ndarray) -> int | None:
+        """The image that has the same pixels once both are thumbnails."""
+        image, _ = self.dense.nearest(vectors, 1)[0][0]
+        name = self.gallery.file_names[image]
+        shrunk = open_image(encoded(picture.copy(), THUMBNAIL_SIDE, name))
+        return image if fingerprint(shrunk) == fingerprint(self.gallery.open(image)) else None
+
     def _both(self, query: list[Any], dense: Callable[..., Any], top: int, beams: int, trace: bool) -> dict[str, Any]:
         started = time.perf_counter()
         hits, traces = self._recall(query, top, beams, trace)
         recalled = time.perf_counter()
-        nearest = dense(query, top)
+        with self._lock:
+            nearest = [(self.gallery.file_names[index], score) for index, score in dense(query, top)[0]]
         found = time.perf_counter()
         answer: dict[str, Any] = {
             "generative": [
@@ -191,8 +327,8 @@ class Memory:
                 for rank, hit in enumerate(hits[0], start=1)
             ],
             "dense": [
-                {"rank": rank, "file_name": self.gallery.file_names[index], "score": score}
-                for rank, (index, score) in enumerate(nearest[0], start=1)
+                {"rank": rank, "file_name": file_name, "score": score}
+                for rank, (file_name, score) in enumerate(nearest, start=1)
             ],
             "latency_ms": {
                 "generative": round(1000 * (recalled - started), 2),
@@ -243,6 +379,19 @@ def check_limits(top: int, beams: int) -> None:
     for name, value, limit in (("top", top, MAX_TOP), ("beams", beams, MAX_BEAMS)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
             raise InputError(f"{name} is {value!r}, the limits are 1 and {limit:,}: choose a whole number between")
+
+
+def _consolidation(images: int, texts: int) -> Training:
+    queries, pictures = min(CONSOLIDATION_QUERIES, texts), min(CONSOLIDATION_PICTURES, images)
+    return Training(
+        memorise=0,
+        describe=0,
+        retrieve=max(MIN_CONSOLIDATION_STEPS, CONSOLIDATION_PASSES * texts // queries),
+        pictures=pictures,
+        descriptions=pictures,
+        queries=queries,
+        learning_rate=CONSOLIDATION_RATE,
+    )
 
 
 def _is_control(character: str) -> bool:
