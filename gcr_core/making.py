@@ -22,8 +22,9 @@ from .identifiers import Identifiers
 from .memorize import Step, memorize
 from .memory import Memory
 from .pairs import Pairs
-from .planning import hold_out, plan, remarks
+from .planning import plan
 from .progress import Clock, Listener, Notes, Progress
+from .prospects import hold_out, remarks
 from .recipe import Recipe
 
 HELD_OUT_ODDS = 4.0

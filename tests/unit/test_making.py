@@ -9,7 +9,8 @@ from gcr_core.errors import GalleryError, GcrError
 from gcr_core.gallery import Gallery
 from gcr_core.making import make_memory
 from gcr_core.memory import Memory
-from gcr_core.planning import HELD_OUT_FEWEST, estimate, hold_out, plan, remarks
+from gcr_core.planning import estimate, plan
+from gcr_core.prospects import HELD_OUT_FEWEST, hold_out, remarks
 from gcr_core.recipe import PRESETS, Recipe
 
 
