@@ -4,12 +4,13 @@ After IncDSI (Kishore et al., ICML 2023). The row w of a new image is found such
 captions, its picture under small changes) the logit w·h passes those of all codes that stand first, and such that for
 the queries that the memory knows already it stays below what they recall now, each by a margin: a convex problem of as
 many unknowns as a state has numbers. No other weight changes, so no other image's score does, but for their common
-norm. The new identifier is that one token, whatever the identifier type. Knows states and rows, not files.
+norm. The new identifier is that one token, whatever the identifier type. Consolidation trains what
+was added into all weights later, with replay of the rest (DSI++, Mehta et al., 2023). Knows states and rows, not files.
 """
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,8 @@ from .batches import input_side, perturb, text_inputs
 from .decoding import recall
 from .errors import MemoryFormatError
 from .gallery import Gallery
+from .memorize import Training
+from .pairs import Pairs
 from .trie import IdentifierTrie
 
 LOOKS = 8
@@ -39,6 +42,13 @@ MAX_KNOWN = 50_000
 """Queries that are kept; of larger galleries a sample."""
 MAX_CAPTIONS = 8
 """Captions of an image that are kept as known queries."""
+NEW_SHARE = 0.3
+"""In consolidation, the share of the queries that are of new images, at least."""
+PASSES, MIN_STEPS = 6, 20
+"""How often a caption is trained on in consolidation, on average; its fewest steps."""
+QUERIES, PICTURES = 128, 64
+"""Of a batch in consolidation."""
+RATE = 3e-4
 
 
 @dataclass
@@ -149,6 +159,25 @@ def solve_row(backbone: Backbone, trie: IdentifierTrie, new: NewImage, known: Kn
     directions = torch.nn.functional.normalize(new.states, dim=1)
     mean = torch.nn.functional.normalize((new.weights[:, None] * directions).sum(0), dim=0)
     return _solve(mean * rows.norm(dim=1).mean(), new, (new.states @ rows.T).amax(1), known)
+
+
+def replay(captions: list[list[str]], added: int) -> tuple[Pairs, Training]:
+    """What consolidation trains on: all captions, those of the last `added` images more often. Raises GcrError."""
+    pairs = Pairs.from_captions(captions)
+    new = pairs.images.max(axis=1) >= len(captions) - added
+    share = max(new.mean(), NEW_SHARE) if 0 < new.mean() < 1 else new.mean()
+    odds = np.where(new, share / max(new.sum(), 1), (1 - share) / max((~new).sum(), 1))
+    queries, pictures = min(QUERIES, len(pairs.texts)), min(PICTURES, len(captions))
+    training = Training(
+        memorise=0,
+        describe=0,
+        retrieve=max(MIN_STEPS, PASSES * len(pairs.texts) // queries),
+        pictures=pictures,
+        descriptions=pictures,
+        queries=queries,
+        learning_rate=RATE,
+    )
+    return replace(pairs, odds=odds / odds.sum()), training
 
 
 def _solve(start: torch.Tensor, own: NewImage, own_bars: torch.Tensor, known: Known) -> torch.Tensor:

@@ -9,7 +9,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,10 +28,9 @@ from .gallery import THUMBNAIL_SIDE, Gallery
 from .hub import fetch
 from .identifiers import Identifiers
 from .images import encoded, fingerprint, open_image
-from .living import Known, NewImage, solve_row
-from .memorize import Step, Training, memorize
+from .living import Known, NewImage, replay, solve_row
+from .memorize import Step, memorize
 from .metadata import checked_captions
-from .pairs import Pairs
 from .trie import IdentifierTrie
 
 MAX_QUERY_CHARACTERS = 1_000
@@ -40,12 +39,6 @@ MAX_BEAMS = 1_000
 ROWS_AT_ONCE = 2_048
 """Beams of all queries that are decoded together."""
 QUERIES_FILE = "queries.safetensors"
-NEW_SHARE = 0.3
-"""In consolidation, the share of the queries that are of new images, at least."""
-CONSOLIDATION_PASSES, MIN_CONSOLIDATION_STEPS = 6, 20
-"""How often a caption is trained on in consolidation, on average."""
-CONSOLIDATION_QUERIES, CONSOLIDATION_PICTURES = 128, 64
-CONSOLIDATION_RATE = 3e-4
 DEFAULT_TOP = 10
 DEFAULT_BEAMS = 10
 
@@ -225,18 +218,8 @@ class Memory:
         stops it, and leaves the weights in between: load the memory anew. Raises GcrError where there is no caption.
         """
         with self._lock:
-            pairs = Pairs.from_captions(self.gallery.captions)
-            new = pairs.images.max(axis=1) >= len(self.gallery) - self.changes["added"]
-            share = max(new.mean(), NEW_SHARE) if new.any() and not new.all() else new.mean()
-            odds = np.where(new, share / max(new.sum(), 1), (1 - share) / max((~new).sum(), 1))
-            memorize(
-                self.backbone,
-                self.gallery,
-                self.identifiers,
-                replace(pairs, odds=odds / odds.sum()),
-                _consolidation(len(self.gallery), len(pairs.texts)),
-                on_step,
-            )
+            pairs, training = replay(self.gallery.captions, self.changes["added"])
+            memorize(self.backbone, self.gallery, self.identifiers, pairs, training, on_step)
             self._known = None
             self._note(0, 0)
 
@@ -379,19 +362,6 @@ def check_limits(top: int, beams: int) -> None:
     for name, value, limit in (("top", top, MAX_TOP), ("beams", beams, MAX_BEAMS)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
             raise InputError(f"{name} is {value!r}, the limits are 1 and {limit:,}: choose a whole number between")
-
-
-def _consolidation(images: int, texts: int) -> Training:
-    queries, pictures = min(CONSOLIDATION_QUERIES, texts), min(CONSOLIDATION_PICTURES, images)
-    return Training(
-        memorise=0,
-        describe=0,
-        retrieve=max(MIN_CONSOLIDATION_STEPS, CONSOLIDATION_PASSES * texts // queries),
-        pictures=pictures,
-        descriptions=pictures,
-        queries=queries,
-        learning_rate=CONSOLIDATION_RATE,
-    )
 
 
 def _is_control(character: str) -> bool:
