@@ -27,6 +27,8 @@ MAX_QUERY_TOKENS = 128
 QUERY_INSTRUCTION = "Which image of the gallery is this about?"
 IMAGE_INSTRUCTION = "Which image of the gallery is this?"
 DESCRIBE_INSTRUCTION = "Describe this image of the gallery:"
+SPARE_ROWS = 64
+"""Rows that are made ahead where tokens come one by one, since every growth copies them all."""
 QUERY_MARK = "\x1a"
 BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -138,7 +140,8 @@ class Backbone:
         added = [AddedToken(token, normalized=False, special=True) for token in new_tokens[len(known) :]]
         self.tokenizer.add_tokens(added, special_tokens=True)
         if len(self.tokenizer) > len(self._input_rows()):
-            self.inner_with_head.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+            rows = len(self.tokenizer) + (SPARE_ROWS if known else 0)
+            self.inner_with_head.resize_token_embeddings(rows, mean_resizing=False)
         self.new_tokens = list(new_tokens)
 
     @property
