@@ -59,6 +59,10 @@ class Apart:
             raise value
         return value
 
+    @property
+    def pid(self) -> int | None:
+        return self._process and self._process.pid
+
     def end(self) -> None:
         """Ends the process, whatever it is asked, and frees its memory; the next question starts it again."""
         if process := self._process:

@@ -94,10 +94,8 @@ def _taken_in(gallery: Gallery, report: dict[str, Any]) -> str:
     )
 
 
-def remarks(words: Sequence[str] | None, refused: bool = False) -> str:
-    """What will be found and what will not, before anything is trained; None while that is being looked at."""
-    if words is None:
-        return '<p class="hint" role="status">Looking at the captions…</p>'
+def remarks(words: Sequence[str], refused: bool) -> str:
+    """What will be found and what will not, before anything is trained; or why nothing can be."""
     return "".join(f'<p class="note{" warning" if refused else ""}" role="note">{text(line)}</p>' for line in words)
 
 
@@ -252,24 +250,34 @@ def _progress(job: dict[str, Any], points: list[dict[str, Any]]) -> str:
 
 def _curve(points: list[dict[str, Any]], steps: int) -> str:
     """Loss as a line and the share memorised as an area, both over the steps of the training."""
-    losses = [(point["step"], point["loss"]) for point in points if point.get("loss") is not None]
+    losses = [point for point in points if point.get("loss") is not None]
     if len(losses) < 2:
         return ""
     width, height = CURVE
-    end, highest = max(steps, losses[-1][0], 1), max(loss for _, loss in losses) or 1
+    end, highest = max(steps, losses[-1]["step"], 1), max(point["loss"] for point in losses) or 1
+
+    def drawn(values: Iterable[tuple[int, float]], most: float) -> str:
+        return " ".join(f"{step / end * width:.1f},{(1 - value / most) * height:.1f}" for step, value in values)
+
+    lines = "".join(
+        f'<polyline class="{engine}" points="{drawn(values, highest)}"/>'
+        for engine in ("index", "memory")
+        if (values := [(point["step"], point["loss"]) for point in losses if _engine(point) == engine])
+    )
     shares = [(point["step"], point["memorized"]) for point in points if point.get("memorized") is not None]
     if shares:
         shares = [(shares[0][0], 0.0), *shares, (shares[-1][0], 0.0)]
-    line, area = (
-        " ".join(f"{step / end * width:.1f},{(1 - value / most) * height:.1f}" for step, value in values)
-        for values, most in ((losses, highest), (shares, 1))
-    )
-    words = f"loss from {losses[0][1]:.2f} to {losses[-1][1]:.2f}"
+    words = f"loss from {losses[0]['loss']:.2f} to {losses[-1]['loss']:.2f}"
     return (
         f'<figure class="curve"><svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{words}"><polygon points="{area}"/><polyline points="{line}"/></svg>'
-        '<figcaption><span class="loss">loss</span><span class="share">share memorised</span></figcaption></figure>'
+        f'aria-label="{words}"><polygon points="{drawn(shares, 1)}"/>{lines}</svg>'
+        '<figcaption><span class="index">loss of CLIP</span><span class="memory">loss of the memory</span>'
+        '<span class="share">share memorised</span></figcaption></figure>'
     )
+
+
+def _engine(point: dict[str, Any]) -> str:
+    return "index" if point.get("stage") == "dense" else "memory"
 
 
 def _report(report: dict[str, Any]) -> str:
@@ -278,19 +286,21 @@ def _report(report: dict[str, Any]) -> str:
         return ""
     dense, retrieved = report.get("dense") or {}, report.get("retrieved")
     pictures, time = _count(report["images"], "picture"), duration(report["seconds"], about=False)
-    words = [f"It memorised <b>{report['memorized']:.0%}</b> of {pictures} in {time}."]
+    words = [f"It memorised <b>{_percent(report['memorized'])}</b> of {pictures} in {time}."]
     if dense.get("memorized") is not None:
-        words[0] += f" CLIP + FAISS knows {dense['memorized']:.0%} of them by sight."
+        words[0] += f" CLIP + FAISS knows {_percent(dense['memorized'])} of them by sight."
     if report.get("trained_captions") is not None:
-        words.append(f"Of the captions that it learnt, {report['trained_captions']:.0%} bring up their picture first.")
+        words.append(
+            f"Of the captions that it learnt, {_percent(report['trained_captions'])} bring up their picture first."
+        )
     if retrieved is None:
         words.append("No caption was kept out of training, so how well it answers to new words is not measured.")
     else:
         unseen = _count(report.get("held_out") or 0, "caption")
         words.append(
             f"Asked with {unseen} that it had never seen, it recalls the right picture first in "
-            f'<b class="memory">{retrieved:.0%}</b> of cases; CLIP + FAISS, trained on the same captions, finds it in '
-            f'<b class="index">{dense.get("retrieved") or 0:.0%}</b>.'
+            f'<b class="memory">{_percent(retrieved)}</b> of cases; CLIP + FAISS, trained on the same captions, finds '
+            f'it in <b class="index">{_percent(dense.get("retrieved") or 0)}</b>.'
         )
     notes = "".join(f'<p class="note" role="note">{text(remark)}</p>' for remark in report.get("remarks", []))
     return f'<div class="report">{"".join(f"<p>{line}</p>" for line in words)}{notes}</div>'
@@ -354,6 +364,11 @@ def duration(seconds: float, about: bool = True) -> str:
     else:
         words = f"{seconds / 3600:.1f} h"
     return f"about {words}" if about else words
+
+
+def _percent(share: float) -> str:
+    """A share in per cent; only all is 100 %."""
+    return f"{share:.0%}" if share >= 1 or share < 0.99 else f"{math.floor(share * 1000) / 10:.1f}%"
 
 
 def _heading(number: int, words: str) -> str:

@@ -13,7 +13,9 @@ from PIL import Image
 
 from gcr_core.facts import FACTS_FILE
 from gcr_core.gallery import Gallery
+from gcr_core.hub import fetch
 from gcr_core.memory import Memory
+from gcr_core.recipe import Recipe
 
 KEPT = 3
 """Memories in the process at once; the one used longest ago leaves first."""
@@ -27,8 +29,6 @@ class Keeper:
 
     def load(self, path_or_id: str | Path) -> Path:
         """The folder of the memory in a folder or of a hub id, which is then in the process."""
-        from gcr_core.hub import fetch
-
         folder = Path(fetch(path_or_id, instead="checkpoints/emoji"))
         self._memory(folder)
         return folder
@@ -73,12 +73,7 @@ class Workshop:
     def __init__(self, say: Callable[[Any], None]) -> None:
         self._say = say
 
-    def remarks(self, gallery: Path, recipe: Any) -> list[str]:
-        from gcr_core import planning
-
-        return planning.remarks(Gallery.load(gallery), recipe)
-
-    def estimate(self, gallery: Path, recipe: Any) -> dict[str, float]:
+    def estimate(self, gallery: Path, recipe: Recipe) -> dict[str, float]:
         from gcr_core import planning
 
         return planning.estimate(Gallery.load(gallery), recipe)

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gcr_core.errors import GalleryError, GcrError, InputError
+from gcr_core.errors import GalleryError, GcrError, InputError, NotFoundError
 from gcr_core.identifiers import IDENTIFIER_TYPES
 from gcr_core.images import open_image
 from gcr_core.jobs import Jobs
+from gcr_core.prospects import remarks
 from gcr_core.recipe import PRESET_WORDS, Recipe
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf
@@ -26,6 +27,7 @@ from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
 from gcr_core.ui.search import SearchTab
 
+NAME = "My pictures"
 POLL_SECONDS = 1.0
 IMPORT_POLL_SECONDS = 0.3
 REPORT_FILE = ".import.json"
@@ -67,7 +69,6 @@ class MemorizeTab:
         self.settings: Settings = library.visitors.settings
         self.chores = Chores()
         self._editing = threading.Lock()
-        self._remarks: dict[tuple[Path, int], tuple[list[str], bool]] = {}
         self._times: dict[Path, dict[str, float]] = {}
         part: dict[str, Any] = {"apply_default_css": False, "js_on_load": LISTEN}
         with gr.Row(elem_id="desk"):
@@ -120,18 +121,29 @@ class MemorizeTab:
         return {
             self.prepare: desk.taken_in(id, gallery, report),
             self.table: desk.table(id, gallery),
-            **self._show_prospects(shelf, id, report.get("name") or "My pictures"),
+            **self._show_prospects(request, id),
         }
 
     def _no_draft(self, instead: str) -> dict[Any, Any]:
         return {self.prepare: instead, self.notes: "", self.table: "", self.how: ""}
 
-    def _show_prospects(self, shelf: Shelf, id: str, name: str) -> dict[Any, Any]:
-        """What will be found, and how long each preset takes, as far as the workshop has told."""
-        words, refused = self._remarks.get(self._stamp(shelf, id), (None, False))
-        models = {"backbone": self.settings.backbone, "clip": self.settings.clip}
-        times, fixed = self._times.get(shelf.gallery(id)), self.settings.visitors
-        how = desk.recipe(id, name, PRESET_WORDS, times, IDENTIFIER_TYPES, models, fixed, refused)
+    def _show_prospects(self, request: Any, id: str) -> dict[Any, Any]:
+        """What will be found, and how long each preset takes, once the workshop has measured that."""
+        shelf, gallery = self.shelf(request), self.library.gallery(request, id)
+        try:
+            words, refused = remarks(gallery, self._recipe({})), False
+        except GalleryError as refusal:
+            words, refused = [str(refusal)], True
+        how = desk.recipe(
+            id,
+            name=_read_report(shelf.gallery(id)).get("name") or NAME,
+            presets=PRESET_WORDS,
+            times=self._times.get(shelf.gallery(id)),
+            types=IDENTIFIER_TYPES,
+            models={"backbone": self.settings.backbone, "clip": self.settings.clip},
+            fixed=self.settings.visitors,
+            refused=refused,
+        )
         return {self.notes: desk.remarks(words, refused), self.how: how}
 
     def show_shelf(self, request: Any) -> dict[Any, Any]:
@@ -145,10 +157,6 @@ class MemorizeTab:
 
     def _busy(self, shelf: Shelf) -> list[str]:
         return [id for id in shelf.ids("memories") if id in self.chores.doing or id in self.chores.ended]
-
-    def _stamp(self, shelf: Shelf, id: str) -> tuple[Path, int]:
-        folder = shelf.gallery(id)
-        return folder, (folder / "metadata.jsonl").stat().st_mtime_ns
 
     # What a person does
 
@@ -190,25 +198,17 @@ class MemorizeTab:
             yield {self.notice: desk.notice(mistake), **self.show_draft(request)}
 
     def study(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """What will and won't be found, then how long each preset takes here; both from the workshop, where they
-        are not known yet."""
+        """How long each preset takes for the gallery that waits here, where that was not measured yet."""
         yield {self.notice: gr.skip()}  # Gradio empties the outputs of a generator that yields nothing.
         try:
             shelf = self.shelf(request)
             if not self.settings.training or not (id := self._draft(shelf)):
                 return
-            folder, name = shelf.gallery(id), _read_report(shelf.gallery(id)).get("name") or "My pictures"
-            stamp = self._stamp(shelf, id)
-            if stamp not in self._remarks:
-                try:
-                    self._remarks[stamp] = self.workshop.ask("remarks", folder, self._recipe({})), False
-                except GalleryError as refusal:
-                    self._remarks[stamp] = [str(refusal)], True
-                yield self._show_prospects(shelf, id, name)
-            if folder not in self._times and not self._remarks[stamp][1]:
+            folder = shelf.gallery(id)
+            if folder not in self._times and any(self.library.gallery(request, id).captions):
                 self._times[folder] = self.workshop.ask("estimate", folder, self._recipe({}))
-                yield self._show_prospects(shelf, id, name)
-        except EndedError:
+                yield self._show_prospects(request, id)
+        except (EndedError, NotFoundError):
             return  # The job that has begun meanwhile needs the cores more.
         except GcrError as mistake:
             yield {self.notice: desk.notice(mistake)}
@@ -255,7 +255,7 @@ class MemorizeTab:
             captions = list(gallery.captions)
             captions[index] = words.splitlines()
             gallery.with_captions(captions)
-        return {}
+        return self._show_prospects(request, id)
 
     def _discard(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         self.shelf(request).delete(_id(data, "gallery"))
@@ -421,7 +421,7 @@ def offer(tab: MemorizeTab) -> None:
             gallery = importing.result()
             shelf = tab.shelf(request)
             report = _read_report(shelf.gallery(gallery))
-            id = tab.jobs.submit(shelf, gallery, recipe, name or report.get("name") or "My pictures")
+            id = tab.jobs.submit(shelf, gallery, recipe, name or report.get("name") or NAME)
             return tab.jobs.status(shelf, id) | {"skipped": report["skipped"]}
 
     def job(id: str, request: gr.Request, action: str = "status") -> dict:

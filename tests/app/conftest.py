@@ -1,8 +1,11 @@
-"""One app on the tiny memory for all of these tests, and a client to it."""
+"""Apps on the tiny memory for all of these tests, and clients to them."""
+
+import secrets
 
 import pytest
 from gradio_client import Client
 
+from tests import tiny
 from tests.serving import serve
 
 
@@ -17,3 +20,27 @@ def client(app_address):
     client = Client(app_address, verbose=False)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def shared_address(tiny_memory_dir, tiny_clip_dir, tmp_path_factory):
+    """An app for visitors who are strangers to each other, which memorises with tiny models."""
+    folder = tmp_path_factory.mktemp("shared")
+    models = {"backbone": tiny.save_llava(folder / "llava"), "clip": tiny_clip_dir}
+    with serve(tiny_memory_dir, folder / "app.log", visitors=1, **models) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def new_visitor(shared_address):
+    """Makes clients with a secret of their own each."""
+    clients = []
+
+    def visit(secret=None):
+        headers = {"X-GCR-Owner": secret or secrets.token_urlsafe(32)}
+        clients.append(Client(shared_address, headers=headers, verbose=False))
+        return clients[-1]
+
+    yield visit
+    for client in clients:
+        client.close()

@@ -1,18 +1,21 @@
 """A memory in a process of its own answers as one in this process does, and its mistakes stay mistakes."""
 
 import os
+import shutil
 import signal
 
-import psutil
 import pytest
+from PIL import Image
 
 from gcr_core.errors import GcrError, InputError
-from gcr_core.ui.apart import MemoryApart
+from gcr_core.ui.apart import Apart, EndedError, MemoryApart, keeper
 
 
 @pytest.fixture(scope="module")
 def apart(tiny_memory_dir):
-    return MemoryApart(str(tiny_memory_dir))
+    process = Apart(keeper, "memory")
+    yield MemoryApart.fetch(str(tiny_memory_dir), process)
+    process.end()
 
 
 def test_it_answers_as_the_memory_itself(apart, tiny_memory):
@@ -36,16 +39,35 @@ def test_a_mistake_of_the_users_comes_back_as_itself_and_the_process_lives_on(ap
 
 
 def test_a_folder_that_is_no_memory_is_said_at_once(tmp_path):
+    process = Apart(keeper, "memory")
     with pytest.raises(GcrError, match="memory"):
-        MemoryApart(str(tmp_path))
+        MemoryApart.fetch(str(tmp_path), process)
+    process.end()
 
 
-def test_a_process_that_was_killed_is_said_to_everyone_who_asks(tiny_memory_dir):
-    before = set(psutil.Process().children())
-    apart = MemoryApart(str(tiny_memory_dir))
-    for child in set(psutil.Process().children()) - before:
-        if any("spawn_main" in word for word in child.cmdline()):
-            os.kill(child.pid, signal.SIGKILL)
-    for _ in range(2):
-        with pytest.raises(GcrError, match="start the app again"):
-            apart.search("a red circle", 3, 5)
+def test_a_process_that_was_killed_is_started_again_for_the_next_question(tiny_memory_dir):
+    process = Apart(keeper, "memory")
+    apart = MemoryApart.fetch(str(tiny_memory_dir), process)
+    os.kill(process.pid, signal.SIGKILL)
+    try:
+        answer = apart.search("a red circle", 3, 5)
+    except EndedError as ended:
+        assert "ask again" in str(ended)
+        answer = apart.search("a red circle", 3, 5)
+    assert answer["dense"]
+    process.end()
+
+
+def test_what_is_added_and_forgotten_is_on_the_disk_and_in_the_next_answer(tiny_memory_dir, tiny_gallery, tmp_path):
+    folder = shutil.copytree(tiny_memory_dir, tmp_path / "memory")
+    process = Apart(keeper, "memory")
+    apart = MemoryApart(folder, process)
+    [name] = apart.add([("new.png", Image.new("RGB", (48, 48), "purple"))], [["something purple"]])
+    assert name in apart.gallery.file_names
+    apart.forget(["red-circle.png"])
+    found = apart.search("a red circle", 100, 100)
+    names = {hit["file_name"] for side in ("generative", "dense") for hit in found[side]}
+    assert names == set(apart.gallery.file_names) == {*tiny_gallery.file_names, name} - {"red-circle.png"}
+    assert apart.facts["changes"] == {"added": 1, "forgotten": 1}
+    assert all(isinstance(words, str) for words in apart.describe([name, "red-square.png"]))
+    process.end()

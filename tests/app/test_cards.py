@@ -32,8 +32,8 @@ class Gallery:
 
 
 @pytest.fixture
-def gallery(tmp_path):
-    return Gallery(tmp_path)
+def album(tmp_path):
+    return cards.Album(Gallery(tmp_path), "shipped")
 
 
 def answer(**changes):
@@ -54,55 +54,55 @@ def answer(**changes):
 ENGINES = {"generative": "beam search", "dense": "nearest vectors"}
 
 
-def results(gallery, **changes):
-    return cards.results(answer(**changes), gallery, ENGINES)
+def results(album, **changes):
+    return cards.results(answer(**changes), album, ENGINES)
 
 
-def test_captions_file_names_and_queries_are_escaped(gallery):
-    page = results(gallery, query=HOSTILE, trace=[[{"identifier": HOSTILE, "probability": 0.5, "images": 2}]])
+def test_captions_file_names_and_queries_are_escaped(album):
+    page = results(album, query=HOSTILE, trace=[[{"identifier": HOSTILE, "probability": 0.5, "images": 2}]])
     for raw in ("<img src=x", "<script>", "${", "{{", "`", "\\", HOSTILE):
         assert raw not in page
 
 
-def test_a_message_is_escaped(gallery):
+def test_a_message_is_escaped(album):
     assert "<b>" not in cards.message("<b>no</b>")
 
 
-def test_scores_stand_under_their_names(gallery):
-    words = re.sub(r"<[^>]+>", "", results(gallery))
+def test_scores_stand_under_their_names(album):
+    words = re.sub(r"<[^>]+>", "", results(album))
     for score in ("log p −0.12", "log p −3.46", "cosine 0.83", "cosine −0.20"):
         assert score in words
 
 
-def test_an_image_that_both_sides_found_names_its_rank_on_the_other_side(gallery):
-    page = results(gallery)
+def test_an_image_that_both_sides_found_names_its_rank_on_the_other_side(album):
+    page = results(album)
     assert page.count('class="card both"') == 2
     assert "index #2" in page
     assert "memory #1" in page
     assert "1 of 2 found by both" in page
 
 
-def test_sides_that_share_nothing_say_so(gallery):
-    page = results(gallery, dense=[{"rank": 1, "file_name": "<script>.png", "score": 0.5}])
+def test_sides_that_share_nothing_say_so(album):
+    page = results(album, dense=[{"rank": 1, "file_name": "<script>.png", "score": 0.5}])
     assert "nothing found by both" in page
     assert 'class="card both"' not in page
 
 
-def test_every_picture_has_a_text_alternative(gallery):
-    alternatives = re.findall(r'<div class="picture"><img src="[^"]+" alt="([^"]*)">', results(gallery))
+def test_every_picture_has_a_text_alternative(album):
+    alternatives = re.findall(r'<div class="picture"><img src="[^"]+" alt="([^"]*)">', results(album))
     assert len(alternatives) == 4
     assert all(alternatives)
 
 
-def test_the_latency_of_each_side_stands_beside_its_engine(gallery):
-    words = re.sub(r"<[^>]+>", "", results(gallery))
+def test_the_latency_of_each_side_stands_beside_its_engine(album):
+    words = re.sub(r"<[^>]+>", "", results(album))
     assert "42 ms beam search" in words
     assert "9 ms nearest vectors" in words
 
 
-def test_the_trace_shows_a_leaf_as_its_image_and_counts_beams_that_it_leaves_out(gallery):
+def test_the_trace_shows_a_leaf_as_its_image_and_counts_beams_that_it_leaves_out(album):
     many = [{"identifier": f"<c{i}>", "probability": 0.01, "images": 3} for i in range(cards.TRACE_ROWS + 5)]
-    page = results(gallery, trace=[many, [{"identifier": "<img_0>", "probability": 0.887, "images": 1}]])
+    page = results(album, trace=[many, [{"identifier": "<img_0>", "probability": 0.887, "images": 1}]])
     assert "2 steps" in page
     assert "and 5 more" in page
     assert "88.7%" in page
@@ -110,9 +110,23 @@ def test_the_trace_shows_a_leaf_as_its_image_and_counts_beams_that_it_leaves_out
     assert "dog" in page.split("Step 2")[1]
 
 
-def test_an_answer_without_trace_has_none(gallery):
-    assert "<details" not in results(gallery)
+def test_an_answer_without_trace_has_none(album):
+    assert "<details" not in results(album)
 
 
-def test_the_mosaic_of_a_small_gallery_shows_each_image_once(gallery):
-    assert cards.mosaic(gallery).count("<img") == len(gallery)
+def test_the_mosaic_of_a_small_gallery_shows_each_image_once(album):
+    assert cards.mosaic(album).count("<img") == len(album.gallery)
+
+
+def test_what_the_model_says_of_an_image_is_marked_as_its_words_and_escaped(album):
+    page = cards.results(answer(), album, ENGINES, said={"a.png": HOSTILE})
+    assert "the model says" in page
+    assert "<img src=x" not in page
+    assert page.count('class="said"') == len(answer()["generative"]) + len(answer()["dense"])
+
+
+def test_only_from_ones_own_memory_an_image_can_be_forgotten(album):
+    assert 'data-do="forget"' not in results(album)
+    own = cards.results(answer(), cards.Album(album.gallery, "AAAAAAAAAAAA", own=True), ENGINES)
+    assert own.count('data-do="forget"') == 4
+    assert "<script>" not in own

@@ -117,23 +117,22 @@ def test_a_query_that_is_no_text_is_an_error(client, query):
         search(client, query)
 
 
-def test_search_is_the_only_endpoint_of_the_api(client):
+def test_the_arguments_of_search_are_documented(client):
     documented = client.view_api(return_format="dict", print_info=False)
-    assert documented["named_endpoints"].keys() == {"/search"}
-    assert documented["unnamed_endpoints"] == {}
     parameters = documented["named_endpoints"]["/search"]["parameters"]
     assert [(p["parameter_name"], p.get("parameter_default")) for p in parameters] == [
         ("query", None),
         ("top", 10),
         ("beams", 10),
+        ("memory", ""),
     ]
 
 
 def test_images_are_served_as_files_and_nothing_else_of_the_gallery_is(app_address, tiny_memory):
-    with urllib.request.urlopen(f"{app_address}picture/0/1") as response:
+    with urllib.request.urlopen(f"{app_address}picture/shipped/0/1") as response:
         assert response.headers["Content-Type"].startswith("image/")
         assert response.read() == tiny_memory.gallery.path(0).read_bytes()
-    outside = [f"picture/{len(tiny_memory.gallery)}/1", "picture/-1/1", "picture/metadata.jsonl/1"]
+    outside = [f"picture/shipped/{place}/1" for place in (len(tiny_memory.gallery), -1, "metadata.jsonl")]
     metadata = tiny_memory.gallery.path(0).parent / "metadata.jsonl"
     for path in [*outside, f"gradio_api/file={metadata}"]:
         with pytest.raises(urllib.error.HTTPError) as refused:
