@@ -8,6 +8,7 @@ from typing import Any
 from .atomic import write_text
 from .errors import MemoryFormatError
 
+SHOWN_CHARACTERS = 200
 FORMAT_VERSION = 1
 FACTS_FILE = "memory.json"
 
@@ -46,12 +47,13 @@ def write_facts(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(name, value) lines for a person: nested facts are named `outer.inner`."""
+    """(name, value) lines for a person: nested facts are named `outer.inner`, a long value is cut."""
     for name, value in facts.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield prefix + name, text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
 
 
 def model_card(facts: dict[str, Any]) -> str:

@@ -65,7 +65,8 @@ class Memory:
         dense: DenseIndex,
         facts: dict[str, Any] | None = None,
     ) -> None:
-        """`facts` may hold what only the maker knows: backbone and revision, identifier parameters, training.
+        """`facts` may hold what only the maker knows: backbone and revision, identifier parameters, training, with the
+        "characters" beyond ASCII that its texts had, where they were more than the captions.
 
         Raises MemoryFormatError where the parts are not of one gallery.
         """
@@ -226,7 +227,8 @@ class Memory:
     def clean(self, query: str) -> str:
         """The query with every run of white space and control characters as one space.
 
-        Raises InputError for one that is too long, blank, or in a script that the tokenizer cannot read.
+        Raises InputError for one that is too long, blank, or in a script that the tokenizer cannot read and no text
+        that was trained on had.
         """
         if not isinstance(query, str):
             raise InputError(f"the query is {type(query).__name__}, not text: give a string")
@@ -238,7 +240,7 @@ class Memory:
         if all(unicodedata.category(c) == "Cf" for c in query):
             raise InputError("the query is blank: type what the picture shows, in at least one character")
         with self._lock:
-            readable = self.backbone.readable(query)
+            readable = self.backbone.readable(query) or not self._characters.isdisjoint(query)
         if not readable:
             raise InputError(
                 f"the query {query[:40]!r} is in characters that this memory's tokenizer cannot read: "
@@ -250,6 +252,8 @@ class Memory:
         """Puts identifiers and gallery in place, and what follows from them."""
         self.identifiers, self.gallery = identifiers, gallery
         self.trie = IdentifierTrie.build(identifiers.indptr, identifiers.tokens)
+        learnt = (text for texts in gallery.captions for text in texts)
+        self._characters = set(self.facts.get("training", {}).get("characters", "")).union(*map(foreign, learnt))
         self.facts |= {
             "format_version": FORMAT_VERSION,
             "images": len(gallery),
@@ -362,6 +366,11 @@ def check_limits(top: int, beams: int) -> None:
     for name, value, limit in (("top", top, MAX_TOP), ("beams", beams, MAX_BEAMS)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
             raise InputError(f"{name} is {value!r}, the limits are 1 and {limit:,}: choose a whole number between")
+
+
+def foreign(text: str) -> set[str]:
+    """The letters, numbers and symbols of a text beyond ASCII, which a tokenizer may have as bytes only."""
+    return {character for character in text if ord(character) > 127 and unicodedata.category(character)[0] in "LNS"}
 
 
 def _is_control(character: str) -> bool:

@@ -19,7 +19,7 @@ from .pairs import Pairs
 from .prospects import remarks
 from .recipe import PRESETS, Recipe
 
-PASSES = {"quick": 12, "balanced": 30, "thorough": 90}
+PASSES = {"quick": 8, "balanced": 16, "thorough": 60}
 """How often each caption is trained on."""
 PICTURE_PASSES = 0.8
 """How often each picture is trained on, as a share of PASSES, before descriptions and queries begin."""

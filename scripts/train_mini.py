@@ -54,7 +54,7 @@ from gcr_core.evaluate import evaluate, load_queries
 from gcr_core.gallery import Gallery
 from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
 from gcr_core.memorize import ROW_NORM, Step, Training, memorize
-from gcr_core.memory import Memory
+from gcr_core.memory import Memory, foreign
 from gcr_core.pairs import Pairs
 
 VOCABULARY = 12_000
@@ -79,7 +79,7 @@ DRAWN = {
 EMOJI = 0.06  # how often a batch draws emoji themselves
 GLOSS_WEIGHT = 0.5
 ENGLISH = 0.4  # of the time for gcr-mini and its memory
-MEMORY = Training(memorise=120, describe=80, retrieve=1240, pictures_every=2)
+MEMORY = Training(memorise=250, describe=80, retrieve=1240, pictures_every=2)
 NEW_LOOK_EVERY = 50
 TEACHER_SECONDS = 200
 NAME_BONUS = 3.0
@@ -474,6 +474,7 @@ def main() -> None:
                 "seconds": round(seconds * ENGLISH + spent),
                 "dense_seconds": round(seconds),
                 "texts": len(pairs.texts),
+                "characters": "".join(sorted(set().union(*map(foreign, pairs.texts)))),
                 "seed": seed,
             },
         }

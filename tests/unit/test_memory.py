@@ -115,6 +115,23 @@ def test_a_script_that_the_tokenizer_never_saw_is_a_named_error(tiny_memory: Mem
         tiny_memory.search("ბედნიერი ძაღლი")
 
 
+def test_a_script_that_captions_were_in_is_answered(tiny_memory_dir: Path) -> None:
+    memory = Memory.from_pretrained(tiny_memory_dir, device="cpu")
+    gallery = Gallery(memory.gallery.root, memory.gallery.file_names, [["ბედნიერი ძაღლი"]] + [["a bar"]] * 11)
+    georgian = Memory(memory.backbone, memory.identifiers, gallery, memory.dense)
+    assert georgian.search("ძაღლი")["generative"]
+    with pytest.raises(InputError, match="cannot read"):
+        georgian.search("счастливая")
+
+
+def test_symbols_that_the_training_had_are_answered(tiny_memory_dir: Path) -> None:
+    memory = Memory.from_pretrained(tiny_memory_dir, device="cpu")
+    parts = memory.backbone, memory.identifiers, memory.gallery, memory.dense
+    with pytest.raises(InputError, match="cannot read"):
+        Memory(*parts).search("🐶")
+    assert Memory(*parts, {"training": {"characters": "🐱🐶"}}).search("🐶")["generative"]
+
+
 @pytest.mark.parametrize("query", [None, 5, ["dog"], b"dog"])
 def test_what_is_no_text_is_a_named_error(query: object, tiny_memory: Memory) -> None:
     with pytest.raises(InputError, match="not text"):
