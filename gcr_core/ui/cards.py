@@ -135,7 +135,8 @@ def _said(side: str, said: dict[str, str] | None, file_name: str) -> str:
 def _forget(album: Album, index: int, name: str) -> str:
     return (
         f'<button type="button" class="forget" data-do="forget" data-memory="{album.id}" '
-        f'data-file="{text(album.gallery.file_names[index])}" data-name="{text(name)}" '
+        f'data-file="{text(album.gallery.file_names[index])}" data-ask="sure" data-verb="Forget" '
+        f'data-words="Forget “{text(name)}”? This memory never recalls it again." '
         f'aria-label="Forget {text(name)}" title="Forget this picture">×</button>'
     )
 

@@ -20,6 +20,8 @@ class Library:
 
     def __init__(self, waking: WakingMemory, keeper: Apart, visitors: Visitors) -> None:
         self.waking, self.visitors, self._keeper = waking, visitors, keeper
+        self.doing: dict[str, str] = {}
+        """id of a memory that is being worked on → with what, in words"""
         self._own: dict[Path, MemoryApart] = {}
         self._galleries: dict[Path, tuple[int, Gallery]] = {}
 
@@ -34,6 +36,16 @@ class Library:
             self._forget_some(self._own)
             self._own[folder] = MemoryApart(folder, self._keeper)
         return self._own[folder]
+
+    def own_memory(self, request: Any, id: str) -> AnyMemory:
+        """One of the asker's memories, to be changed. Raises InputError for the shipped one, and for one that is
+        being worked on, which would undo the change."""
+        memory = self.memory(request, id)
+        if id in ("", SHIPPED):
+            raise InputError("the memory that ships is everybody's: memorise a gallery of your own to change that")
+        if id in self.doing:
+            raise InputError("this memory is being worked on: wait until that is done")
+        return memory
 
     def album(self, request: Any, id: str) -> Album:
         """The memory's gallery, to be shown."""

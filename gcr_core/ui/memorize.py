@@ -9,9 +9,9 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gcr_core.errors import GalleryError, GcrError, InputError, NotFoundError
 from gcr_core.identifiers import IDENTIFIER_TYPES
@@ -37,16 +37,15 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 
 
 class Chores:
-    """Long work on memories, by id, that outlives a reload: what is being done, and how the last one ended."""
+    """Long work on memories that outlives a reload: how the last one ended, by the memory's id."""
 
-    def __init__(self) -> None:
-        self.doing: dict[str, str] = {}
+    def __init__(self, doing: dict[str, str]) -> None:
+        """`doing`: a memory's id → what is being done with it, in words."""
+        self.doing = doing
         self.ended: dict[str, tuple[str, str]] = {}
 
     def begin(self, id: str, words: str, work: Callable[[Callable[[str], None]], str]) -> None:
         """Starts work on a memory; `work` gets a function for progress in words and returns how it ended."""
-        if id in self.doing:
-            raise InputError("this memory is being worked on: wait until that is done")
         self.doing[id] = words
 
         def run() -> None:
@@ -67,7 +66,7 @@ class MemorizeTab:
         self.library, self.jobs, self.search, self.tabs = library, jobs, search, tabs
         self.workshop = Apart(workshop, "workshop")
         self.settings: Settings = library.visitors.settings
-        self.chores = Chores()
+        self.chores = Chores(library.doing)
         self._editing = threading.Lock()
         self._times: dict[Path, dict[str, float]] = {}
         part: dict[str, Any] = {"apply_default_css": False, "js_on_load": LISTEN}
@@ -268,10 +267,17 @@ class MemorizeTab:
         return {**self.show_work(request), **self.show_draft(request)}
 
     def _job(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        getattr(self.jobs, {"stop": "stop", "resume": "resume", "remove": "remove"}[data["do"]])(
-            self.shelf(request), _id(data, "job")
-        )
+        self.do(self.shelf(request), str(data["do"]), _id(data, "job"))
         return {**self.show_work(request), **self.show_draft(request)}
+
+    def do(self, shelf: Shelf, verb: str, id: str) -> None:
+        """Stops, resumes or removes a job; with one that is done its gallery goes too, as the memory has its own."""
+        job = self.jobs.status(shelf, id)
+        {"stop": self.jobs.stop, "resume": self.jobs.resume, "remove": self.jobs.remove}[verb](shelf, id)
+        others = {other["gallery"] for other in self.jobs.list(shelf)}
+        if verb == "remove" and job["state"] == "done" and job["gallery"] not in others:
+            with suppress(NotFoundError):
+                shelf.delete(job["gallery"])
 
     def _search(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id = _id(data, "memory")
@@ -280,7 +286,7 @@ class MemorizeTab:
 
     def _add(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id, lines = _id(data, "memory"), str(data.get("captions") or "").splitlines()
-        memory = self.library.memory(request, self._own(request, id))
+        memory = self.library.own_memory(request, id)
         captions = [line.strip() for line in lines if line.strip()]
         with uploads.laid_out(data.get("files")) as paths:
             pictures = [(path.name, open_image(path)) for path in paths]
@@ -291,7 +297,8 @@ class MemorizeTab:
         return {**self.show_shelf(request), self.notice: desk.notice(words, "good")}
 
     def _consolidate(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        id = self._own(request, _id(data, "memory"))
+        id = _id(data, "memory")
+        self.library.own_memory(request, id)
         folder = self.shelf(request).memory(id)
 
         def work(say: Callable[[str], None]) -> str:
@@ -306,19 +313,17 @@ class MemorizeTab:
         return {**self.show_work(request), **self.show_shelf(request)}
 
     def _rename(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        self.shelf(request).rename(_id(data, "memory"), str(data.get("name", "")))
+        self.change(request, "rename", _id(data, "memory"), str(data.get("name", "")))
         return self.show_shelf(request)
 
     def _delete(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        self.shelf(request).delete(self._own(request, _id(data, "memory")))
+        self.change(request, "delete", _id(data, "memory"))
         return self.show_shelf(request)
 
-    def _own(self, request: Any, id: str) -> str:
-        """The id of one of the asker's memories that rests. Raises NotFoundError, InputError."""
-        self.shelf(request).memory(id)
-        if id in self.chores.doing:
-            raise InputError("this memory is being worked on: wait until that is done")
-        return id
+    def change(self, request: Any, verb: Literal["rename", "delete"], id: str, *arguments: str) -> None:
+        """Renames or deletes one of the asker's memories that rests."""
+        self.library.own_memory(request, id)
+        getattr(self.shelf(request), verb)(id, *arguments)
 
     def _recipe(self, data: dict[str, Any]) -> Recipe:
         """The recipe that a form asks for. Raises InputError."""
@@ -432,7 +437,7 @@ def offer(tab: MemorizeTab) -> None:
             if action not in ("status", "stop", "resume", "remove"):
                 raise InputError(f"action is {action!r}: choose status, stop, resume or remove")
             if action != "status":
-                getattr(tab.jobs, action)(shelf, id)
+                tab.do(shelf, action, id)
             return {"id": id, "state": "removed"} if action == "remove" else tab.jobs.status(shelf, id)
 
     def memories(request: gr.Request, action: str = "list", memory: str = "", name: str = "") -> dict:
@@ -441,9 +446,9 @@ def offer(tab: MemorizeTab) -> None:
         with _said():
             shelf = tab.shelf(request)
             if action == "rename":
-                shelf.rename(memory, name)
+                tab.change(request, "rename", memory, name)
             elif action == "delete":
-                shelf.delete(tab._own(request, memory))
+                tab.change(request, "delete", memory)
             elif action != "list":
                 raise InputError(f"action is {action!r}: choose list, rename or delete")
             return {"memories": shelf.memories(), "jobs": tab.jobs.list(shelf)}

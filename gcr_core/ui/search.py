@@ -97,10 +97,7 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
     ) -> Iterator[dict[Any, Any]]:
         id, file_name = str(event._data.get("memory")), str(event._data.get("file"))
         try:
-            album = library.album(request, id)
-            if not album.own:
-                raise InputError("the memory that ships forgets nothing: memorise a gallery of your own")
-            library.memory(request, id).forget([file_name])
+            library.own_memory(request, id).forget([file_name])
         except GcrError as mistake:
             yield {results: cards.message(mistake)}
             return

@@ -1,0 +1,129 @@
+"""What the Memorise tab shows: escaped, paged, in words."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gcr_core.gallery import Gallery
+from gcr_core.ui import desk
+
+ID = "AAAAAAAAAAAA"
+HOSTILE = "<script>alert(1)</script> ${1} {{x}} ` \" ' \\"
+JOB = {
+    "id": ID,
+    "name": HOSTILE,
+    "gallery": ID,
+    "state": "running",
+    "stage": "memorise",
+    "step": 30,
+    "steps": 120,
+    "seconds_left": 44.0,
+    "loss": 1.5,
+    "memorized": 0.4,
+    "message": "",
+    "report": None,
+    "memory": None,
+    "queue_position": None,
+}
+REPORT = {
+    "images": 98,
+    "seconds": 54.2,
+    "memorized": 0.9949,
+    "trained_captions": 1.0,
+    "held_out": 20,
+    "retrieved": 0.55,
+    "dense": {"memorized": 1.0, "retrieved": 0.4},
+    "remarks": [HOSTILE],
+}
+
+
+def words(page):
+    return re.sub(r"<[^>]+>", " ", page)
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    names = [HOSTILE.replace("/", "") + ".png", *(f"{number}.png" for number in range(29))]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    captions = [[HOSTILE], *([f"picture {number}"] if number % 2 else [] for number in range(29))]
+    return Gallery(tmp_path, names, captions)
+
+
+def pages(gallery):
+    report = {"name": HOSTILE, "skipped": [[HOSTILE, HOSTILE]]}
+    models = {"backbone": HOSTILE, "clip": HOSTILE}
+    yield desk.taken_in(ID, gallery, report)
+    yield desk.table(ID, gallery)
+    yield desk.remarks([HOSTILE], refused=True)
+    yield desk.recipe(ID, HOSTILE, {"quick": HOSTILE}, None, ["atomic"], models, fixed=False, refused=False)
+    yield desk.jobs([JOB, JOB | {"state": "interrupted", "message": HOSTILE}], {})
+    yield desk.jobs([JOB | {"state": "done", "report": REPORT, "memory": ID}], {})
+    yield desk.notice(HOSTILE)
+
+
+def test_nothing_from_outside_reaches_the_page_as_html_or_template(gallery):
+    for page in pages(gallery):
+        for raw in ("<script", "${", "{{", "`", "\\"):
+            assert raw not in page
+
+
+def test_the_captions_come_in_pages_and_those_missing_can_be_had_alone(gallery):
+    assert desk.table(ID, gallery).count("<textarea") == desk.ROWS
+    assert f"{desk.ROWS + 1} to {2 * desk.ROWS} of 30" in desk.table(ID, gallery, 1)
+    assert desk.table(ID, gallery, 99).count("<textarea") == 30 - 2 * desk.ROWS
+    alone = desk.table(ID, gallery, only=True)
+    assert "of 15" in alone
+    assert "picture 1" not in alone
+
+
+def test_a_running_job_says_stage_step_time_share_and_loss_and_can_be_stopped():
+    points = [{"stage": "dense", "step": 1, "loss": 4.0, "memorized": None}] * 2
+    points += [{"stage": "memorise", "step": step, "loss": 3 / step, "memorized": step / 30} for step in range(2, 30)]
+    page = desk.jobs([JOB], {ID: points})
+    for part in ("Learning which picture is which", "step 30 of 120", "about 40 s left", "40% memorised", "loss 1.50"):
+        assert part in re.sub(r"\s+", " ", words(page))
+    assert page.count("<polyline") == 2
+    assert 'data-do="stop"' in page
+
+
+@pytest.mark.parametrize(
+    ("state", "verbs"),
+    [
+        ("queued", ["stop"]),
+        ("running", ["stop"]),
+        ("stopping", ["stop"]),
+        ("stopped", ["resume", "remove"]),
+        ("interrupted", ["resume", "remove"]),
+        ("failed", ["remove"]),
+        ("done", ["search", "remove"]),
+    ],
+)
+def test_each_state_offers_what_can_be_done(state, verbs):
+    page = desk.jobs([JOB | {"state": state, "report": REPORT, "memory": ID}], {})
+    assert re.findall(r'data-do="(\w+)"', page) == verbs
+    assert ("disabled" in page) == (state == "stopping")
+
+
+def test_the_report_says_what_was_measured_with_captions_never_seen_and_rounds_nothing_up_to_all():
+    told = words(desk.jobs([JOB | {"state": "done", "report": REPORT, "memory": ID}], {}))
+    for part in ("99.4%", "98 pictures in 54 s", "20 captions that it had never seen", "55%", "40%"):
+        assert part in told
+    none = REPORT | {"retrieved": None, "held_out": 0}
+    assert "No caption was kept out" in desk.jobs([JOB | {"state": "done", "report": none, "memory": ID}], {})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "about 1 s"), (14, "about 14 s"), (43, "about 40 s"), (100, "about 2 min"), (6000, "about 1.7 h")],
+)
+def test_times_are_said_as_a_person_says_them(seconds, said):
+    assert desk.duration(seconds) == said
+
+
+def test_the_thumbnails_of_a_gallery_are_files_with_an_address(gallery):
+    addresses = re.findall(r'<img src="([^"]+)"', desk.table(ID, gallery))
+    assert len(set(addresses)) == desk.ROWS
+    assert all(re.fullmatch(rf"thumbnail/{ID}/\d+/[0-9a-f]+", address) for address in addresses)
+    assert Path(gallery.root).name not in "".join(addresses)

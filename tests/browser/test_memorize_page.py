@@ -1,0 +1,292 @@
+"""The Memorise tab as a person meets it: drop pictures, read, type, press one button, watch, search.
+
+Each page is a visitor of its own, so that no test sees what another has left.
+"""
+
+import contextlib
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+from playwright.sync_api import expect
+
+from tests import serving, tiny
+from tests.browser.test_search_page import contrast
+
+PHONE = 390
+COLOURS = ("red", "green", "blue", "gold", "purple", "black")
+HOSTILE = "<img src=x onerror=alert(1)> ${1+1} {{value}} `"
+
+
+@pytest.fixture(scope="module")
+def models(tiny_clip_dir, tmp_path_factory):
+    return {"backbone": tiny.save_llava(tmp_path_factory.mktemp("models") / "llava"), "clip": tiny_clip_dir}
+
+
+@pytest.fixture(scope="module")
+def shared(tiny_memory_dir, models, tmp_path_factory):
+    """(address, home) of an app whose visitors are strangers to each other."""
+    folder = tmp_path_factory.mktemp("shared")
+    with serving.serve(tiny_memory_dir, folder / "app.log", visitors=1, **models) as address:
+        yield address, folder / "home"
+
+
+@pytest.fixture
+def desk(open_page, shared):
+    return open_desk(open_page, shared[0])
+
+
+@pytest.fixture
+def cameras(tmp_path):
+    """Twelve pictures named as a camera names them."""
+    for number in range(12):
+        image = Image.new("RGB", (60, 40), "white")
+        shape = ImageDraw.Draw(image).ellipse if number % 2 else ImageDraw.Draw(image).rectangle
+        shape((10, 5, 50, 35), COLOURS[number // 2])
+        image.save(tmp_path / f"IMG_{number + 1:04}.jpg")
+    return sorted(tmp_path.glob("*.jpg"))
+
+
+def open_desk(open_page, address, **options):
+    page = open_page(f"{address}#tab=memorise", **options)
+    expect(page.get_by_text("Drop pictures")).to_be_visible()
+    return page
+
+
+def drop(page, paths):
+    page.locator("#prepare input[multiple]").first.set_input_files(paths)
+    expect(page.locator(".taken")).to_be_visible()
+
+
+def drop_folder(page, folder):
+    page.locator("#prepare input[webkitdirectory]").set_input_files(folder)
+    expect(page.locator(".taken")).to_be_visible()
+
+
+def memorise(page, preset="Quick", name="Shapes"):
+    page.get_by_label(preset).check()
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_role("button", name="Memorise", exact=True).click()
+    expect(page.locator(".job")).to_be_visible()
+
+
+def captions(page, name):
+    return page.get_by_label(f"Captions of {name}", exact=False)
+
+
+def trainer(home):
+    """The process id of the one job below a home folder that runs."""
+    return next(int(text) for text in (path.read_text() for path in home.glob("*/**/jobs/*/lock")) if text)
+
+
+def button(page, name):
+    return page.get_by_role("button", name=name, exact=True)
+
+
+@pytest.fixture
+def shapes(desk, tiny_gallery):
+    """A page whose visitor has memorised the tiny gallery."""
+    drop_folder(desk, tiny_gallery.root)
+    memorise(desk)
+    expect(button(desk, "Search it now")).to_be_visible()
+    return desk
+
+
+def test_pictures_are_dropped_memorised_and_searched(desk, tiny_gallery):
+    drop_folder(desk, tiny_gallery.root)
+    expect(desk.locator(".taken")).to_have_text("12 pictures taken in.")
+    expect(captions(desk, "red-circle.png")).to_have_value("a red circle\ncircle in red")
+    expect(desk.locator(".preset i").first).to_have_text(re.compile("about .+(s|min|h)"))
+    memorise(desk, name=HOSTILE)
+    job = desk.get_by_role("article", name=HOSTILE)
+    expect(job.locator(".badge")).to_have_text("done")
+    expect(job.locator(".report")).to_contain_text(re.compile(r"It memorised \d+(\.\d)?% of 12 pictures"))
+    expect(job.locator(".report")).to_contain_text("No caption was kept out of training")
+    button(desk, "Search it now").click()
+    expect(desk.locator("#state")).to_contain_text("ready: 12 images")
+    expect(desk.get_by_label("Memory")).to_have_value(re.compile(r"[\w-]{12}"))
+    desk.get_by_role("textbox", name="Query").fill("a red circle")
+    desk.get_by_role("textbox", name="Query").press("Enter")
+    cards = desk.get_by_role("region", name="Recalled from memory").get_by_role("listitem")
+    expect(cards).to_have_count(10)
+    expect(cards.first.locator(".said")).to_contain_text("the model says")
+
+
+def test_twelve_camera_names_say_before_training_what_to_do_and_what_will_be_found(desk, cameras):
+    drop(desk, cameras)
+    expect(desk.locator("#notes")).to_contain_text("0 of 12 images have a caption")
+    expect(desk.locator("#notes")).to_contain_text("cannot describe pictures by itself")
+    expect(button(desk, "Memorise")).to_be_disabled()
+    for path, words in zip(cameras[:5], COLOURS, strict=False):
+        captions(desk, path.name).fill(f"something {words}")
+        captions(desk, path.name).press("Tab")
+    expect(desk.locator("#notes")).to_contain_text("7 of 12 images have no caption")
+    desk.get_by_label("only those without").check()
+    expect(desk.locator("#captions li")).to_have_count(7)
+    memorise(desk)
+    expect(desk.locator(".report")).to_contain_text("7 of 12 images have no caption")
+
+
+def test_what_was_merged_and_skipped_is_listed_file_by_file_and_nothing_in_a_name_runs(desk, tmp_path):
+    for name in ("a red square.png", "its double.png"):
+        Image.new("RGB", (40, 40), "red").save(tmp_path / name)
+    Image.new("RGB", (40, 40), "blue").save(tmp_path / "<img src=x onerror=alert(1)>.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    drop(desk, sorted(tmp_path.glob("*.*g")))
+    expect(desk.locator(".taken")).to_have_text("2 pictures taken in, 1 merged with its double, 1 skipped.")
+    desk.get_by_text("File by file").click()
+    expect(desk.locator(".files li").filter(has_text="its double.png")).to_contain_text("the same picture as")
+    expect(desk.locator(".files li").filter(has_text="broken.jpg")).to_contain_text(":")
+    expect(desk.locator("#captions").get_by_text("<img src=x onerror=alert(1)>.png")).to_be_visible()
+    captions(desk, "a red square.png").fill(f"{HOSTILE}\nsecond line")
+    captions(desk, "a red square.png").press("Tab")
+    desk.reload()
+    expect(captions(desk, "a red square.png")).to_have_value(f"{HOSTILE}\nsecond line")
+
+
+def test_a_job_is_stopped_found_again_after_a_reload_and_resumed(desk, tiny_gallery):
+    drop_folder(desk, tiny_gallery.root)
+    memorise(desk, "Thorough")
+    expect(desk.locator(".job .facts")).to_contain_text(re.compile(r"step [\d,]+ of [\d,]+"))
+    expect(desk.locator(".job .curve svg")).to_be_visible()
+    desk.reload()
+    expect(desk.locator(".job .badge")).to_have_text("memorising")
+    second = desk.context.new_page()
+    second.goto(desk.url)
+    expect(second.locator(".job .badge")).to_have_text("memorising")
+    button(desk, "Stop").click()
+    expect(desk.locator(".job .badge")).to_have_text("stopped")
+    expect(second.locator(".job .badge")).to_have_text("stopped")
+    button(second, "Resume").click()
+    expect(second.locator(".job .badge")).to_have_text(re.compile("memorising|done"))
+
+
+def test_a_killed_trainer_is_said_in_words_and_resumed(open_page, tiny_memory_dir, tiny_gallery, models, tmp_path):
+    with serving.serve(tiny_memory_dir, tmp_path / "app.log", **models) as address:
+        page = open_desk(open_page, address)
+        drop_folder(page, tiny_gallery.root)
+        memorise(page, "Thorough")
+        expect(page.locator(".job .facts")).to_contain_text("step")
+        os.kill(trainer(tmp_path / "home"), signal.SIGKILL)
+        expect(page.locator(".job .badge")).to_have_text("interrupted")
+        expect(page.locator(".job .why")).to_contain_text("killed")
+        button(page, "Resume").click()
+        expect(page.locator(".job .badge")).to_have_text("done")
+
+
+def test_a_killed_server_finds_the_job_again(open_page, tiny_memory_dir, tiny_gallery, models, tmp_path):
+    log, port = tmp_path / "app.log", serving.free_port()
+    server = serving.start(tiny_memory_dir, log, port, **models)
+    try:
+        address = serving.await_page(server, log, port)
+        page = open_desk(open_page, address)
+        drop_folder(page, tiny_gallery.root)
+        memorise(page, "Thorough")
+        expect(page.locator(".job .facts")).to_contain_text("step")
+        server.kill()
+        server.wait()
+        page.close()
+        server = serving.start(tiny_memory_dir, log, port, **models)
+        serving.await_page(server, log, port)
+        page = open_page(f"{address}#tab=memorise")
+        expect(page.locator(".job .badge")).to_have_text(re.compile("memorising|done"))
+        expect(page.locator(".job .badge")).to_have_text("done")
+    finally:
+        with contextlib.suppress(StopIteration, ProcessLookupError):
+            os.kill(trainer(tmp_path / "home"), signal.SIGKILL)
+        server.terminate()
+        server.wait()
+
+
+def test_two_browsers_at_once_see_their_own_only(open_page, shared, cameras, tmp_path):
+    one, other = (open_desk(open_page, shared[0]) for _ in range(2))
+    Image.new("RGB", (40, 40), "teal").save(tmp_path / "teal.png")
+    drop(one, [tmp_path / "teal.png"])
+    drop(other, cameras)
+    for page in (one, other):
+        page.reload()
+    expect(one.locator(".taken")).to_have_text("1 picture taken in.")
+    expect(other.locator(".taken")).to_have_text("12 pictures taken in.")
+    source = one.locator("#captions img").get_attribute("src")
+    for page, status in ((one, 200), (other, 404)):
+        assert page.request.get(shared[0] + source).status == status
+
+
+def test_a_memory_is_renamed_downloaded_opened_again_and_deleted(shapes, tmp_path):
+    button(shapes, "Rename").click()
+    shapes.get_by_role("dialog").get_by_label("Name").fill("Forms")
+    shapes.get_by_role("dialog").get_by_role("button", name="Rename").click()
+    memory = shapes.get_by_role("listitem", name="Forms")
+    expect(memory).to_be_visible()
+    with shapes.expect_download() as download:
+        memory.get_by_role("link", name="Download").click()
+    archive = tmp_path / Path(download.value.suggested_filename).name
+    download.value.save_as(archive)
+    assert archive.name == "Forms.zip"
+    memory.get_by_role("button", name="Delete").click()
+    shapes.get_by_role("button", name="Cancel").click()
+    expect(memory).to_be_visible()
+    memory.get_by_role("button", name="Delete").click()
+    shapes.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(memory).to_have_count(0)
+    shapes.locator("#shelf input[type=file]").set_input_files(archive)
+    expect(memory).to_be_visible()
+
+
+def test_a_picture_is_added_recalled_forgotten_and_the_memory_consolidated(shapes, tmp_path):
+    Image.new("RGB", (48, 48), "purple").save(tmp_path / "purple.png")
+    button(shapes, "Add pictures").click()
+    dialog = shapes.get_by_role("dialog")
+    dialog.get_by_label("Pictures").set_input_files(tmp_path / "purple.png")
+    dialog.get_by_label("Captions").fill("something purple")
+    dialog.get_by_role("button", name="Add").click()
+    expect(shapes.locator(".memories")).to_contain_text("13 images")
+    expect(shapes.locator(".memories")).to_contain_text("1 added")
+    button(shapes, "Search it").click()
+    expect(shapes.locator("#state")).to_contain_text("13 images")
+    box = shapes.get_by_role("textbox", name="Query")
+    shapes.get_by_role("button", name="Options").click()
+    shapes.get_by_label("Results on each side").fill("100")
+    shapes.get_by_label("Beams").fill("100")
+    shapes.get_by_label("Beams").press("Tab")
+    box.fill("something purple")
+    box.press("Enter")
+    forget = shapes.get_by_role("region", name="Recalled from memory").get_by_role("button", name="Forget a red circle")
+    expect(forget).to_be_attached()
+    forget.focus()
+    forget.press("Enter")
+    shapes.get_by_role("dialog").get_by_role("button", name="Forget").click()
+    expect(forget).to_have_count(0)
+    expect(shapes.locator(".card .name", has_text="something purple").first).to_be_visible()
+    shapes.reload()
+    shapes.get_by_role("tab", name="Memorise").click()
+    expect(shapes.locator(".memories")).to_contain_text("1 added and 1 forgotten since it was trained")
+    button(shapes, "Consolidate").click()
+    expect(shapes.get_by_role("status").filter(has_text="Consolidated")).to_be_visible()
+    expect(shapes.locator(".memories")).not_to_contain_text("since it was trained")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_reaches_past_the_screen_and_text_can_be_read(open_page, shared, cameras, scheme):
+    page = open_desk(open_page, shared[0], width=PHONE, height=844, color_scheme=scheme)
+    drop(page, cameras)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
+    for element in page.locator(".panel, .note, #captions li, .preset, .go, .drop").all():
+        place = element.bounding_box()
+        assert place["x"] >= 0
+        assert place["x"] + place["width"] <= PHONE
+    page.get_by_text("Advanced").click()
+    for selector in (".step-of", ".taken", ".note", "#captions p", "textarea", ".preset b", ".preset span", ".hint"):
+        assert contrast(page, f"#desk {selector}") >= 4.5, selector
+
+
+def test_a_mistake_is_said_at_the_foot_and_can_be_put_away(desk, tmp_path):
+    archive = tmp_path / "not a memory.zip"
+    archive.write_text("no zip at all")
+    desk.locator("#shelf input[type=file]").set_input_files(archive)
+    expect(desk.get_by_role("alert")).to_contain_text("zip")
+    button(desk, "Put this message away").click()
+    expect(desk.get_by_role("alert")).to_have_count(0)
