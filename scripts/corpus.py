@@ -43,7 +43,9 @@ ACTIONS = (
 )
 INFORMAL = Path(__file__).parent / "informal.txt"
 """How people talk and type: words and phrases between commas, which WordNet mostly lacks."""
-WORD_MET, INFORMAL_MET = 3.0, 8.0
+SLANG = Path(__file__).parent / "slang.txt"
+"""What WordNet's and the teacher's English lack, and what it means: a line each, `haha: laughing`."""
+WORD_MET, INFORMAL_MET = 2.0, 6.0
 """How often a common word and an informal one are met for once that another English text is."""
 PHRASES = Path(__file__).parent.parent / "benchmarks" / "phrases.jsonl"
 REGIONAL_A = 0x1F1E6
@@ -57,6 +59,8 @@ class Corpus:
     """(text, images it is made for)"""
     english: dict[str, float]
     """texts with no known image, and how often each is met beside the others"""
+    slang: dict[str, str]
+    """what some of these texts mean, in plain words"""
 
 
 class HeldOut:
@@ -95,7 +99,8 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
     informal = re.split(r",\s*|\n", INFORMAL.read_text(encoding="utf-8").strip())
     english = dict.fromkeys([*_from_wordnet(net, known), *_sentences(captions, net, known, draws)], 1.0)
     english |= dict.fromkeys((word for word in vocabulary if len(word) > 1), WORD_MET)
-    english |= dict.fromkeys(informal, INFORMAL_MET)
+    slang = dict(line.split(": ") for line in SLANG.read_text(encoding="utf-8").splitlines())
+    english |= dict.fromkeys([*informal, *slang], INFORMAL_MET)
     own = {_plain(text) for texts in captions for text in texts}
     return Corpus(
         captions,
@@ -105,6 +110,7 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
             for text, met in ((_plain(text), met) for text, met in english.items())
             if text not in own and text not in composed and held_out.fits(text)
         },
+        slang,
     )
 
 

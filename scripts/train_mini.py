@@ -71,18 +71,15 @@ VISION: dict[str, Any] = dict(
 UNK, BOS, PAD, EOS = range(4)
 CLIP_HIDDEN, CLIP_TOKENS = 192, 48
 LIKELY = 16  # images that a text may ask for at most
-DRAWN = {
-    "captions": 0.36,
-    "composed": 0.26,
-    "english": 0.38,
-}  # how often a batch draws from each part of the corpus
+DRAWN = {"captions": 0.33, "composed": 0.32, "english": 0.35}  # how often a batch draws from each part of the corpus
 EMOJI = 0.06  # how often a batch draws emoji themselves
 GLOSS_WEIGHT = 0.5
 ENGLISH = 0.4  # of the time for gcr-mini and its memory
-MEMORY = Training(memorise=250, describe=80, retrieve=1240, pictures_every=2)
+MEMORY = Training(memorise=320, describe=80, retrieve=1500, pictures_every=2, pictures=64)
 NEW_LOOK_EVERY = 50
 TEACHER_SECONDS = 200
 NAME_BONUS = 3.0
+LEAST_CERTAIN = 0.2  # that a caption asks for its own images, where the teacher sees others
 CHUNK = 2048
 
 started = time.monotonic()
@@ -157,8 +154,9 @@ def image_processor() -> CLIPImageProcessorPil:
 def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarray]:
     """The training pairs, and the teacher's vector of each text (n, 384).
 
-    A caption or composed phrase asks for the images it was made for, divided as the teacher finds likely, and a little
-    for what the teacher finds likely besides; other English is the teacher's word alone.
+    A caption or composed phrase asks for the images it was made for, divided as the teacher finds likely, and for what
+    the teacher finds likely besides: little where that is the same, more where one image has a common word as a keyword
+    that others deserve as well. Other English is the teacher's word alone, slang by what it means.
     """
     owners: dict[str, list[int]] = {}
     for image, texts in enumerate(corpus.captions):
@@ -175,6 +173,8 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     log(f"teacher reads {len(rows):,} glosses")
     asked = vectors.copy()
     asked[rows] += GLOSS_WEIGHT * labels.teacher.encode([f"{texts[row]}: {net.meaning(texts[row])}" for row in rows])
+    rows = [row for row, text in enumerate(texts) if text in corpus.slang]
+    asked[rows] = labels.teacher.encode([corpus.slang[texts[row]] for row in rows])
     asked /= np.linalg.norm(asked, axis=1, keepdims=True)
     likely, odds, best = labels.top(asked, LIKELY, temperature=0.04)
 
@@ -188,7 +188,8 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
             chosen = sorted(known[row], key=lambda image: -scores[image])[:LIKELY]
             bonus = [NAME_BONUS if names[image] == texts[row] else 1.0 for image in chosen]
             share = np.exp(scores[chosen] / 0.1) * bonus
-            certain = 0.8 if row < len(owners) else 0.7
+            agreed = weights[row, :LIKELY][np.isin(likely[row], chosen)].sum()
+            certain = 0.9 if texts[row] in names else np.clip(LEAST_CERTAIN + agreed, LEAST_CERTAIN, 0.8)
             weights[row, :LIKELY] *= 1 - certain
             images[row, LIKELY : LIKELY + len(chosen)] = chosen
             weights[row, LIKELY : LIKELY + len(chosen)] = certain * share / share.sum()
