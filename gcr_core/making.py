@@ -101,7 +101,9 @@ def make_memory(
         "backbone": {"name": recipe.backbone, "revision": None},
         "training": report,
     }
-    Memory(backbone, identifiers, gallery, dense, facts).save(out)
+    memory = Memory(backbone, identifiers, gallery, dense, facts)
+    memory.rehearse()
+    memory.save(out)
     return report
 
 
