@@ -27,6 +27,7 @@ const gcr = {
     element.addEventListener("submit", (event) => {
       event.preventDefault();
       send(event.target, Object.fromEntries(new FormData(event.target)));
+      document.querySelector("#tabs").scrollIntoView({ behavior: "smooth" });
     });
     element.addEventListener("change", (event) => {
       const field = event.target;
@@ -193,8 +194,10 @@ window.gcr = gcr;
 // Gradio leaves the text field of a multimodal box without a name for screen readers. The tab stands in the address, so
 // that a reload comes back to it.
 gcr.atFirst = () => {
-  document.querySelector("#query textarea").setAttribute("aria-label", "Query");
-  if (location.hash === "#tab=memorise") document.querySelector("#memorise-button").click();
+  const box = document.querySelector("#query textarea"), tab = document.querySelector("#memorise-button");
+  if (!box || !tab) return requestAnimationFrame(gcr.atFirst);
+  box.setAttribute("aria-label", "Query");
+  if (location.hash === "#tab=memorise") tab.click();
 };
 document.addEventListener("click", (event) => {
   const tab = event.target.closest?.("#tabs button[role=tab]");

@@ -17,32 +17,49 @@ START_SECONDS = 120
 
 
 @contextmanager
-def serve(memory: Path, log: Path) -> Iterator[str]:
-    """The address of an app with that memory, once the page answers; the process ends with the block."""
+def serve(memory: Path, log: Path, **variables: object) -> Iterator[str]:
+    """The address of an app with that memory, once the page answers; the process ends with the block.
+
+    Galleries, jobs and memories are kept in `home` beside the log; `variables` are GCR_* ones, in lower case.
+    """
+    port = free_port()
+    process = start(memory, log, port, **variables)
+    try:
+        yield await_page(process, log, port)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/"
+        return probe.getsockname()[1]
+
+
+def start(memory: Path, log: Path, port: int, **variables: object) -> subprocess.Popen:
+    """The process of an app, perhaps not listening yet."""
     command = [sys.executable, "app.py", "--memory", str(memory), "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(log.parent / "uploads")}
-    with (
-        log.open("w") as output,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output) as process,
-    ):
-        try:
-            _await(address, process, log)
-            yield address
-        finally:
-            process.send_signal(signal.SIGTERM)
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "GRADIO_TEMP_DIR": str(log.parent / "uploads"),
+        "GCR_HOME": str(log.parent / "home"),
+        **{f"GCR_{name.upper()}": str(value) for name, value in variables.items()},
+    }
+    with log.open("a") as output:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
 
 
-def _await(address: str, process: subprocess.Popen, log: Path) -> None:
+def await_page(process: subprocess.Popen, log: Path, port: int) -> str:
+    """The app's address, once the page answers."""
+    address = f"http://127.0.0.1:{port}/"
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         assert process.poll() is None, f"the app ended on its own:\n{log.read_text()}"
         try:
             urllib.request.urlopen(address, timeout=5).close()
-            return
+            return address
         except (urllib.error.URLError, TimeoutError):
             time.sleep(0.1)
     raise AssertionError(f"no page after {START_SECONDS} s:\n{log.read_text()}")

@@ -332,7 +332,7 @@ def _memory(row: dict[str, Any], album: Album, busy: str | None) -> str:
         f'<button type="button" data-do="add" data-memory="{id}" data-ask="picture" data-verb="Add" '
         f'data-words="Add pictures to {name}. They can be recalled at once.">Add pictures</button>'
         f"{consolidate}"
-        f'<button type="button" data-do="rename" data-memory="{id}" data-ask="name" data-verb="Rename" '
+        f'<button type="button" class="quiet" data-do="rename" data-memory="{id}" data-ask="name" data-verb="Rename" '
         f'data-words="A name for this memory" data-name="{name}">Rename</button>'
         f'<button type="button" class="quiet" data-do="delete" data-memory="{id}" data-ask="sure" data-verb="Delete" '
         f'data-words="Delete {name}? What the model learnt of these pictures is lost.">Delete</button>'

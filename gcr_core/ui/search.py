@@ -21,7 +21,7 @@ EMPTY: dict[str, Any] = {"text": "", "files": []}
 PASTED_CHARACTERS = 10_000_000
 """Gradio turns longer pasted text into a file; with so much room the query's own limit answers instead."""
 
-AT_FIRST = "() => gcr.atFirst()"
+AT_FIRST = "() => void gcr.atFirst()"
 CHOOSE = """
 const show = () => { const list = element.querySelector("select"); if (list) list.value = props.value; };
 element.addEventListener("change", event => { props.value = event.target.value; });

@@ -51,7 +51,7 @@ def open_page(browser):
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.goto(address)
-        page.get_by_role("textbox", name="Query").wait_for()
+        page.get_by_role("tab", name="Search").wait_for()
         return page
 
     yield open_

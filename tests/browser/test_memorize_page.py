@@ -107,7 +107,7 @@ def test_pictures_are_dropped_memorised_and_searched(desk, tiny_gallery):
     expect(job.locator(".report")).to_contain_text("No caption was kept out of training")
     button(desk, "Search it now").click()
     expect(desk.locator("#state")).to_contain_text("ready: 12 images")
-    expect(desk.get_by_label("Memory")).to_have_value(re.compile(r"[\w-]{12}"))
+    expect(desk.get_by_role("combobox", name="Memory")).to_have_value(re.compile(r"[\w-]{12}"))
     desk.get_by_role("textbox", name="Query").fill("a red circle")
     desk.get_by_role("textbox", name="Query").press("Enter")
     cards = desk.get_by_role("region", name="Recalled from memory").get_by_role("listitem")
@@ -149,7 +149,7 @@ def test_what_was_merged_and_skipped_is_listed_file_by_file_and_nothing_in_a_nam
 
 def test_a_job_is_stopped_found_again_after_a_reload_and_resumed(desk, tiny_gallery):
     drop_folder(desk, tiny_gallery.root)
-    memorise(desk, "Thorough")
+    memorise(desk, "Balanced")
     expect(desk.locator(".job .facts")).to_contain_text(re.compile(r"step [\d,]+ of [\d,]+"))
     expect(desk.locator(".job .curve svg")).to_be_visible()
     desk.reload()
@@ -168,7 +168,7 @@ def test_a_killed_trainer_is_said_in_words_and_resumed(open_page, tiny_memory_di
     with serving.serve(tiny_memory_dir, tmp_path / "app.log", **models) as address:
         page = open_desk(open_page, address)
         drop_folder(page, tiny_gallery.root)
-        memorise(page, "Thorough")
+        memorise(page, "Balanced")
         expect(page.locator(".job .facts")).to_contain_text("step")
         os.kill(trainer(tmp_path / "home"), signal.SIGKILL)
         expect(page.locator(".job .badge")).to_have_text("interrupted")
@@ -184,7 +184,7 @@ def test_a_killed_server_finds_the_job_again(open_page, tiny_memory_dir, tiny_ga
         address = serving.await_page(server, log, port)
         page = open_desk(open_page, address)
         drop_folder(page, tiny_gallery.root)
-        memorise(page, "Thorough")
+        memorise(page, "Balanced")
         expect(page.locator(".job .facts")).to_contain_text("step")
         server.kill()
         server.wait()
