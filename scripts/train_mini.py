@@ -75,11 +75,11 @@ DRAWN = {"captions": 0.33, "composed": 0.32, "english": 0.35}  # how often a bat
 EMOJI = 0.06  # how often a batch draws emoji themselves
 GLOSS_WEIGHT = 0.5
 ENGLISH = 0.4  # of the time for gcr-mini and its memory
-MEMORY = Training(memorise=320, describe=80, retrieve=1500, pictures_every=2, pictures=64)
+MEMORY = Training(memorise=250, describe=80, retrieve=1690, pictures_every=2)
 NEW_LOOK_EVERY = 50
 TEACHER_SECONDS = 200
 NAME_BONUS = 3.0
-LEAST_CERTAIN = 0.2  # that a caption asks for its own images, where the teacher sees others
+LEAST_CERTAIN = 0.4  # that a caption asks for its own images, where the teacher sees others
 CHUNK = 2048
 
 started = time.monotonic()
@@ -189,7 +189,8 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
             bonus = [NAME_BONUS if names[image] == texts[row] else 1.0 for image in chosen]
             share = np.exp(scores[chosen] / 0.1) * bonus
             agreed = weights[row, :LIKELY][np.isin(likely[row], chosen)].sum()
-            certain = 0.9 if texts[row] in names else np.clip(LEAST_CERTAIN + agreed, LEAST_CERTAIN, 0.8)
+            certain = 0.7 if row >= len(owners) else min(0.8, LEAST_CERTAIN + agreed)
+            certain = 0.9 if texts[row] in names else certain
             weights[row, :LIKELY] *= 1 - certain
             images[row, LIKELY : LIKELY + len(chosen)] = chosen
             weights[row, LIKELY : LIKELY + len(chosen)] = certain * share / share.sum()
@@ -429,7 +430,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, default=Path("assets"))
     parser.add_argument("--out", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--minutes", type=float, default=22, help="training time of each engine")
+    parser.add_argument("--minutes", type=float, default=20, help="training time of each engine")
     parser.add_argument("--identifiers", choices=IDENTIFIER_TYPES, default="atomic")
     parser.add_argument("--work", type=Path, default=Path("runs/mini"), help="where the labelled texts are kept")
     parser.add_argument("--reuse", action="store_true", help="go on from what an earlier run has left")
