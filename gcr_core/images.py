@@ -8,6 +8,7 @@ is fetched.
 import hashlib
 import io
 import warnings
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ WRITTEN_AS = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Pictures of every other name are written as PNG."""
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 64 * 2**20
+BAND_PIXELS = 2**22
 
 BARE_FACTS = frozenset(
     ("jfif", "jfif_version", "jfif_unit", "jfif_density", "loop", "background", "timestamp", "duration")
@@ -84,7 +86,10 @@ def read_file(path: str | Path) -> bytes:
 
 def fingerprint(image: Image.Image) -> bytes:
     """32 bytes that only pictures of the same size and pixels share."""
-    return hashlib.sha256(b"%d %d %b" % (*image.size, image.tobytes())).digest()
+    digest = hashlib.sha256(b"%d %d " % image.size)
+    for box in _bands(image):
+        digest.update(image.crop(box).tobytes())
+    return digest.digest()
 
 
 def encoded(image: Image.Image, longest: int, name: str) -> bytes:
@@ -145,7 +150,15 @@ def _flattened(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    white.alpha_composite(image)
-    return white.convert("RGB")
+    flat = Image.new("RGB", image.size)
+    for box in _bands(image):
+        band = image.crop(box).convert("RGBA")
+        flat.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), box)
+    return flat
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes that cover the image from top to bottom: what is made of one does not take as much memory as all of it."""
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield 0, top, image.width, min(top + rows, image.height)

@@ -51,6 +51,24 @@ def test_transparency_is_laid_on_white() -> None:
     assert open_image(encoded(palette, "PNG", transparency=0)).getpixel((0, 0)) == (255, 255, 255)
 
 
+def test_a_picture_taken_band_by_band_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (23, 17, 4), np.uint8)
+    picture = encoded(Image.fromarray(noise), "PNG")
+    whole = open_image(picture)
+    monkeypatch.setattr(images, "BAND_PIXELS", 40)
+    banded = open_image(picture)
+    assert (np.asarray(banded) == np.asarray(whole)).all()
+    whole_print = images.fingerprint(whole)
+    monkeypatch.undo()
+    assert images.fingerprint(banded) == whole_print
+
+
+def test_only_the_same_size_and_pixels_have_the_same_fingerprint() -> None:
+    blank, turned, other = (Image.new("RGB", size, colour) for size, colour in (((2, 8), 0), ((8, 2), 0), ((2, 8), 1)))
+    assert images.fingerprint(blank) == images.fingerprint(blank.copy())
+    assert len({images.fingerprint(picture) for picture in (blank, turned, other)}) == 3
+
+
 def test_exif_rotation_is_applied_and_no_metadata_is_kept() -> None:
     exif = Image.Exif()
     exif[images.ORIENTATION_TAG] = 6
