@@ -29,7 +29,7 @@ Rows = list[dict[str, Any]]
 Paths = list[Path]
 
 LOOK_EVERY_SECONDS = 0.25
-STOP_SECONDS = 2.0
+STOP_SECONDS = 1.5
 """How long a trainer that is to stop may take to write a checkpoint; then it is killed."""
 SILENT_SECONDS = 300.0
 """A trainer whose heart has not beaten for so long is killed."""
@@ -118,7 +118,7 @@ class Jobs:
             self._dequeue(id)
             self._check_queue(shelf)
             job.wish.unlink(missing_ok=True)
-            job.record(QUEUED)
+            job.record(QUEUED, message="")
             self._enqueue(shelf, id)
 
     def remove(self, shelf: Shelf, id: str) -> None:

@@ -19,11 +19,12 @@ from .pairs import Pairs
 from .prospects import remarks
 from .recipe import PRESETS, Recipe
 
-PASSES = {"quick": 8, "balanced": 16, "thorough": 60}
+PASSES = {"quick": 6, "balanced": 14, "thorough": 50}
 """How often each caption is trained on."""
-PICTURE_PASSES = 0.8
+PICTURE_PASSES = 0.6
 """How often each picture is trained on, as a share of PASSES, before descriptions and queries begin."""
-DESCRIPTION_PASSES = 0.25
+DESCRIPTION_PASSES = 0.5
+"""The same for descriptions, between the two."""
 FINISH = 0.15
 """The last part of learning to retrieve, on all captions."""
 MIN_STEPS = 6
@@ -47,6 +48,7 @@ def plan(gallery: Gallery, preset: str, seed: int = 0) -> tuple[Training, int, i
         finish=finish,
         pictures=pictures,
         descriptions=pictures,
+        descriptions_every=8,
         queries=queries,
         seed=seed,
     )
