@@ -185,8 +185,8 @@ def _answers(library: Library, request: Any, id: str, entry: dict[str, Any], top
 
 
 def _can_describe(memory: AnyMemory) -> bool:
-    """Whether the memory learnt to describe: one made before that was taught did not."""
-    return not {"preset", "described"}.isdisjoint(memory.facts.get("training", {}))
+    """Whether the memory learnt to describe, as every one does that was trained here."""
+    return bool(memory.facts.get("training"))
 
 
 def _options(own: list[dict[str, Any]], id: str) -> str:

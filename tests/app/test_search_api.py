@@ -93,7 +93,7 @@ def test_unusual_text_gets_an_answer_or_a_message_naming_the_remedy(client, quer
 @pytest.mark.usefixtures("answers_afterwards")
 def test_half_a_surrogate_pair_in_raw_json_becomes_a_space(app_address):
     call = f"{app_address}gradio_api/call/search"
-    body = rb'{"data": ["a happy\ud83ddog", 10, 10]}'
+    body = rb'{"data": ["a happy\ud83ddog", 10, 10, ""]}'
     request = urllib.request.Request(call, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as response:
         event = json.load(response)["event_id"]

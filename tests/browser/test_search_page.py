@@ -2,6 +2,7 @@
 
 import re
 import threading
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import expect
@@ -231,16 +232,28 @@ def test_the_page_asks_no_other_host(browser, app_address):
     assert complaints == []
 
 
-def test_the_page_is_there_before_the_memory_and_an_early_query_waits_visibly(open_page, tiny_memory):
+@contextmanager
+def served(load, home):
+    """The address of a page, served from this process, whose memory is what `load` returns or raises."""
+    from gcr_core.settings import Settings
     from gcr_core.ui import page as web
+    from gcr_core.ui.apart import Apart, keeper
     from gcr_core.ui.waking import WakingMemory
 
-    gate = threading.Event()
-    waking = WakingMemory(lambda: (gate.wait(), tiny_memory)[1])
+    waking = WakingMemory(load)
     waking.start()
-    blocks = web.build(waking, (QUERY,))
-    address = web.launch(blocks, waking)
+    app = web.App(Settings(home=home), waking, Apart(keeper, "memory"))
+    blocks = web.build(app, (QUERY,))
     try:
+        yield web.launch(blocks, app)
+    finally:
+        blocks.close(verbose=False)
+        app.jobs.close()
+
+
+def test_the_page_is_there_before_the_memory_and_an_early_query_waits_visibly(open_page, tiny_memory, tmp_path):
+    gate = threading.Event()
+    with served(lambda: (gate.wait(), tiny_memory)[1], tmp_path) as address:
         page = open_page(address)
         state = page.locator("#state")
         expect(state).to_contain_text("waking the memory")
@@ -250,28 +263,17 @@ def test_the_page_is_there_before_the_memory_and_an_early_query_waits_visibly(op
         gate.set()
         expect(answer).to_be_visible()
         expect(state).to_contain_text(f"ready: {len(tiny_memory.gallery)} images")
-    finally:
-        gate.set()
-        blocks.close(verbose=False)
 
 
-def test_a_memory_that_cannot_be_loaded_is_said_in_the_page(open_page):
+def test_a_memory_that_cannot_be_loaded_is_said_in_the_page(open_page, tmp_path):
     from gcr_core.errors import MemoryFormatError
-    from gcr_core.ui import page as web
-    from gcr_core.ui.waking import WakingMemory
 
     def load():
         raise MemoryFormatError("'here' is no memory: name another folder")
 
-    waking = WakingMemory(load)
-    waking.start()
-    blocks = web.build(waking, (QUERY,))
-    address = web.launch(blocks, waking)
-    try:
+    with served(load, tmp_path) as address:
         page = open_page(address)
         expect(page.locator("#state")).to_contain_text("is no memory")
         box(page).fill(QUERY)
         box(page).press("Enter")
         expect(page.get_by_role("alert")).to_contain_text("is no memory")
-    finally:
-        blocks.close(verbose=False)
