@@ -123,7 +123,7 @@ def steady(address: str, queries: list[str]) -> dict[str, float]:
 
 def ask(address: str, query: str) -> dict[str, Any]:
     """One call of /search, as any HTTP client makes it: a POST, then the stream of its event."""
-    body = json.dumps({"data": [query, 10, 10]}).encode()
+    body = json.dumps({"data": [query, 10, 10, ""]}).encode()
     request = urllib.request.Request(f"{address}gradio_api/call/search", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as response:
         event = json.load(response)["event_id"]
