@@ -251,11 +251,9 @@ def test_stop_frees_the_cores_of_a_trainer_that_does_not_listen(desk: Desk) -> N
     id = desk.submit("hangs")
     until(lambda: desk.status(id)["stage"] == "prepare")
     pid = desk.pid(id)
-    started = time.monotonic()
     desk.jobs.stop(desk.shelf, id)
     assert desk.status(id)["state"] == "stopping"
     until(lambda: not group_lives(pid))
-    print(f"free after {time.monotonic() - started:.2f} s")
     assert desk.wait(id, *OVER)["state"] == "stopped"
 
 
