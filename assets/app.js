@@ -195,7 +195,7 @@ window.gcr = gcr;
 // that a reload comes back to it.
 gcr.atFirst = () => {
   const box = document.querySelector("#query textarea"), tab = document.querySelector("#memorise-button");
-  if (!box || !tab) return requestAnimationFrame(gcr.atFirst);
+  if (!box || !tab) return setTimeout(gcr.atFirst, 50);
   box.setAttribute("aria-label", "Query");
   if (location.hash === "#tab=memorise") tab.click();
 };

@@ -25,7 +25,7 @@ from gcr_core.ui import desk, uploads
 from gcr_core.ui.apart import Apart, EndedError, workshop
 from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
-from gcr_core.ui.search import SearchTab
+from gcr_core.ui.search import SCRIPT, SearchTab
 
 NAME = "My pictures"
 POLL_SECONDS = 1.0
@@ -69,7 +69,7 @@ class MemorizeTab:
         self.chores = Chores(library.doing)
         self._editing = threading.Lock()
         self._times: dict[Path, dict[str, float]] = {}
-        part: dict[str, Any] = {"apply_default_css": False, "js_on_load": LISTEN}
+        part: dict[str, Any] = {"apply_default_css": False, "head": SCRIPT, "js_on_load": LISTEN}
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=5, elem_id="flow"):
                 self.work = gr.HTML("", elem_id="jobs", **part)

@@ -20,7 +20,6 @@ ASSETS = ROOT / "assets"
 
 HEAD = """
 <link rel="stylesheet" href="app.css">
-<script src="app.js"></script>
 <meta name="description" content="A language model recalls images from its parameters, beside CLIP + FAISS.">
 """
 

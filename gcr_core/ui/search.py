@@ -21,7 +21,9 @@ EMPTY: dict[str, Any] = {"text": "", "files": []}
 PASTED_CHARACTERS = 10_000_000
 """Gradio turns longer pasted text into a file; with so much room the query's own limit answers instead."""
 
-AT_FIRST = "() => void gcr.atFirst()"
+SCRIPT = '<script src="app.js"></script>'
+"""For each part that calls it: only so does Gradio wait until it is loaded."""
+AT_FIRST = "() => { const begin = () => window.gcr ? gcr.atFirst() : setTimeout(begin, 50); begin(); }"
 CHOOSE = """
 const show = () => { const list = element.querySelector("select"); if (list) list.value = props.value; };
 element.addEventListener("change", event => { props.value = event.target.value; });
@@ -72,7 +74,11 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
         top = gr.Number(TOP, label="Results on each side", info="1 to 100", precision=0, elem_id="top")
         beams = gr.Number(BEAMS, label="Beams", info="as many results at most", precision=0, elem_id="beams")
     results = gr.HTML(
-        "", apply_default_css=False, elem_id="results", js_on_load="gcr.listen(element, trigger, 'act', watch)"
+        "",
+        apply_default_css=False,
+        elem_id="results",
+        head=SCRIPT,
+        js_on_load="gcr.listen(element, trigger, 'act', watch)",
     )
     mosaic = gr.HTML("", apply_default_css=False, elem_id="mosaic")
     asked_last = gr.State(EMPTY)
