@@ -87,11 +87,14 @@ def _side(
     said: dict[str, str] | None,
 ) -> str:
     heading, _, _ = SIDES[side]
+    whose = ""
+    if side == "generative" and said is not None:
+        whose = "; <i>in quotes</i> what the model says of an image, from its identifier alone"
     cards = "".join(_card(side, hit, album, elsewhere.get(hit["file_name"]), said) for hit in answer[side])
     return (
         f'<section class="side {side}" aria-label="{heading}"><h3>{heading}</h3>'
         f'<ol class="cards">{cards}</ol>'
-        f'<p class="engine"><b>{answer["latency_ms"][side]:.0f} ms</b> {text(engine)}</p></section>'
+        f'<p class="engine"><b>{answer["latency_ms"][side]:.0f} ms</b> {text(engine)}{whose}</p></section>'
     )
 
 
