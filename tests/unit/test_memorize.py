@@ -1,5 +1,6 @@
 """Memorising: the training loss is the decoder's score; targets divide over a step's codes; a gallery is learnt."""
 
+import contextlib
 import random
 
 import numpy as np
@@ -129,10 +130,8 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(llava_folder,
             if step.step == until:
                 raise StopError
 
-        try:
+        with contextlib.suppress(StopError):
             memorize(backbone, tiny_gallery, identifiers, pairs, training, on_step, checkpoint=checkpoint)
-        except StopError:
-            pass
         return seen
 
     whole = losses()
