@@ -1,5 +1,4 @@
-"""The Memorise tab: from dropped pictures to a memory that can be searched, and what can be done with it later;
-the API endpoints `/memorize`, `/job` and `/memories`.
+"""The Memorise tab: from dropped pictures to a memory that can be searched, and what can be done with it later.
 
 Keeps nothing that a reload would lose: what is shown is read from the visitor's shelf and jobs, which check every id
 that comes in. Models are asked in another process.
@@ -9,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,15 +22,13 @@ from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf
 from gcr_core.ui import desk, uploads
 from gcr_core.ui.apart import Apart, EndedError, workshop
+from gcr_core.ui.importing import NAME, Importing, read_report
 from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
 from gcr_core.ui.search import SCRIPT, SearchTab
 
-NAME = "My pictures"
 POLL_SECONDS = 1.0
 IMPORT_POLL_SECONDS = 0.3
-REPORT_FILE = ".import.json"
-"""What the import left out and how the pictures were called; in the gallery's folder, hidden from the gallery."""
 LISTEN = "gcr.listen(element, trigger, 'act', watch); gcr.take(element, trigger, 'dropped')"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -116,7 +113,7 @@ class MemorizeTab:
         id = id or self._draft(shelf)
         if not id:
             return self._no_draft(desk.drop_zone())
-        gallery, report = self.library.gallery(request, id), _read_report(shelf.gallery(id))
+        gallery, report = self.library.gallery(request, id), read_report(shelf.gallery(id))
         return {
             self.prepare: desk.taken_in(id, gallery, report),
             self.table: desk.table(id, gallery),
@@ -130,12 +127,12 @@ class MemorizeTab:
         """What will be found, and how long each preset takes, once the workshop has measured that."""
         shelf, gallery = self.shelf(request), self.library.gallery(request, id)
         try:
-            words, refused = remarks(gallery, self._recipe({})), False
+            words, refused = remarks(gallery, self.recipe({})), False
         except GalleryError as refusal:
             words, refused = [str(refusal)], True
         how = desk.recipe(
             id,
-            name=_read_report(shelf.gallery(id)).get("name") or NAME,
+            name=read_report(shelf.gallery(id)).get("name") or NAME,
             presets=PRESET_WORDS,
             times=self._times.get(shelf.gallery(id)),
             types=IDENTIFIER_TYPES,
@@ -186,7 +183,7 @@ class MemorizeTab:
                         self.shelf(request).open_memory(path)
                 yield {self.notice: "", **self.show_shelf(request)}
                 return
-            self._check_training()
+            self.check_training()
             yield {self.prepare: desk.importing(0, 0), self.notice: ""}
             importing = Importing(self.shelf(request), files)
             while importing.is_alive():
@@ -205,7 +202,7 @@ class MemorizeTab:
                 return
             folder = shelf.gallery(id)
             if folder not in self._times and any(self.library.gallery(request, id).captions):
-                self._times[folder] = self.workshop.ask("estimate", folder, self._recipe({}))
+                self._times[folder] = self.workshop.ask("estimate", folder, self.recipe({}))
                 yield self._show_prospects(request, id)
         except (EndedError, NotFoundError):
             return  # The job that has begun meanwhile needs the cores more.
@@ -261,8 +258,8 @@ class MemorizeTab:
         return self.show_draft(request)
 
     def _memorise(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        self._check_training()
-        self.jobs.submit(self.shelf(request), _id(data, "gallery"), self._recipe(data), str(data.get("name", "")))
+        self.check_training()
+        self.jobs.submit(self.shelf(request), _id(data, "gallery"), self.recipe(data), str(data.get("name", "")))
         self.workshop.end()
         return {**self.show_work(request), **self.show_draft(request)}
 
@@ -325,7 +322,7 @@ class MemorizeTab:
         self.library.own_memory(request, id)
         getattr(self.shelf(request), verb)(id, *arguments)
 
-    def _recipe(self, data: dict[str, Any]) -> Recipe:
+    def recipe(self, data: dict[str, Any]) -> Recipe:
         """The recipe that a form asks for. Raises InputError."""
         settings = self.settings
         given = {key: str(data.get(key) or getattr(settings, key)) for key in ("backbone", "clip")}
@@ -338,46 +335,9 @@ class MemorizeTab:
             seed=_number(data, "seed"),
         )
 
-    def _check_training(self) -> None:
+    def check_training(self) -> None:
         if not self.settings.training:
             raise InputError("memorising is switched off here (GCR_TRAINING=0): run the page on your own machine")
-
-
-class Importing(threading.Thread):
-    """An import that goes on whether or not anyone watches."""
-
-    def __init__(self, shelf: Shelf, files: Any) -> None:
-        super().__init__(name="import", daemon=True)
-        self.progress = (0, 0)
-        self._shelf, self._files = shelf, files
-        self._id = ""
-        self._mistake: Exception | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            with uploads.laid_out(self._files) as paths:
-                self._id, gallery = self._shelf.collect(paths, self._on_progress)
-                name = paths[0].stem if len(paths) == 1 else ""
-            report = {"name": name, "skipped": gallery.skipped}
-            (self._shelf.gallery(self._id) / REPORT_FILE).write_text(json.dumps(report), encoding="utf-8")
-        except Exception as mistake:
-            self._mistake = mistake
-
-    def _on_progress(self, done: int, total: int) -> None:
-        self.progress = (done, total)
-
-    def result(self) -> str:
-        """The new gallery's id. Raises what the import raised."""
-        self.join()
-        if self._mistake:
-            raise self._mistake
-        return self._id
-
-
-def _read_report(gallery: Path) -> dict[str, Any]:
-    path = gallery / REPORT_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _id(data: dict[str, Any], kind: str) -> str:
@@ -391,8 +351,8 @@ def _number(data: dict[str, Any], key: str) -> int:
     return int(text)
 
 
-def build(page: gr.Blocks, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs) -> None:
-    """Lays the tab out in the page and offers its endpoints."""
+def build(page: gr.Blocks, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs) -> MemorizeTab:
+    """Lays the tab out in the page."""
     tab = MemorizeTab(library, jobs, search, tabs)
     studied = {"concurrency_id": "study", "concurrency_limit": 1, **PRIVATE}
     often = {"trigger_mode": "multiple", "concurrency_limit": None, **PRIVATE}
@@ -403,65 +363,4 @@ def build(page: gr.Blocks, library: Library, jobs: Jobs, search: SearchTab, tabs
     tab.table.act(tab.act, None, [*tab.parts, tabs], **often).then(tab.study, None, tab.parts, **studied)
     for part in (tab.prepare, tab.kept):
         part.dropped(tab.drop, None, tab.parts, **often).then(tab.study, None, tab.parts, **studied)
-    offer(tab)
-
-
-def offer(tab: MemorizeTab) -> None:
-    """The endpoints of the API; each does what the page does, for whoever owns the secret that came along."""
-
-    def memorize(
-        pictures: list[dict],
-        request: gr.Request,
-        preset: str = "balanced",
-        name: str = "",
-        identifiers: str = "atomic",
-        seed: int = 0,
-    ) -> dict:
-        """Begins to memorise pictures: image files, zips, metadata.jsonl or metadata.csv, uploaded with handle_file.
-        `preset` is quick, balanced or thorough. Returns the job (see /job), with "skipped": the files left out."""
-        with _said():
-            tab._check_training()
-            recipe = tab._recipe({"preset": preset, "identifiers": identifiers, "seed": seed})
-            importing = Importing(tab.shelf(request), pictures)
-            gallery = importing.result()
-            shelf = tab.shelf(request)
-            report = _read_report(shelf.gallery(gallery))
-            id = tab.jobs.submit(shelf, gallery, recipe, name or report.get("name") or NAME)
-            return tab.jobs.status(shelf, id) | {"skipped": report["skipped"]}
-
-    def job(id: str, request: gr.Request, action: str = "status") -> dict:
-        """Where one of your jobs stands: its state, stage, step of steps, seconds left, loss, share memorised, and in
-        the end its report and the id of its memory. `action`: status, stop, resume or remove."""
-        with _said():
-            shelf = tab.shelf(request)
-            if action not in ("status", "stop", "resume", "remove"):
-                raise InputError(f"action is {action!r}: choose status, stop, resume or remove")
-            if action != "status":
-                tab.do(shelf, action, id)
-            return {"id": id, "state": "removed"} if action == "remove" else tab.jobs.status(shelf, id)
-
-    def memories(request: gr.Request, action: str = "list", memory: str = "", name: str = "") -> dict:
-        """Your memories and jobs, the newest first. `action`: list; rename, with the id of a `memory` and its new
-        `name`; or delete, with its id. A memory is downloaded from /download/ID."""
-        with _said():
-            shelf = tab.shelf(request)
-            if action == "rename":
-                tab.change(request, "rename", memory, name)
-            elif action == "delete":
-                tab.change(request, "delete", memory)
-            elif action != "list":
-                raise InputError(f"action is {action!r}: choose list, rename or delete")
-            return {"memories": shelf.memories(), "jobs": tab.jobs.list(shelf)}
-
-    gr.api(memorize, api_name="memorize")
-    gr.api(job, api_name="job")
-    gr.api(memories, api_name="memories")
-
-
-@contextmanager
-def _said() -> Iterator[None]:
-    """A mistake of the user's as an error of the API."""
-    try:
-        yield
-    except GcrError as mistake:
-        raise gr.Error(str(mistake), print_exception=False) from mistake
+    return tab

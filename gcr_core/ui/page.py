@@ -8,7 +8,7 @@ from starlette.staticfiles import StaticFiles
 
 from gcr_core.jobs import Jobs
 from gcr_core.settings import ROOT, Settings
-from gcr_core.ui import files, memorize, search
+from gcr_core.ui import endpoints, files, memorize, search
 from gcr_core.ui.apart import Apart
 from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
@@ -55,7 +55,7 @@ def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
             with gr.Tab("Search", id="search", elem_id="search"):
                 search_tab = search.build(page, app.library, examples)
             with gr.Tab("Memorise", id="memorise", elem_id="memorise", render_children=True):
-                memorize.build(page, app.library, app.jobs, search_tab, tabs)
+                endpoints.offer(memorize.build(page, app.library, app.jobs, search_tab, tabs))
     return page.queue(default_concurrency_limit=4)
 
 

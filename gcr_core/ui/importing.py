@@ -1,0 +1,51 @@
+"""Importing: dropped files on their way to a gallery, in a thread that goes on whether or not anyone watches."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+from gcr_core.shelf import Shelf
+from gcr_core.ui import uploads
+
+NAME = "My pictures"
+"""What a gallery is called where what was dropped has no name."""
+REPORT_FILE = ".import.json"
+"""What the import left out and how the pictures were called; in the gallery's folder, hidden from the gallery."""
+
+
+class Importing(threading.Thread):
+    """An import that goes on whether or not anyone watches."""
+
+    def __init__(self, shelf: Shelf, files: Any) -> None:
+        super().__init__(name="import", daemon=True)
+        self.progress = (0, 0)
+        self._shelf, self._files = shelf, files
+        self._id = ""
+        self._mistake: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with uploads.laid_out(self._files) as paths:
+                self._id, gallery = self._shelf.collect(paths, self._on_progress)
+                name = paths[0].stem if len(paths) == 1 else ""
+            report = {"name": name, "skipped": gallery.skipped}
+            (self._shelf.gallery(self._id) / REPORT_FILE).write_text(json.dumps(report), encoding="utf-8")
+        except Exception as mistake:
+            self._mistake = mistake
+
+    def _on_progress(self, done: int, total: int) -> None:
+        self.progress = (done, total)
+
+    def result(self) -> str:
+        """The new gallery's id. Raises what the import raised."""
+        self.join()
+        if self._mistake:
+            raise self._mistake
+        return self._id
+
+
+def read_report(gallery: Path) -> dict[str, Any]:
+    path = gallery / REPORT_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
