@@ -1,7 +1,8 @@
 """DenseIndex, the dense baseline: CLIP vectors of a gallery's images in FAISS.
 
-Vectors are float32 and of length one, so scores are cosines. The search is exact up to EXACT_IMAGES images
-and goes through an HNSW graph beyond. Knows galleries, not memories.
+Vectors are float32 and of length one, so scores are cosines. The search is exact up to EXACT_IMAGES images; beyond,
+an inverted file (IVF) reads the cells nearest to a query, as many as it takes to find what the exact search finds.
+Knows galleries, not memories.
 """
 
 import threading
@@ -21,8 +22,14 @@ from .gallery import Gallery
 from .hub import fetch
 
 EXACT_IMAGES = 100_000
-HNSW_NEIGHBOURS = 32
-HNSW_BREADTH = 128
+CELLS_A_ROOT = 4
+"""Cells of the inverted file, as a multiple of the square root of the images."""
+SAMPLE_A_CELL = 64
+"""Vectors that the cells are trained on, for each."""
+RECALL, DEPTH = 0.98, 100
+"""Share of the exact first so many that the cells read must find."""
+ASKED = 256
+"""Captions, or images where there is none, that this is measured with."""
 BATCH = 64
 LEGACY_EOS = 2
 
@@ -44,7 +51,8 @@ class DenseIndex:
         dense = cls(model, processor, faiss.IndexFlatIP(model.config.projection_dim))
         images = (gallery.open(i) for i in range(len(gallery)))
         vectors = dense.embed_images(tqdm(images, "CLIP vectors", len(gallery), disable=None, leave=False))
-        return cls(model, processor, _make_index(vectors))
+        texts = [texts[0] for texts in gallery.captions if texts] if len(gallery) > EXACT_IMAGES else []
+        return cls(model, processor, _make_index(vectors, dense.embed_texts(_sample(texts))))
 
     @property
     def vectors(self) -> np.ndarray:
@@ -77,11 +85,18 @@ class DenseIndex:
 
     def add(self, vectors: np.ndarray) -> None:
         """Takes in images behind the others, by their vectors (m, d) as `embed_images` makes them."""
-        self.index = _make_index(np.concatenate([self.vectors, vectors]))
+        if isinstance(self.index, faiss.IndexIVF):
+            self.index.add(vectors)
+        else:
+            self.index = _make_index(np.concatenate([self.vectors, vectors]))
 
     def remove(self, images: Iterable[int]) -> None:
         """Drops images and their vectors; those behind them move up."""
-        self.index = _make_index(np.delete(self.vectors, list(images), axis=0))
+        gone = np.unique(np.array(list(images), np.int64))
+        if isinstance(self.index, faiss.IndexIVF) and self.index.ntotal - len(gone) > EXACT_IMAGES:
+            self.index = _without(self.index, gone)
+        else:
+            self.index = _make_index(np.delete(self.vectors, gone, axis=0))
 
     def save(self, folder: str | Path) -> None:
         """Writes `index.faiss` and `clip/` into a folder."""
@@ -120,12 +135,14 @@ class DenseIndex:
 
     def nearest(self, vectors: np.ndarray, top: int) -> list[list[tuple[int, float]]]:
         """For each vector (n, d) its `top` images as (index, cosine), best first."""
-        params = None
-        if isinstance(self.index, faiss.IndexHNSW):
-            params = faiss.SearchParametersHNSW(efSearch=max(HNSW_BREADTH, 2 * top))  # type: ignore[attr-defined]
-        scores, images = self.index.search(vectors, min(top, self.index.ntotal), params=params)
+        index: Any = self.index
+        top = min(top, index.ntotal)
+        scores, images = index.search(vectors, top)
+        if (images < 0).any():  # the cells that were read hold fewer than were asked for: read all
+            params: Any = {"nprobe": index.nlist}
+            scores, images = index.search(vectors, top, params=faiss.SearchParametersIVF(**params))
         return [
-            [(int(image), float(score)) for image, score in zip(*row, strict=True) if image >= 0]
+            [(int(image), float(score)) for image, score in zip(*row, strict=True)]
             for row in zip(images, scores, strict=True)
         ]
 
@@ -151,14 +168,46 @@ def load_clip(clip: str | Path, device: str | None = None) -> tuple[Any, Any]:
     return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu")), processor
 
 
-def _make_index(vectors: np.ndarray) -> faiss.Index:
-    d = vectors.shape[1]
-    if len(vectors) <= EXACT_IMAGES:
-        index: faiss.Index = faiss.IndexFlatIP(d)
-    else:
-        index = faiss.IndexHNSWFlat(d, HNSW_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
-    index.add(np.ascontiguousarray(vectors, np.float32))
+def _make_index(vectors: np.ndarray, queries: np.ndarray | None = None) -> faiss.Index:
+    """The index of vectors (n, d); an inverted file reads as many cells as `queries` (m, d) need."""
+    count, d = vectors.shape
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    index: Any = faiss.IndexFlatIP(d)
+    if count > EXACT_IMAGES:
+        cells = round(CELLS_A_ROOT * count**0.5)
+        index = faiss.IndexIVFFlat(index, d, cells, faiss.METRIC_INNER_PRODUCT)
+        index.train(_sample(vectors, SAMPLE_A_CELL * cells))
+    index.add(vectors)
+    if count > EXACT_IMAGES:
+        _widen(index, vectors, _sample(vectors) if queries is None or not len(queries) else queries)
     return index
+
+
+def _widen(index: faiss.IndexIVF, vectors: np.ndarray, queries: np.ndarray) -> None:
+    """Let the index read twice as many cells until it finds RECALL of what the exact search finds for the queries."""
+    depth = min(DEPTH, len(vectors))
+    _, exact = faiss.knn(queries, vectors, depth, metric=faiss.METRIC_INNER_PRODUCT)
+    for power in range(index.nlist.bit_length() + 1):
+        index.nprobe = min(2**power, index.nlist)
+        _, found = index.search(queries, depth)
+        if np.mean([np.isin(*row).mean() for row in zip(exact, found, strict=True)]) >= RECALL:
+            break
+
+
+def _without(index: Any, gone: np.ndarray) -> faiss.IndexIVF:
+    """The same cells without some vectors; FAISS leaves the numbers of the others, here they move up."""
+    index = faiss.clone_index(index)
+    index.remove_ids(gone)
+    for cell in range(index.nlist):
+        if size := index.invlists.list_size(cell):
+            numbers = faiss.rev_swig_ptr(index.invlists.get_ids(cell), size)
+            numbers -= np.searchsorted(gone, numbers)
+    return index
+
+
+def _sample(items: Any, size: int = ASKED) -> Any:
+    """At most `size` of the items, evenly over all of them."""
+    return items[:: -(-len(items) // size)] if len(items) > size else items
 
 
 def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:

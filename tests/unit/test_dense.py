@@ -89,12 +89,13 @@ def test_added_images_stand_behind_the_others(index: DenseIndex, tiny_gallery: G
     assert (dense.vectors[:12] == index.vectors).all()
 
 
-def test_a_large_gallery_is_searched_through_a_graph(
+def test_a_large_gallery_is_searched_through_an_inverted_file(
     index: DenseIndex, tiny_gallery: Gallery, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(dense_module, "EXACT_IMAGES", 5)
+    monkeypatch.setattr(dense_module, "CELLS_A_ROOT", 1)
     large = DenseIndex.build(tiny_gallery, (index.model, index.processor))
-    assert isinstance(large.index, faiss.IndexHNSW)
+    assert isinstance(large.index, faiss.IndexIVF)
     exact = [image for image, _ in index.search(["dog"], 5)[0]]
     assert [image for image, _ in large.search(["dog"], 5)[0]] == exact
     large.remove(exact[:2])
@@ -102,6 +103,67 @@ def test_a_large_gallery_is_searched_through_a_graph(
     assert [image for image, _ in large.search(["dog"], 3)[0]] == left
     large.save(tmp_path)
     assert [image for image, _ in DenseIndex.load(tmp_path, device="cpu").search(["dog"], 3)[0]] == left
+
+
+@pytest.fixture(scope="module")
+def scattered() -> tuple[np.ndarray, np.ndarray]:
+    """2,000 vectors and 200 queries with nothing in common: the hardest case for cells."""
+    drawn = np.random.default_rng(0).normal(size=(2_200, 16)).astype(np.float32)
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return drawn[:2_000], drawn[2_000:]
+
+
+def found(dense: DenseIndex, queries: np.ndarray, top: int) -> np.ndarray:
+    return np.array([[image for image, _ in row] for row in dense.nearest(queries, top)])
+
+
+def test_as_many_cells_are_read_as_find_what_the_exact_search_finds(
+    scattered: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    vectors, queries = scattered
+    monkeypatch.setattr(dense_module, "EXACT_IMAGES", 1_000)
+    index = dense_module._make_index(vectors, queries[:100])
+    assert 1 < index.nprobe < index.nlist
+    exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :100]
+    rows = zip(exact, found(DenseIndex(None, None, index), queries, 100), strict=True)
+    assert np.mean([np.isin(*row).mean() for row in rows]) >= 0.95
+    faiss.write_index(index, str(tmp_path / "index.faiss"))
+    assert faiss.read_index(str(tmp_path / "index.faiss")).nprobe == index.nprobe
+
+
+def test_every_image_asked_for_is_given_however_few_cells_are_read(
+    scattered: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense_module, "EXACT_IMAGES", 1_000)
+    dense = DenseIndex(None, None, dense_module._make_index(scattered[0]))
+    dense.index.nprobe = 1
+    assert sorted(found(dense, scattered[1][:1], 2_000)[0]) == list(range(2_000))
+
+
+def test_an_inverted_file_takes_in_and_drops_vectors_without_a_new_training(
+    scattered: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, queries = scattered
+    monkeypatch.setattr(dense_module, "EXACT_IMAGES", 1_000)
+    dense = DenseIndex(None, None, dense_module._make_index(vectors))
+    monkeypatch.setattr(dense_module, "_make_index", None)
+    dense.add(queries)
+    gone = [0, 5, 700, 1_999, 2_100]
+    dense.remove(gone[::-1])
+    left = np.delete(np.concatenate([vectors, queries]), gone, axis=0)
+    assert (dense.vectors == left).all()
+    asked = np.delete(np.arange(2_195), slice(5, 2_100))
+    assert found(dense, left[asked], 1)[:, 0].tolist() == asked.tolist()
+
+
+def test_an_inverted_file_that_shrinks_is_searched_exactly_again(
+    scattered: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense_module, "EXACT_IMAGES", 1_000)
+    dense = DenseIndex(None, None, dense_module._make_index(scattered[0]))
+    dense.remove(range(1_000))
+    assert isinstance(dense.index, faiss.IndexFlat)
+    assert (dense.vectors == scattered[0][1_000:]).all()
 
 
 def test_image_processor_needs_no_torchvision(index: DenseIndex) -> None:
