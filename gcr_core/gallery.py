@@ -39,6 +39,8 @@ class Gallery:
     """For each image, the other names that the same pixels came under; `index` knows them."""
     skipped: list[tuple[str, str]]
     """(file name or metadata line, why it was left out)"""
+    pseudo_queries: list[list[str]]
+    """For each image, those of its captions that the model wrote."""
     unsaved: dict[str, bytes]
     """File name → the file, of pictures that `with_pictures` took in since the gallery was saved."""
 
@@ -49,10 +51,12 @@ class Gallery:
         captions: list[list[str]],
         skipped: Iterable[tuple[str, str]] = (),
         also: list[list[str]] | None = None,
+        pseudo_queries: list[list[str]] | None = None,
     ) -> None:
         """Raises GalleryError for a name that leaves `root` or stands twice."""
         self.root, self.file_names, self.captions = Path(root), file_names, captions
         self.skipped, self.also = list(skipped), also or [[] for _ in file_names]
+        self.pseudo_queries = pseudo_queries or [[] for _ in file_names]
         self.unsaved = {}
         names = [(name, i) for i, others in enumerate(self.also) for name in (file_names[i], *others)]
         self._index = dict(names)
@@ -149,7 +153,7 @@ class Gallery:
         return gallery
 
     def with_captions(self, captions: list[list[str]]) -> None:
-        """Captions all images anew, here and in `metadata.jsonl`.
+        """Captions all images anew, here and in `metadata.jsonl`; what is no longer as the model wrote it is a person's.
 
         Raises GalleryError, and changes nothing, for captions that metadata could not hold.
         """
@@ -162,7 +166,25 @@ class Gallery:
             except ValueError as error:
                 raise GalleryError(f"{name}: {error}") from error
         self.captions = checked
+        self.pseudo_queries = [
+            [text for text in written if text in texts]
+            for written, texts in zip(self.pseudo_queries, checked, strict=True)
+        ]
         self._write_metadata(self.root)
+
+    def with_pseudo_queries(self, written: dict[int, list[str]]) -> "Gallery":
+        """The same images, those named with captions that the model wrote behind the others; no file is touched.
+
+        Raises GalleryError for captions that metadata could not hold.
+        """
+        captions, pseudo_queries = list(self.captions), list(self.pseudo_queries)
+        for image, texts in written.items():
+            captions[image] = _checked(self.file_names[image], [*captions[image], *texts])
+            new = [text for text in captions[image] if text not in self.captions[image]]
+            pseudo_queries[image] = pseudo_queries[image] + new
+        gallery = Gallery(self.root, self.file_names, captions, self.skipped, self.also, pseudo_queries)
+        gallery.unsaved = self.unsaved
+        return gallery
 
     def with_pictures(self, pictures: list[tuple[str, Image.Image]], captions: list[list[str]]) -> "Gallery":
         """These images and, behind them, new ones under their names made safe and unique; not written before `save`.
@@ -176,6 +198,7 @@ class Gallery:
             self.file_names + names,
             self.captions + [_checked(name, texts) for name, texts in zip(names, captions, strict=True)],
             also=self.also + [[] for _ in names],
+            pseudo_queries=self.pseudo_queries + [[] for _ in names],
         )
         files = [
             encoded(picture.copy(), THUMBNAIL_SIDE, name) for name, (_, picture) in zip(names, pictures, strict=True)
@@ -192,6 +215,7 @@ class Gallery:
             [self.file_names[image] for image in kept],
             [self.captions[image] for image in kept],
             also=[self.also[image] for image in kept],
+            pseudo_queries=[self.pseudo_queries[image] for image in kept],
         )
         gallery.unsaved = {name: file for name, file in self.unsaved.items() if name in gallery._index}
         return gallery
@@ -220,18 +244,21 @@ class Gallery:
             rows = [checked_row(json.loads(line)) for line in lines if line]
         except (OSError, ValueError, RecursionError) as error:
             raise GalleryError(f"{path} is no saved gallery ({error!r}): save it anew") from error
-        names, captions, also = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
-        return cls(Path(folder), names, captions, also=also)
+        names, captions, also, pseudo_queries = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [])
+        return cls(Path(folder), names, captions, also=also, pseudo_queries=pseudo_queries)
 
     @classmethod
     def _of(cls, intake: Intake, root: Path) -> "Gallery":
-        file_names, captions, also = intake.images()
-        return cls(root, file_names, captions, intake.skipped, also)
+        images = intake.images()
+        return cls(root, images.file_names, images.captions, intake.skipped, images.also, images.pseudo_queries)
 
     def _write_metadata(self, folder: Path) -> None:
+        columns = zip(self.file_names, self.captions, self.also, self.pseudo_queries, strict=True)
         rows = (
-            {"file_name": name, "text": captions} | ({"also": also} if also else {})
-            for name, captions, also in zip(self.file_names, self.captions, self.also, strict=True)
+            {"file_name": name, "text": captions}
+            | ({"also": also} if also else {})
+            | ({"pseudo_queries": written} if written else {})
+            for name, captions, also, written in columns
         )
         write_text(folder / "metadata.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 

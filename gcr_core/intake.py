@@ -14,7 +14,7 @@ from PIL import Image
 
 from .errors import GalleryError, InputError
 from .images import open_image
-from .metadata import MAX_CAPTIONS, METADATA_NAMES, Metadata
+from .metadata import MAX_CAPTIONS, METADATA_NAMES, Metadata, add_captions
 from .names import check_name, printable, safe_name
 from .sources import File
 
@@ -25,11 +25,13 @@ Make = Callable[[Image.Image, str], T]
 
 
 class Images(NamedTuple):
-    """`captions[i]` and `also[i]`, its other names, belong to the image `file_names[i]`."""
+    """`captions[i]`, `also[i]`, its other names, and `pseudo_queries[i]`, those of its captions that the model wrote,
+    belong to the image `file_names[i]`."""
 
     file_names: list[str]
     captions: list[list[str]]
     also: list[list[str]]
+    pseudo_queries: list[list[str]]
 
 
 class _MetadataFile(NamedTuple):
@@ -79,17 +81,19 @@ class Intake:
             first = f" (first of {len(self.skipped):,} skipped: {': '.join(self.skipped[0])})" if self.skipped else ""
             raise GalleryError(f"no image can be used{first}: add JPEG, PNG, WebP, GIF or BMP files")
         taken = {name for _, name, _ in self._found}
-        images: dict[bytes, tuple[list[str], dict[str, None]]] = {}
+        images: dict[bytes, tuple[list[str], dict[str, bool]]] = {}
         for (path, name, fingerprint), texts in zip(self._found, captions, strict=True):
             names, known = images.setdefault(fingerprint, ([], {}))
             earlier = dict.fromkeys(map(safe_name, self._metadata.also.get(path, ())))
             names += [name, *(earlier.keys() - taken)]
             taken |= earlier.keys()
-            known.update(dict.fromkeys(texts))
+            add_captions(known, texts)
+        kept = [list(known.items())[:MAX_CAPTIONS] for _, known in images.values()]
         return Images(
             [names[0] for names, _ in images.values()],
-            [list(known)[:MAX_CAPTIONS] for _, known in images.values()],
+            [[text for text, _ in known] for known in kept],
             [names[1:] for names, _ in images.values()],
+            [[text for text, written in known if written] for known in kept],
         )
 
 

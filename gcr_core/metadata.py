@@ -1,6 +1,7 @@
 """Metadata: the captions of a gallery's images, from `metadata.jsonl`, `metadata.csv` or the files' stems.
 
-A row names an image by `file_name` and captions it by `text`, a string or a list: the ImageFolder convention.
+A row names an image by `file_name` and captions it by `text`, a string or a list: the ImageFolder convention;
+`pseudo_queries` repeats those of its captions that a model wrote, not a person.
 What cannot be used is listed, a row with its line, and the rest goes on. Knows text, opens no file.
 """
 
@@ -40,13 +41,16 @@ class Row(NamedTuple):
     captions: list[str]
     also: list[str]
     """Other names that the same pixels came under."""
+    pseudo_queries: list[str]
+    """Those of the captions that the model wrote."""
 
 
 class Metadata:
     """Captions by path inside the folder or zip, from the metadata files met in it."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, dict[str, None]] = {}
+        self.rows: dict[str, dict[str, bool]] = {}
+        """By path: the captions, each with whether the model wrote it."""
         self.also: dict[str, list[str]] = {}
         """By path: the names that an image had merged into it in the gallery that this one was."""
         self.skipped: list[tuple[str, str]] = []
@@ -64,15 +68,16 @@ class Metadata:
         except ValueError as error:
             self.skipped.append((name, str(error)))
 
-    def captions(self, paths: list[str], refused: Collection[str] = ()) -> list[list[str]]:
-        """The captions of the images at `paths`; of one that no row names, those in its stem.
+    def captions(self, paths: list[str], refused: Collection[str] = ()) -> list[dict[str, bool]]:
+        """The captions of the images at `paths`, each with whether the model wrote it; of one that no row names, those
+        in its stem.
 
         A row names an image by its path, or by its file name where only one image has it. Rows about other files go to
         `skipped`, those about `refused` ones excepted.
         """
         known, with_name = set(paths), Counter(map(_file_name, paths))
         by_name = {_file_name(path): path for path in paths if with_name[_file_name(path)] == 1}
-        found: dict[str, dict[str, None]] = {}
+        found: dict[str, dict[str, bool]] = {}
         lost = []
         for row, captions in self.rows.items():
             path = row if row in known else by_name.get(_file_name(row))
@@ -81,9 +86,9 @@ class Metadata:
             if path is None:
                 lost.append(row)
             else:
-                found.setdefault(path, {}).update(captions)
+                add_captions(found.setdefault(path, {}), captions)
         self._list_lost(sorted(lost))
-        return [list(found[path])[:MAX_CAPTIONS] if path in found else stem_captions(path) for path in paths]
+        return [found[path] if path in found else dict.fromkeys(stem_captions(path), False) for path in paths]
 
     def _read_rows(self, name: str, rows: Iterator[tuple[int, object]]) -> None:
         """Raises ValueError where the rows end in what is no row, or too many cannot be used."""
@@ -101,7 +106,8 @@ class Metadata:
                 self.skipped.append((f"{name}:{line}", str(error)))
                 continue
             path = (PurePosixPath(name).parent / checked.file_name).as_posix()
-            self.rows.setdefault(path, {}).update(dict.fromkeys(checked.captions))
+            given = {caption: caption in checked.pseudo_queries for caption in checked.captions}
+            add_captions(self.rows.setdefault(path, {}), given)
             if checked.also:
                 self.also[path] = checked.also
 
@@ -110,6 +116,12 @@ class Metadata:
         if len(rows) > MAX_LISTED:
             more = len(rows) - MAX_LISTED
             self.skipped.append((f"{more:,} more", "the metadata names them but there are no such images"))
+
+
+def add_captions(known: dict[str, bool], more: dict[str, bool]) -> None:
+    """Adds captions, each with whether the model wrote it; one that a person gave too is a person's."""
+    for caption, written in more.items():
+        known[caption] = known.get(caption, True) and written
 
 
 def stem_captions(path: str) -> list[str]:
@@ -170,7 +182,9 @@ def checked_row(row: object) -> Row:
             f'has a "file_name" of {len(path):,} characters, the limit is {MAX_PATH_CHARACTERS:,}: shorten it'
         )
     captions = checked_captions([text] if isinstance(text, str) else [] if text is None else text)
-    return Row(printable(path), captions, _checked_names(row.get("also") or []))
+    written = set(checked_captions(row.get("pseudo_queries") or []))
+    pseudo_queries = [caption for caption in captions if caption in written]
+    return Row(printable(path), captions, _checked_names(row.get("also") or []), pseudo_queries)
 
 
 def checked_captions(captions: object) -> list[str]:

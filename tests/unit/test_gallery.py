@@ -213,6 +213,34 @@ def test_captions_over_a_limit_change_nothing(captions: list[list[str]], reason:
     assert gallery.captions == Gallery.load(tmp_path / "into").captions == [["a dog"]]
 
 
+def test_what_the_model_wrote_is_kept_apart_until_a_person_corrects_it(tmp_path: Path) -> None:
+    for name, colour in (("IMG_1.png", "red"), ("IMG_2.png", "blue")):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / name)
+    gallery = Gallery.from_folder(tmp_path).with_pseudo_queries({0: ["a red thing", "a field"], 1: ["the sea"]})
+    assert not (tmp_path / "metadata.jsonl").exists()
+    gallery.save(tmp_path / "saved")
+    loaded = Gallery.load(tmp_path / "saved")
+    assert loaded.captions == loaded.pseudo_queries == [["a red thing", "a field"], ["the sea"]]
+    again = Gallery.collect([tmp_path / "saved"], tmp_path / "imported")
+    assert again.pseudo_queries == loaded.pseudo_queries
+    again.with_captions([["a red square", "a red thing"], []])
+    changed = Gallery.load(tmp_path / "imported")
+    assert changed.captions == [["a red square", "a red thing"], []]
+    assert changed.pseudo_queries == [["a red thing"], []]
+    assert changed.without([1]).pseudo_queries == [["a red thing"]]
+    grown = changed.with_pictures([("new.png", Image.new("RGB", (8, 8)))], [["a new one"]])
+    assert grown.pseudo_queries == [["a red thing"], [], []]
+
+
+def test_the_model_writes_behind_what_people_wrote_and_claims_none_of_it(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path, ["a.png"], [["a red square"]])
+    written = gallery.with_pseudo_queries({0: ["a square", "a red square", " a  square "]})
+    assert (written.captions, written.pseudo_queries) == ([["a red square", "a square"]], [["a square"]])
+    assert gallery.captions == [["a red square"]]
+    with pytest.raises(GalleryError, match="limit"):
+        gallery.with_pseudo_queries({0: ["x" * (MAX_CAPTION_CHARACTERS + 1)]})
+
+
 def test_a_picture_without_a_pictures_suffix_gets_one(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", {"page.html": picture(), "a dog": picture(seed=1), "b.GIF": picture(seed=2)})
     assert Gallery.from_zip(archive, tmp_path / "into").file_names == ["a dog.png", "b.GIF", "page.html.png"]

@@ -11,7 +11,7 @@ from gcr_core.metadata import MAX_CAPTION_CHARACTERS, MAX_LISTED, Metadata, stem
 def read(name: str, text: str, paths: list[str]) -> tuple[list[list[str]], list[tuple[str, str]]]:
     metadata = Metadata()
     metadata.read(name, text.encode())
-    return metadata.captions(paths), metadata.skipped
+    return [list(captions) for captions in metadata.captions(paths)], metadata.skipped
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_an_image_that_no_row_names_is_captioned_by_its_stem() -> None:
 def test_rows_about_a_refused_image_are_not_called_lost() -> None:
     metadata = Metadata()
     metadata.read("metadata.jsonl", b'{"file_name": "a/x.png", "text": "one"}')
-    assert metadata.captions(["b/x.png"], {"a/x.png"}) == [[]]
+    assert metadata.captions(["b/x.png"], {"a/x.png"}) == [{}]
     assert metadata.skipped == []
 
 
@@ -160,3 +160,14 @@ def test_more_metadata_than_the_limit_is_listed(monkeypatch: pytest.MonkeyPatch)
     assert list(metadata.rows) == ["a/a.png"]
     assert metadata.skipped[0][0] == "b/metadata.jsonl"
     assert "the limit is 60" in metadata.skipped[0][1]
+
+
+def test_a_caption_that_the_model_wrote_stays_the_models_until_a_person_gives_or_changes_it() -> None:
+    rows = [
+        {"file_name": "a.png", "text": ["a dog", "a hound", "a tail"], "pseudo_queries": ["a hound", "a cat", "a tail"]},
+        {"file_name": "a.png", "text": "a tail"},
+    ]
+    metadata = Metadata()
+    metadata.read("metadata.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    assert metadata.captions(["a.png"]) == [{"a dog": False, "a hound": True, "a tail": False}]
+    assert not metadata.skipped
