@@ -18,6 +18,7 @@ from .facts import check_target, flat, read_facts
 from .gallery import Gallery
 from .hub import fetch
 from .images import open_image
+from .karpathy import read_gallery
 from .metadata import stem_captions
 from .recipe import PRESET_WORDS, Recipe
 from .settings import Settings
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="recall and latency of both engines on a query file")
     evaluate.add_argument("--queries", required=True, metavar="FILE", help="JSON Lines of queries")
+    evaluate.add_argument(
+        "--split", metavar="NAME", help="FILE is a Karpathy split's JSON: ask the captions of this one"
+    )
     evaluate.set_defaults(command=_evaluate)
 
     for command in (recall, evaluate):
@@ -74,7 +78,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--beams", type=int, default=10, metavar="N", help="beam width (default 10)")
 
     memorize = commands.add_parser("memorize", help="train a memory of your own pictures")
-    memorize.add_argument("gallery", metavar="GALLERY", help="a folder of images or a zip of one")
+    memorize.add_argument(
+        "gallery", metavar="GALLERY", help="a folder of images, a zip of one, or a Karpathy split's JSON"
+    )
+    memorize.add_argument("--images", metavar="DIR", help="where the images of a Karpathy split are")
+    memorize.add_argument("--split", action="append", metavar="NAME", help="a split to memorise (default train)")
+    memorize.add_argument(
+        "--pictures-only", action="append", metavar="NAME", help="a split whose captions are kept for evaluate"
+    )
     memorize.add_argument("--out", required=True, metavar="DIR", help="where the memory is written")
     memorize.add_argument("--backbone", default=settings.backbone, metavar="DIR_OR_ID", help="what learns")
     memorize.add_argument("--clip", default=settings.clip, metavar="DIR_OR_ID", help="the dense baseline's CLIP")
@@ -125,8 +136,7 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     out = Path(options.out)
     check_target(out)
     with tempfile.TemporaryDirectory() as imported:
-        given = Path(options.gallery)
-        gallery = Gallery.from_zip(given, Path(imported, "gallery")) if given.is_file() else Gallery.from_folder(given)
+        gallery = _gallery(options, Path(imported, "gallery"))
         _hush()
         from tqdm import tqdm
 
@@ -143,6 +153,21 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             report = make_memory(gallery, recipe, out, on_progress)
     answer = {"memory": str(out), **{key: report[key] for key in ("images", "seconds", "memorized", "retrieved")}}
     return answer, _memorize_table(answer, report, gallery)
+
+
+def _gallery(options: argparse.Namespace, imported: Path) -> Gallery:
+    """What `memorize` was given. Raises InputError for a Karpathy split without images, or what else has no splits."""
+    given, of_splits = Path(options.gallery), (options.images, options.split, options.pictures_only)
+    if given.suffix == ".json":
+        if options.images is None:
+            raise InputError(f"{given.name} is a Karpathy split, and says not where its images are: add --images DIR")
+        splits = options.split or ([] if options.pictures_only else ["train"])
+        return read_gallery(given, options.images, splits, options.pictures_only or ())
+    if any(of_splits):
+        raise InputError(
+            f"--images, --split and --pictures-only are for a Karpathy split, {given.name!r} is no .json file"
+        )
+    return Gallery.from_zip(given, imported) if given.is_file() else Gallery.from_folder(given)
 
 
 def _add(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -197,10 +222,15 @@ def _describe(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from .evaluate import evaluate, load_queries
+    from .evaluate import among, evaluate, karpathy_queries, load_queries
 
     memory = _load(options.memory)
-    answer = evaluate(memory, load_queries(options.queries, memory.gallery), options.beams)
+    if options.split is not None:
+        queries = karpathy_queries(options.queries, options.split, memory.gallery)
+        memory = among(memory, {name for query in queries for name in query.relevant})
+    else:
+        queries = load_queries(options.queries, memory.gallery)
+    answer = evaluate(memory, queries, options.beams)
     return answer, _evaluate_table(answer)
 
 

@@ -5,6 +5,7 @@ denominator.
 """
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from .dense import DenseIndex
 from .errors import GalleryError, InputError
 from .gallery import Gallery
 from .images import open_image
+from .karpathy import read_entries
 from .memory import Memory, check_limits
 
 ENGINES = ("generative", "dense")
@@ -58,6 +61,33 @@ def load_queries(path: str | Path, gallery: Gallery) -> list[Query]:
     if not queries:
         raise GalleryError(f'{path} has no query: write a line {{"query": "...", "relevant": ["file_name"]}}')
     return queries
+
+
+def karpathy_queries(path: str | Path, split: str, gallery: Gallery) -> list[Query]:
+    """The captions of a Karpathy split, each asking for its image. Raises GalleryError for images the gallery lacks."""
+    entries = read_entries(path, [split])
+    known = set(gallery.file_names)
+    lost = [entry.file_name for entry in entries if entry.file_name not in known]
+    if lost:
+        raise GalleryError(
+            f"the memory lacks {len(lost):,} of the {len(entries):,} images of split {split!r}, such as {lost[0]!r}: "
+            f"memorise them too, with --pictures-only {split}"
+        )
+    queries = [Query(text, None, frozenset([entry.file_name])) for entry in entries for text in entry.captions]
+    if not queries:
+        raise GalleryError(f"split {split!r} of {str(path)!r} has 0 captions to ask: name another")
+    return queries
+
+
+def among(memory: Memory, file_names: Iterable[str]) -> Memory:
+    """The same memory, recalling these images only. Raises GalleryError for a name that it lacks."""
+    kept = [memory.gallery.index(name) for name in file_names]
+    others = np.setdiff1d(np.arange(len(memory.gallery)), kept).tolist()
+    dense = DenseIndex(memory.dense.model, memory.dense.processor, memory.dense.index)
+    dense.remove(others)
+    return Memory(
+        memory.backbone, memory.identifiers.without(others), memory.gallery.without(others), dense, memory.facts
+    )
 
 
 def evaluate(memory: Memory, queries: list[Query], beams: int = 10) -> dict[str, Any]:
