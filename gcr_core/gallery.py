@@ -153,7 +153,7 @@ class Gallery:
         return gallery
 
     def with_captions(self, captions: list[list[str]]) -> None:
-        """Captions all images anew, here and in `metadata.jsonl`; what is no longer as the model wrote it is a person's.
+        """Captions all images anew, here and in `metadata.jsonl`; what the model did not write so is a person's.
 
         Raises GalleryError, and changes nothing, for captions that metadata could not hold.
         """

@@ -6,8 +6,9 @@ them too. Every part can be interrupted and goes on from its checkpoint. Knows n
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,19 @@ def make_memory(
 ) -> dict[str, Any]:
     """Memorise a gallery and save the memory at `out`; returns the report, which is its `facts["training"]`.
 
-    The report: "images", "captions", "seconds", "dense_seconds", "memorized" (share recalled at rank 1 from their own
-    picture), "trained_captions" (share of the captions with an image of theirs at rank 1), "held_out" (captions kept
-    out until the engines were measured with them), "retrieved" (share of those at rank 1; None where there is none),
-    "dense": {"memorized", "trained_captions", "retrieved"}, "preset", "seed", "remarks". An exception of `on_progress`
-    stops it; called again with the same `checkpoint` folder it goes on from there. Raises GalleryError, GcrError.
+    The report: "images", "captions", "pseudo_queries" (those of them that the model wrote), "seconds", "dense_seconds",
+    "memorized" (share recalled at rank 1 from their own picture), "trained_captions" (share of people's captions with
+    an image of theirs at rank 1; None where there is none), "trained_pseudo_queries" (the same of the model's),
+    "held_out" (people's captions kept out until the engines were measured with them), "retrieved" (share of those at
+    rank 1; None where there is none), "dense": {"memorized", "trained_captions", "trained_pseudo_queries",
+    "retrieved"}, "preset", "seed", "remarks". An exception of `on_progress` stops it; called again with the same
+    `checkpoint` folder it goes on from there. Raises GalleryError, GcrError.
     """
     told = remarks(gallery, recipe)
     training, dense_steps, last_dense_steps = plan(gallery, recipe.preset, recipe.seed)
     steps = dense_steps + last_dense_steps + training.steps
     on_progress(Progress("prepare", 0, steps))
-    kept, held_out = hold_out(gallery.captions, recipe.seed)
+    kept, held_out = hold_out(gallery, recipe.seed)
     pairs, last_pairs = Pairs.from_captions(kept), _with_odds(Pairs.from_captions(gallery.captions), held_out)
     notes = Notes(checkpoint)
     clock = Clock(training, dense_steps + last_dense_steps, notes, on_progress)
@@ -86,6 +89,7 @@ def make_memory(
     report = {
         "images": len(gallery),
         "captions": sum(map(len, gallery.captions)),
+        "pseudo_queries": sum(map(len, gallery.pseudo_queries)),
         "seconds": round(clock.spent["backbone"], 1),
         "dense_seconds": round(clock.spent["dense"], 1),
         **_measured(memory),
@@ -127,21 +131,28 @@ def _share_right(answers: list[int], images: Iterable[int]) -> float | None:
     return round(sum(right) / len(right), 4) if right else None
 
 
+def _share_found(ask: Callable[[list[Any]], list[int]], captions: list[list[str]]) -> float | None:
+    """The share of the captions with an image of theirs at rank 1."""
+    if not any(captions):
+        return None
+    texts = Pairs.from_captions(captions)
+    return round(float((texts.images == np.array(ask(texts.texts))[:, None]).any(1).mean()), 4)
+
+
 def _measured(memory: Memory) -> dict[str, Any]:
-    """ "memorized" and "trained_captions" of both engines."""
+    """ "memorized", "trained_captions" and "trained_pseudo_queries" of both engines."""
     gallery, pictures = memory.gallery, Counter[str]()
     for start in range(0, len(gallery), AT_ONCE):
         images = range(start, min(start + AT_ONCE, len(gallery)))
         shown = [gallery.open(image) for image in images]
         pictures["generative"] += sum(map(int.__eq__, _recalled(memory, shown), images))
         pictures["dense"] += sum(map(int.__eq__, _nearest(memory.dense, shown), images))
-    texts = Pairs.from_captions(gallery.captions)
-    found = {"generative": _recalled(memory, texts.texts), "dense": _nearest(memory.dense, texts.texts)}
-    shares = {
-        engine: {
-            "memorized": round(pictures[engine] / len(gallery), 4),
-            "trained_captions": round(float((texts.images == np.array(images)[:, None]).any(1).mean()), 4),
-        }
-        for engine, images in found.items()
+    shares: dict[str, dict[str, Any]] = {
+        engine: {"memorized": round(right / len(gallery), 4)} for engine, right in pictures.items()
     }
+    both = zip(gallery.captions, gallery.pseudo_queries, strict=True)
+    people = [[text for text in texts if text not in written] for texts, written in both]
+    for name, captions in (("trained_captions", people), ("trained_pseudo_queries", gallery.pseudo_queries)):
+        for engine, ask in (("generative", partial(_recalled, memory)), ("dense", partial(_nearest, memory.dense))):
+            shares[engine][name] = _share_found(ask, captions)
     return {**shares["generative"], "dense": shares["dense"]}

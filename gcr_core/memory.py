@@ -1,8 +1,9 @@
 """Memory: a backbone that has memorised one gallery, with identifiers, trie, gallery and dense index.
 
 A memory is a folder (or a hub repository) of safetensors and JSON: `memory.json`, `identifiers.safetensors`,
-`model/`, `gallery/`, `dense/`, `README.md`, and `queries.safetensors` once something was added. It answers one query
-at a time or a batch, from any thread. What is added or forgotten is so at once in this process, on disk after `save`.
+`model/` (whole, or an adapter of the backbone that `memory.json` names), `gallery/`, `dense/`, `README.md`, and
+`queries.safetensors` once something was added. It answers one query at a time or a batch, from any thread. What is
+added or forgotten is so at once in this process, on disk after `save`.
 """
 
 import threading
@@ -18,11 +19,12 @@ import torch
 from PIL import Image
 
 from . import decoding
+from .adapter import is_adapter
 from .atomic import new_folder
 from .backbone import Backbone
 from .dense import DenseIndex
 from .describing import describe
-from .errors import InputError, MemoryFormatError
+from .errors import HubError, InputError, MemoryFormatError
 from .facts import FORMAT_VERSION, check_target, read_facts, write_facts
 from .gallery import THUMBNAIL_SIDE, Gallery
 from .hub import fetch
@@ -81,6 +83,8 @@ class Memory:
             )
         self.backbone, self.dense = backbone, dense
         self.facts = {"backbone": {"name": None, "revision": None}, **(facts or {})}
+        if backbone.new_rows is not None:
+            self.facts["backbone"] = {"name": backbone.name, "revision": backbone.revision}
         self._known: Known | None = None
         self._take(identifiers, gallery)
         self._lock = threading.Lock()
@@ -89,12 +93,12 @@ class Memory:
     def from_pretrained(cls, path_or_id: str | Path, device: str | None = None, revision: str | None = None) -> Self:
         """The memory in a folder, or of a hub id at a revision, ready to recall.
 
-        Raises HubError where there is none, MemoryFormatError where it cannot be read.
+        Raises HubError where there is none or its backbone cannot be had, MemoryFormatError where it cannot be read.
         """
         folder = fetch(path_or_id, instead="checkpoints/emoji", revision=revision)
         facts = read_facts(folder)
         memory = cls(
-            Backbone.from_pretrained(folder / "model", device=device),
+            _backbone(folder, facts, device),
             Identifiers.load(folder / "identifiers.safetensors"),
             Gallery.load(folder / "gallery"),
             DenseIndex.load(folder / "dense", device=device),
@@ -258,6 +262,7 @@ class Memory:
             "format_version": FORMAT_VERSION,
             "images": len(gallery),
             "captions": sum(map(len, gallery.captions)),
+            "pseudo_queries": sum(map(len, gallery.pseudo_queries)),
             "identifiers": {
                 **self.facts.get("identifiers", {}),
                 "type": identifiers.type,
@@ -359,6 +364,22 @@ class Memory:
 
     def _text(self, tokens: Any) -> str:
         return self.identifiers.token_text(tokens, self.backbone.tokenizer)
+
+
+def _backbone(folder: Path, facts: dict[str, Any], device: str | None) -> Backbone:
+    """The whole model in a memory's folder, or the adapter there on the backbone that the memory names."""
+    model = folder / "model"
+    if not is_adapter(model):
+        return Backbone.from_pretrained(model, device=device)
+    base = facts["backbone"]
+    try:
+        return Backbone.from_pretrained(base["name"], device=device, revision=base["revision"], adapter=model)
+    except HubError as error:
+        at = f" at revision {base['revision']}" if base["revision"] else ""
+        raise HubError(
+            f"the memory {str(folder)!r} needs its backbone {base['name']!r}{at}, which cannot be had: connect to the "
+            f"hub, or write the folder that holds it as backbone.name into {folder / 'memory.json'}"
+        ) from error
 
 
 def check_limits(top: int, beams: int) -> None:

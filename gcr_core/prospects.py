@@ -1,18 +1,24 @@
-"""Prospects: what will come of a gallery, told from its captions alone. Imports no model library."""
+"""Prospects: what will come of a gallery, told from its captions and its backbone's files. Imports no model library."""
 
+import json
 import math
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from .errors import GalleryError
 from .gallery import Gallery
+from .hub import REPOSITORY_ID
 from .recipe import Recipe
 
 HELD_OUT_FROM = 3
 """Captions of an image of which one can be kept out."""
 HELD_OUT_SHARE, HELD_OUT_FEWEST = 0.1, 20
+ABLE = "HuggingFaceTB/SmolVLM-256M-Instruct"
+"""A small backbone that describes pictures."""
+TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
 def remarks(gallery: Gallery, recipe: Recipe) -> list[str]:
@@ -21,29 +27,65 @@ def remarks(gallery: Gallery, recipe: Recipe) -> list[str]:
     Raises GalleryError where no image has a caption.
     """
     bare = sum(not captions for captions in gallery.captions)
-    name = Path(recipe.backbone).name
+    name, able = Path(recipe.backbone).name, can_describe_pictures(recipe.backbone)
     if bare == len(gallery):
+        remedy = (
+            "let it write some, or type at least one caption in"
+            if able
+            else f"type at least one caption in, or choose a backbone that can, such as {ABLE}"
+        )
         raise GalleryError(
-            f"0 of {len(gallery):,} images have a caption, and {name} cannot describe pictures by itself: "
-            "type at least one caption in"
+            f"0 of {len(gallery):,} images have a caption, and {name} {'can' if able else 'cannot'} describe pictures "
+            f"by itself: {remedy}"
         )
     told = []
     if bare:
         told.append(
-            f"{bare:,} of {len(gallery):,} images have no caption, and {name} cannot describe pictures by itself: "
-            "these will be recalled from their own picture, not from words. Type captions in to find them by words."
+            f"{bare:,} of {len(gallery):,} images have no caption"
+            + ("" if able else f", and {name} cannot describe pictures by itself")
+            + ": these will be recalled from their own picture, not from words. "
+            + (f"Type captions in, or let {name} write them," if able else "Type captions in")
+            + " to find them by words."
         )
-    if not _eligible(gallery.captions):
+    alone = sum(0 < len(texts) == len(written) for texts, written in _both(gallery))
+    if alone:
         told.append(
-            f"No image has {HELD_OUT_FROM} captions or more, so none can be kept out of training: the report will not "
-            "say how well words that were never trained on are answered."
+            f"{alone:,} of {len(gallery):,} images have only captions that the model wrote, no person: "
+            "where it is wrong about a picture, so is what is learnt."
+        )
+    if not _eligible(gallery):
+        told.append(
+            f"No image has {HELD_OUT_FROM} captions or more{', two of them a person’s,' * any(gallery.pseudo_queries)} "
+            "so none can be kept out of training: the report will not say how well words that were never trained on "
+            "are answered."
         )
     return told
 
 
-def hold_out(captions: list[list[str]], seed: int) -> tuple[list[list[str]], dict[str, int]]:
-    """The captions to train on, and those kept out with their image; an image keeps its first caption."""
-    eligible = _eligible(captions)
+def can_describe_pictures(backbone: str) -> bool:
+    """Whether a backbone can be asked about a picture, as one with a chat template can; one of the hub that is not
+    here yet is taken to have one."""
+    folder = Path(backbone).expanduser()
+    if not folder.is_dir():
+        if not REPOSITORY_ID.fullmatch(backbone):
+            return False
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(snapshot_download(backbone, local_files_only=True))
+        except (OSError, ValueError):
+            return True
+    if any((folder / name).is_file() for name in TEMPLATES):
+        return True
+    try:
+        return bool(json.loads((folder / "processor_config.json").read_text(encoding="utf-8")).get("chat_template"))
+    except (OSError, ValueError):
+        return False
+
+
+def hold_out(gallery: Gallery, seed: int) -> tuple[list[list[str]], dict[str, int]]:
+    """The captions to train on, and those kept out with their image: a person's, never an image's first."""
+    captions, eligible = gallery.captions, _eligible(gallery)
     count = min(len(eligible), max(HELD_OUT_FEWEST, math.ceil(HELD_OUT_SHARE * len(eligible))))
     choice = np.random.default_rng(seed)
     chosen = sorted(choice.choice(len(eligible), count, replace=False)) if count else []
@@ -51,12 +93,17 @@ def hold_out(captions: list[list[str]], seed: int) -> tuple[list[list[str]], dic
     return [[text for text in texts if held_out.get(text) != image] for image, texts in enumerate(captions)], held_out
 
 
-def _eligible(captions: list[list[str]]) -> list[tuple[int, list[str]]]:
-    """Images of whose captions one may be kept out, and which: no other image has it."""
-    owners = Counter(text for texts in captions for text in set(texts))
+def _eligible(gallery: Gallery) -> list[tuple[int, list[str]]]:
+    """Images of whose captions one may be kept out, and which: a person wrote it and no other image has it."""
+    owners = Counter(text for texts in gallery.captions for text in set(texts))
     found = [
-        (image, [text for text in texts[1:] if owners[text] == 1])
-        for image, texts in enumerate(captions)
+        (image, [text for text in texts[1:] if owners[text] == 1 and text not in written])
+        for image, (texts, written) in enumerate(_both(gallery))
         if len(texts) >= HELD_OUT_FROM
     ]
     return [(image, texts) for image, texts in found if texts]
+
+
+def _both(gallery: Gallery) -> Iterator[tuple[list[str], list[str]]]:
+    """For each image its captions, and those of them that the model wrote."""
+    return zip(gallery.captions, gallery.pseudo_queries, strict=True)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from gcr_core.gallery import Gallery
 from gcr_core.making import make_memory
 from gcr_core.memory import Memory
 from gcr_core.planning import estimate, plan
-from gcr_core.prospects import HELD_OUT_FEWEST, hold_out, remarks
+from gcr_core.prospects import HELD_OUT_FEWEST, can_describe_pictures, hold_out, remarks
 from gcr_core.recipe import PRESETS, Recipe
 
 
@@ -19,34 +20,68 @@ def recipe(llava_folder, tiny_clip_dir):
     return Recipe(backbone=str(llava_folder), clip=str(tiny_clip_dir), preset="balanced")
 
 
-def captioned(gallery, captions):
-    return Gallery(gallery.root, gallery.file_names, captions)
+def captioned(gallery, captions, pseudo_queries=None):
+    return Gallery(gallery.root, gallery.file_names, captions, pseudo_queries=pseudo_queries)
+
+
+def gallery_of(captions, pseudo_queries=None):
+    names = [f"{image}.png" for image in range(len(captions))]
+    return Gallery(Path(), names, captions, pseudo_queries=pseudo_queries)
 
 
 def test_an_image_with_three_captions_may_give_one_up_but_never_its_first():
     captions = [[f"first {i}", f"second {i}", f"third {i}"] for i in range(50)] + [["a", "b"]]
-    kept, held_out = hold_out(captions, seed=0)
+    kept, held_out = hold_out(gallery_of(captions), seed=0)
     assert len(held_out) == HELD_OUT_FEWEST
     for text, image in held_out.items():
         assert text in captions[image][1:] and text not in kept[image]
     assert sum(map(len, kept)) == sum(map(len, captions)) - HELD_OUT_FEWEST
-    assert hold_out(captions, seed=0)[1] == held_out != hold_out(captions, seed=1)[1]
+    assert hold_out(gallery_of(captions), seed=0)[1] == held_out != hold_out(gallery_of(captions), seed=1)[1]
 
 
 def test_a_caption_that_another_image_has_too_is_not_kept_out():
-    _, held_out = hold_out([["a", "shared", "own"], ["b", "shared", "shared too"], ["c", "shared too"]], seed=0)
-    assert held_out == {"own": 0}
+    gallery = gallery_of([["a", "shared", "own"], ["b", "shared", "shared too"], ["c", "shared too"]])
+    assert hold_out(gallery, seed=0)[1] == {"own": 0}
 
 
-def test_a_gallery_without_any_caption_is_refused_with_what_to_do(tiny_gallery, recipe):
-    with pytest.raises(GalleryError, match=r"0 of 12 images have a caption.*cannot describe pictures.*type"):
-        remarks(captioned(tiny_gallery, [[] for _ in range(12)]), recipe)
+def test_what_the_model_wrote_is_never_kept_out_as_if_a_person_had_asked():
+    captions = [[f"theirs {i}", f"theirs too {i}", f"the model's {i}"] for i in range(30)]
+    written = [texts[2:] for texts in captions]
+    kept, held_out = hold_out(gallery_of(captions, written), seed=0)
+    assert len(held_out) == HELD_OUT_FEWEST
+    assert all(text.startswith("theirs too") for text in held_out)
+    assert all(set(texts) <= set(left) for texts, left in zip(written, kept, strict=True))
+    assert hold_out(gallery_of(captions, captions), seed=0) == (captions, {})
+
+
+def test_a_backbone_with_a_chat_template_can_describe_pictures(llava_folder, idefics3_folder, tmp_path):
+    assert can_describe_pictures(str(idefics3_folder))
+    assert not can_describe_pictures(str(llava_folder))
+    assert not can_describe_pictures("checkpoints/gcr-mini")
+    assert not can_describe_pictures(str(tmp_path / "nowhere"))
+    assert can_describe_pictures("owner/model-that-is-not-here-yet")
+    (tmp_path / "processor_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    assert can_describe_pictures(str(tmp_path))
+
+
+def test_a_gallery_without_any_caption_is_refused_with_what_to_do(tiny_gallery, recipe, idefics3_folder):
+    bare = captioned(tiny_gallery, [[] for _ in range(12)])
+    with pytest.raises(GalleryError, match=r"0 of 12 images have a caption.*cannot describe pictures.*type.*SmolVLM"):
+        remarks(bare, recipe)
+    with pytest.raises(GalleryError, match=r"0 of 12 images have a caption.*can describe pictures.*let it write"):
+        remarks(bare, Recipe(backbone=str(idefics3_folder)))
 
 
 def test_images_without_a_caption_are_counted_before_training(tiny_gallery, recipe):
     told = remarks(captioned(tiny_gallery, [["a", "b", "c"], ["d"], *[[]] * 10]), recipe)
     assert [line for line in told if line.startswith("10 of 12 images have no caption")]
     assert not [line for line in told if "kept out" in line]
+
+
+def test_images_that_only_the_model_captioned_are_counted_before_training(tiny_gallery, recipe):
+    written = [["the model's"], *[[]] * 11]
+    told = remarks(captioned(tiny_gallery, [["the model's"], *tiny_gallery.captions[1:]], written), recipe)
+    assert [line for line in told if line.startswith("1 of 12 images have only captions that the model wrote")]
 
 
 def test_captions_too_few_to_keep_any_out_are_told(tiny_gallery, recipe):

@@ -164,7 +164,7 @@ def test_more_metadata_than_the_limit_is_listed(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_caption_that_the_model_wrote_stays_the_models_until_a_person_gives_or_changes_it() -> None:
     rows = [
-        {"file_name": "a.png", "text": ["a dog", "a hound", "a tail"], "pseudo_queries": ["a hound", "a cat", "a tail"]},
+        {"file_name": "a.png", "text": ["a dog", "a hound", "a tail"], "pseudo_queries": ["a hound", "cat", "a tail"]},
         {"file_name": "a.png", "text": "a tail"},
     ]
     metadata = Metadata()
