@@ -1,8 +1,10 @@
 """The web app: `python app.py`, then http://127.0.0.1:7860. Gradio's own GRADIO_* variables are respected."""
 
 import argparse
+import sys
 from pathlib import Path
 
+from gcr_core.errors import GcrError
 from gcr_core.settings import Settings
 from gcr_core.ui.apart import Apart, MemoryApart, keeper
 from gcr_core.ui.waking import WakingMemory
@@ -30,8 +32,9 @@ def main() -> None:
     memory = WakingMemory(lambda: MemoryApart.fetch(options.memory, memories))
     memory.start()
     # Importing Gradio takes seconds: the memory wakes meanwhile.
-    from gcr_core.ui import page
+    from gcr_core.ui import hosting, page
 
+    hosting.check_home(settings.home)
     shipped = Path(options.memory).resolve() == Path(Settings.memory)
     examples = EXAMPLES if shipped else ()
     app = page.App(settings, memory, memories)
@@ -42,4 +45,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GcrError as mistake:
+        print(f"app.py: {mistake}", file=sys.stderr)
+        sys.exit(2)

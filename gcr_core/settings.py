@@ -1,4 +1,4 @@
-"""Where things are and how much is allowed: one frozen dataclass, read from GCR_* variables. Touches no file."""
+"""Where things are and how much is allowed: one frozen dataclass, read from GCR_* variables. Opens no file."""
 
 import os
 from dataclasses import dataclass, fields
@@ -8,6 +8,8 @@ from typing import Any
 from .errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
+BUCKET = Path("/data")
+"""Where Spaces mount storage that lasts."""
 WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -16,7 +18,7 @@ class Settings:
     """A field is set by GCR_ and its name in capitals; a model or memory is a folder or a hub id."""
 
     home: Path = Path.home() / ".cache" / "gcr"
-    """Where galleries, jobs and memories made on this machine live."""
+    """Where galleries, jobs and memories made on this machine live; unless set, on a Space's bucket where it has one."""
     memory: str = str(ROOT / "checkpoints" / "emoji")
     """The memory that commands and app open when none is named."""
     backbone: str = str(ROOT / "checkpoints" / "gcr-mini")
@@ -39,11 +41,16 @@ class Settings:
     """Jobs of one owner that wait or run."""
     max_queued_jobs_in_all: int = 50
     """Jobs of all owners that wait or run."""
+    max_gpu_seconds: int = 210
+    """Seconds of a lent GPU (ZeroGPU) that one training may take: about a free account's quota of a day."""
 
     @classmethod
     def from_env(cls) -> "Settings":
         """Settings from the environment; an unset or empty variable leaves the default. Raises InputError."""
-        given: dict[str, Any] = {"visitors": bool(os.environ.get("SPACE_ID"))}
+        on_space = bool(os.environ.get("SPACE_ID"))
+        given: dict[str, Any] = {"visitors": on_space}
+        if on_space and BUCKET.is_mount():
+            given["home"] = BUCKET / "gcr"
         for field in fields(cls):
             variable = f"GCR_{field.name.upper()}"
             if text := os.environ.get(variable):

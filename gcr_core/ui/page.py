@@ -8,7 +8,7 @@ from starlette.staticfiles import StaticFiles
 
 from gcr_core.jobs import Jobs
 from gcr_core.settings import ROOT, Settings
-from gcr_core.ui import endpoints, files, memorize, search
+from gcr_core.ui import endpoints, files, hosting, memorize, search
 from gcr_core.ui.apart import Apart
 from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
@@ -16,6 +16,8 @@ from gcr_core.ui.visitors import OwnerCookie, Visitors
 from gcr_core.ui.waking import WakingMemory
 
 UPLOADS_KEPT_SECONDS = 3600
+QUEUED_REQUESTS = 200
+"""Requests of all visitors that may wait; who comes later is told that the queue is full."""
 ASSETS = ROOT / "assets"
 
 HEAD = """
@@ -51,12 +53,14 @@ def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
         delete_cache=(UPLOADS_KEPT_SECONDS, UPLOADS_KEPT_SECONDS),
     ) as page:
         gr.HTML(INTRODUCTION, apply_default_css=False)
+        if notices := hosting.notices(app.settings):
+            gr.HTML(notices, apply_default_css=False, elem_id="hosting")
         with gr.Tabs(selected="search", elem_id="tabs") as tabs:
             with gr.Tab("Search", id="search", elem_id="search"):
                 search_tab = search.build(page, app.library, examples)
             with gr.Tab("Memorise", id="memorise", elem_id="memorise", render_children=True):
                 endpoints.offer(memorize.build(page, app.library, app.jobs, search_tab, tabs))
-    return page.queue(default_concurrency_limit=4)
+    return page.queue(default_concurrency_limit=4, max_size=QUEUED_REQUESTS)
 
 
 def launch(page: gr.Blocks, app: App, host: str | None = None, port: int | None = None) -> str:
@@ -69,6 +73,7 @@ def launch(page: gr.Blocks, app: App, host: str | None = None, port: int | None 
         server_name=host,
         server_port=port,
         share=False,
+        ssr_mode=False,
         quiet=True,
         prevent_thread_lock=True,
         theme=_theme(),
@@ -79,7 +84,7 @@ def launch(page: gr.Blocks, app: App, host: str | None = None, port: int | None 
         enable_monitoring=False,
         max_file_size=app.settings.max_upload_bytes,
         app_kwargs={
-            "routes": [*files.routes(app.library), *_look()],
+            "routes": [*files.routes(app.library), hosting.health(app.library.waking), *_look()],
             "middleware": [Middleware(OwnerCookie)] if app.settings.visitors else [],
         },
     )

@@ -1,0 +1,83 @@
+"""Hosting: what the page says of the place where it runs, and whether that place will do.
+
+On a Space or in a container what is stored may be lost with the next restart, and training may be switched off. Knows
+nothing about memories.
+"""
+
+import os
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gcr_core import atomic
+from gcr_core.errors import GcrError, InputError
+from gcr_core.processes import try_lock
+from gcr_core.settings import BUCKET, Settings
+from gcr_core.ui.cards import text
+from gcr_core.ui.waking import WakingMemory
+
+SPACES = "https://huggingface.co/spaces"
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+
+
+def check_home(home: Path) -> None:
+    """Raises InputError for a folder that cannot keep galleries and memories: files are written, locked and renamed."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with atomic.new_folder(home / "probe") as folder:
+            atomic.write_text(folder / "probe", "")
+        lock = try_lock(home / "probe" / "probe")
+        atomic.remove(home / "probe")
+        if lock is not None:
+            os.close(lock)
+    except OSError as error:
+        raise InputError(
+            f"GCR_HOME is {home}, which cannot keep anything ({error.strerror or error}): name a folder on a disk "
+            "where files can be written, renamed and locked"
+        ) from error
+
+
+def is_ephemeral(home: Path) -> bool:
+    """Whether what is kept there is lost with a restart: in a container, on the same disk as the container's root."""
+    contained = bool(os.environ.get("SPACE_ID")) or any(Path(mark).exists() for mark in CONTAINER_MARKS)
+    return contained and _disk(home) == _disk(Path("/"))
+
+
+def notices(settings: Settings) -> str:
+    """What whoever opens the page should know of the place, as HTML; nothing on one's own machine."""
+    space = os.environ.get("SPACE_ID", "")
+    lines = []
+    if space and not settings.training:
+        lines.append(
+            "<b>This page searches; memorising is switched off.</b> Duplicate the Space to memorise pictures of your "
+            f'own. <a class="button" href="{SPACES}/{text(space)}?duplicate=true" target="_blank">Duplicate this '
+            "Space</a>"
+        )
+    if settings.training and is_ephemeral(settings.home):
+        where = f"attach a storage bucket at {BUCKET}" if space else "mount a volume there"
+        lines.append(
+            "<b>Storage is ephemeral here:</b> galleries and memories are lost when this app restarts. Download the "
+            f"memories that you want to keep. Whoever runs the app: {where} (GCR_HOME is {text(settings.home)})."
+        )
+    return "".join(f'<p class="note warning" role="note">{line}</p>' for line in lines)
+
+
+def health(waking: WakingMemory) -> Route:
+    """`/health`: 200 while the page answers, 503 where the memory that it opens with could not be loaded."""
+
+    def answer(request: Request) -> Response:
+        try:
+            reason = "" if waking.state != "failed" else str(waking.wait())
+        except GcrError as failure:
+            reason = str(failure)
+        return JSONResponse({"memory": waking.state, "reason": reason}, 503 if reason else 200)
+
+    return Route("/health", answer)
+
+
+def _disk(folder: Path) -> int:
+    """The device of a folder, or of the nearest one above it that is there."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return there.stat().st_dev
