@@ -7,6 +7,8 @@ break. Knows nothing about identifiers or galleries.
 """
 
 import copy
+import inspect
+import math
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,11 +18,15 @@ from typing import Any, Self
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 from transformers import AddedToken, AutoModelForImageTextToText, AutoProcessor, DynamicCache
 from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from .adapter import SMALL_PARAMETERS, NewRows, adapt, load_adapter, save_adapter
 from .errors import GcrError, HubError
-from .hub import fetch
+from .hub import commit, fetch
+from .machine import does_bfloat16, free_bytes
 
 MAX_QUERY_TOKENS = 128
 """Tokens of a query that reach the model; the rest is cut off."""
@@ -38,6 +44,10 @@ class Backbone:
 
     model: Any
     """the model, perhaps wrapped by PEFT, in evaluation mode when it was loaded"""
+    name: str | None
+    """the hub id or the folder that it was loaded from"""
+    revision: str | None
+    """the commit that the hub gave; None for a folder"""
     processor: Any
     tokenizer: Any
     prefix_ids: list[int]
@@ -49,11 +59,13 @@ class Backbone:
 
     def __init__(self, model: Any, processor: Any):
         self.model = model
+        self.name = self.revision = None
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "left"
         if hasattr(processor.image_processor, "do_image_splitting"):
             processor.image_processor.do_image_splitting = False
+            processor.image_processor.size = processor.image_processor.max_image_size
         if self.inner is self.inner_with_head:
             raise HubError(f"{type(model).__name__} has no part without a vocabulary head; choose another")
         self.new_tokens = []
@@ -75,28 +87,35 @@ class Backbone:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         revision: str | None = None,
+        adapter: Path | None = None,
     ) -> Self:
         """Load a folder or a hub id: safetensors only, no code from the hub, PIL image processors.
 
-        By default `device` is the GPU where there is one, `dtype` bfloat16 on a GPU and float32 elsewhere.
-        Raises HubError when there is no such model or the hub cannot be reached.
+        By default `device` is the GPU where there is one; `dtype` is bfloat16 for a model of SMALL_PARAMETERS or more
+        where the device is fast with it or lacks the memory for float32, else float32. `adapter`: a folder that
+        `save_pretrained` wrote after `adapt`. Raises HubError when there is no such model or the hub cannot be
+        reached, MemoryFormatError for an adapter of another model.
         """
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
         folder = fetch(path_or_id, instead="checkpoints/gcr-mini", revision=revision)
         try:
+            dtype = dtype or _dtype(folder, device)
             processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil")
             model: Any = AutoModelForImageTextToText.from_pretrained(
                 folder, trust_remote_code=False, use_safetensors=True, dtype=dtype
             )
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise HubError(
                 f"{str(path_or_id)!r} holds no image-text-to-text model in safetensors ({reason}): "
                 "choose another, such as checkpoints/gcr-mini"
             ) from error
-        model.to(device).eval()
-        return cls(model, processor)
+        backbone = cls(model.to(device).eval(), processor)
+        backbone.revision = commit(folder)
+        backbone.name = str(path_or_id) if backbone.revision else str(folder)
+        if adapter is not None:
+            backbone.model = load_adapter(model, adapter, len(backbone.tokenizer)).eval()
+        return backbone
 
     @property
     def inner_with_head(self) -> Any:
@@ -107,6 +126,22 @@ class Backbone:
     def inner(self) -> Any:
         """The model without its vocabulary head."""
         return self.inner_with_head.base_model
+
+    @property
+    def is_small(self) -> bool:
+        """Whether memorising trains all of its weights."""
+        return sum(weight.numel() for weight in self.model.parameters()) < SMALL_PARAMETERS
+
+    @property
+    def new_rows(self) -> NewRows | None:
+        """The new tokens' rows, once the model has an adapter."""
+        rows = self.inner.get_input_embeddings()
+        return rows if isinstance(rows, NewRows) else None
+
+    def adapt(self, seed: int = 0) -> None:
+        """Freeze the weights; from now on an adapter is trained and saved. Once is enough; before `add_tokens`."""
+        if self.new_rows is None:
+            self.model = adapt(self.model, len(self.tokenizer), seed)
 
     @property
     def device(self) -> torch.device:
@@ -139,7 +174,9 @@ class Backbone:
             )
         added = [AddedToken(token, normalized=False, special=True) for token in new_tokens[len(known) :]]
         self.tokenizer.add_tokens(added, special_tokens=True)
-        if len(self.tokenizer) > len(self._input_rows()):
+        if self.new_rows is not None:
+            self.new_rows.grow(len(new_tokens))
+        elif len(self.tokenizer) > len(self._input_rows()):
             rows = len(self.tokenizer) + (SPARE_ROWS if known else 0)
             self.inner_with_head.resize_token_embeddings(rows, mean_resizing=False)
         self.new_tokens = list(new_tokens)
@@ -153,6 +190,9 @@ class Backbone:
     def set_rows(self, token_ids: Sequence[int] | torch.Tensor, rows: torch.Tensor | np.ndarray) -> None:
         """Set the rows (n, hidden) of these tokens in the embedding and in the head."""
         where = torch.as_tensor(token_ids, dtype=torch.long, device=self.device)
+        if self.new_rows is not None:
+            self.new_rows.set(where, torch.as_tensor(rows))
+            return
         values = torch.as_tensor(rows).to(self.device, self.dtype)
         self._input_rows()[where] = values
         self.head()[0][where] = values
@@ -199,14 +239,16 @@ class Backbone:
         """How many tokens the tokenizer had before `add_tokens`: their ids are those below."""
         return self.first_new_id if self.new_tokens else len(self.tokenizer)
 
-    def image_prompt(self) -> list[int]:
+    def image_prompt(self, instruction: str = IMAGE_INSTRUCTION) -> list[int]:
         """The token ids of the prompt for a square image, with the image's placeholder tokens."""
-        return self.image_inputs([Image.new("RGB", (64, 64))])["input_ids"][0].tolist()
+        return self.image_inputs([Image.new("RGB", (64, 64))], instruction)["input_ids"][0].tolist()
 
-    def image_inputs(self, images: list[Image.Image]) -> dict[str, torch.Tensor]:
+    def image_inputs(
+        self, images: list[Image.Image], instruction: str = IMAGE_INSTRUCTION
+    ) -> dict[str, torch.Tensor]:
         """What `hidden` takes for image queries: input_ids and attention_mask (b, t), pixel_values, ..."""
         if self.has_template:
-            text = self._render([{"type": "image"}, {"type": "text", "text": IMAGE_INSTRUCTION}])
+            text = self._render([{"type": "image"}, {"type": "text", "text": instruction}])
             start = self._start(self._ids(text))
             end: list[int] = []
         else:
@@ -231,6 +273,35 @@ class Backbone:
             for name, value in inputs.items()
         }
 
+    @property
+    def image_token_id(self) -> int:
+        """The placeholder that stands in a prompt once for every feature of a picture."""
+        return self.model.config.image_token_id
+
+    @cached_property
+    def takes_features(self) -> bool:
+        """Whether the model takes the features of a picture in its place: as many for every picture."""
+        if "mm_encoder_outputs" not in inspect.signature(self.inner.forward).parameters:
+            return False
+        wide = self.image_inputs([Image.new("RGB", (128, 64))])["input_ids"][0].tolist()
+        return wide == self.image_prompt()
+
+    @torch.inference_mode()
+    def image_features(self, images: list[Image.Image]) -> torch.Tensor:
+        """(b, tokens, hidden): what the vision tower and the projector make of pictures."""
+        inputs = self.image_inputs(images)
+        pixels = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
+        return torch.stack(list(self.inner.get_image_features(**pixels, return_dict=True).pooler_output))
+
+    def feature_inputs(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As `image_inputs`, with features (b, tokens, hidden) in the place of pictures."""
+        ids, mask = self.pad([self._image_prompt] * len(features))
+        return {"input_ids": ids, "attention_mask": mask, "image_features": features.to(self.device, self.dtype)}
+
+    @cached_property
+    def _image_prompt(self) -> list[int]:
+        return self.image_prompt()
+
     def pad(self, prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Prompts as input_ids and attention_mask, both (b, longest) int64, padded left."""
         longest = max(map(len, prompts))
@@ -244,12 +315,20 @@ class Backbone:
         return self.inner.get_input_embeddings()(token_ids)
 
     def hidden(
-        self, *, past_key_values: Cache | None = None, use_cache: bool = False, **inputs: Any
+        self,
+        *,
+        past_key_values: Cache | None = None,
+        use_cache: bool = False,
+        image_features: torch.Tensor | None = None,
+        **inputs: Any,
     ) -> tuple[torch.Tensor, Cache | None]:
         """(b, t, hidden) states after the final norm, and the cache; differentiable.
 
         `inputs`: input_ids or inputs_embeds, attention_mask, position_ids, and what `image_inputs` gives.
         """
+        if image_features is not None:
+            pooled: Any = list(image_features)
+            inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
         output = self.inner(past_key_values=past_key_values, use_cache=use_cache, return_dict=True, **inputs)
         return output.last_hidden_state, output.past_key_values
 
@@ -272,9 +351,16 @@ class Backbone:
         return cache
 
     def head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The vocabulary head's weight (V, hidden) and bias (V,) or None."""
+        """The vocabulary head's weight (V, hidden) and bias (V,) or None; an adapter's rows are not among them."""
         head = self.model.get_output_embeddings()
         return head.weight, getattr(head, "bias", None)
+
+    def head_rows(self, codes: slice | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(codes, hidden) and (codes,) or None: the head's rows and biases for these token ids; differentiable."""
+        weight, bias = self.head()
+        if self.new_rows is not None:
+            return self.new_rows.head_rows(codes, weight), None
+        return weight[codes], None if bias is None else bias[codes]
 
     def readable(self, query: str) -> bool:
         """Whether the tokenizer knows more of the query than its bytes."""
@@ -286,7 +372,10 @@ class Backbone:
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights, configuration, tokenizer and processor as the hub holds them."""
+        """Write weights, configuration, tokenizer and processor as the hub holds them; of an adapted model the adapter."""
+        if self.new_rows is not None:
+            save_adapter(self.model, folder, str(self.name), self.revision)
+            return
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
@@ -311,6 +400,18 @@ class Backbone:
     def _render(self, content: list[dict[str, str]]) -> str:
         messages = [{"role": "user", "content": content}]
         return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+
+
+def _dtype(folder: Path, device: torch.device) -> torch.dtype:
+    """The dtype to load a checkpoint in; see `Backbone.from_pretrained`."""
+    weights = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            weights += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    if weights < SMALL_PARAMETERS:
+        return torch.float32
+    fits = weights * torch.float32.itemsize < free_bytes(device)
+    return torch.bfloat16 if does_bfloat16(device) or not fits else torch.float32
 
 
 def _changes(model: torch.nn.Module) -> int:

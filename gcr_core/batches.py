@@ -1,26 +1,22 @@
 """Batches: what a training step reads, drawn from the seed and the number of the step alone.
 
-Pictures are cropped, shrunk and compressed at random; queries lose words and get slips of the fingers. Knows galleries
+Pictures are perturbed, or their views' features read; queries lose words and get slips of the fingers. Knows galleries
 and pairs, not how a loss is made of them.
 """
 
-import io
 import random
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from .backbone import Backbone
+from .features import Features
 from .gallery import Gallery
 from .identifiers import Identifiers
+from .looks import Looks
 from .pairs import Pairs
 
-LARGEST_SIDE = 512
-"""pixels that a picture is trained with at most, whatever the model would take"""
-KEPT = 2.25
-"""how many times the side that the model sees a picture keeps in memory while it is trained on"""
 DRAWN_AT_ONCE = 32
 """query batches drawn together and sorted by length, so that a batch needs little padding"""
 REVISED = 0.3
@@ -48,17 +44,22 @@ class PictureBatches:
     losses: np.ndarray
     """(images,) float64: the model's last loss on each picture, in nats"""
 
-    def __init__(self, backbone: Backbone, gallery: Gallery, size: int, seed: int):
-        self.backbone, self.size, self.seed = backbone, min(size, len(gallery)), seed
+    def __init__(self, backbone: Backbone, gallery: Gallery, size: int, seed: int, features: Features | None = None):
+        """With `features` these are read in the place of pictures, one of each picture's views at random."""
+        self.backbone, self.features = backbone, features
+        self.size, self.seed = min(size, len(gallery)), seed
         self.losses = np.full(len(gallery), np.log(max(len(gallery), 2)))
-        self.side = input_side(backbone.processor.image_processor)
-        self.pictures = [reduced(gallery.open(image), self.side) for image in range(len(gallery))]
+        self.looks = Looks(backbone.processor.image_processor, gallery)
 
     def draw(self, step: int) -> Batch:
         choice, draws = np.random.default_rng((self.seed, step)), random.Random(f"{self.seed} {step}")
         odds = self.losses + REVISED * self.losses.mean()
-        chosen = choice.choice(len(self.pictures), self.size, replace=False, p=odds / odds.sum())
-        inputs = self.backbone.image_inputs([perturb(self.pictures[image], self.side, draws) for image in chosen])
+        chosen = choice.choice(len(self.losses), self.size, replace=False, p=odds / odds.sum())
+        if self.features:
+            views = choice.integers(self.features.views, size=self.size)
+            inputs = self.backbone.feature_inputs(self.features.read(chosen, views))
+        else:
+            inputs = self.backbone.image_inputs([self.looks.perturbed(image, draws) for image in chosen])
         images = torch.from_numpy(chosen).to(self.backbone.device)[:, None]
         return inputs, images, torch.ones_like(images, dtype=torch.float32)
 
@@ -114,41 +115,18 @@ class DescriptionBatches:
         return sequences, [self.gallery.captions[image][0] for image in chosen]
 
 
+def part(batch: tuple[Any, ...], rows: slice) -> tuple[Any, ...]:
+    """Some rows of a batch, whatever its columns are."""
+    return tuple(
+        {name: value[rows] for name, value in column.items()} if isinstance(column, dict) else column[rows]
+        for column in batch
+    )
+
+
 def text_inputs(backbone: Backbone, texts: list[str]) -> dict[str, Any]:
     """What `Backbone.hidden` takes for text queries."""
     ids, mask = backbone.pad(backbone.query_prompts(texts))
     return {"input_ids": ids, "attention_mask": mask}
-
-
-def input_side(image_processor: Any) -> int:
-    """The pixels of the side that a model sees of a picture, at most LARGEST_SIDE."""
-    size = getattr(image_processor, "max_image_size", None) or image_processor.size
-    return min(LARGEST_SIDE, max(pixels for pixels in dict(size).values() if pixels))
-
-
-def reduced(picture: Image.Image, side: int) -> Image.Image:
-    """The picture with as many pixels as training on it with that side is worth."""
-    picture.thumbnail((round(KEPT * side), round(KEPT * side)), Image.Resampling.LANCZOS)
-    return picture
-
-
-def perturb(picture: Image.Image, side: int, draws: random.Random) -> Image.Image:
-    """The picture cropped, shrunk and compressed at random, so that the memory is of it and not of its file.
-
-    `side`: the pixels that the model will see; the picture comes back as a square of 0.6 to 1.5 times as many.
-    """
-    width, height = picture.size
-    share = draws.uniform(0.78, 1.0)
-    left, top = draws.uniform(0, width * (1 - share)), draws.uniform(0, height * (1 - share))
-    drawn = draws.randrange(round(0.625 * side), round(1.5 * side) + 1)
-    picture = picture.resize(
-        (drawn, drawn), Image.Resampling.BILINEAR, (left, top, left + width * share, top + height * share)
-    )
-    if draws.random() < 0.5:
-        written = io.BytesIO()
-        picture.save(written, "JPEG", quality=draws.randrange(30, 95))
-        picture = Image.open(written)
-    return picture
 
 
 def vary(text: str, draws: random.Random) -> str:

@@ -109,11 +109,11 @@ def code_log_probabilities(backbone: Backbone, states: torch.Tensor, codes: slic
 
     `codes`: the codes' token ids, as `TrieTensors.head_rows` has them for a depth. Differentiable.
     """
-    weight, bias = backbone.head()
-    parts = weight[codes].split(HEAD_ROWS_AT_ONCE)
+    rows, bias = backbone.head_rows(codes)
+    parts = rows.split(HEAD_ROWS_AT_ONCE)
     logits = torch.cat([linear(states.float(), part.float()) for part in parts], -1)
     if bias is not None:
-        logits = logits + bias[codes]
+        logits = logits + bias
     return logits.log_softmax(-1)
 
 

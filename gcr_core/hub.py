@@ -32,5 +32,10 @@ def fetch(path_or_id: str | Path, instead: str, revision: str | None = None) -> 
         ) from error
 
 
+def commit(folder: Path) -> str | None:
+    """The commit hash that a folder of the hub's cache is of; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

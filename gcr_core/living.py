@@ -21,10 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from .backbone import Backbone
-from .batches import input_side, perturb, text_inputs
+from .batches import text_inputs
 from .decoding import recall
 from .errors import MemoryFormatError
 from .gallery import Gallery
+from .looks import input_side, perturb
 from .memorize import Training
 from .pairs import Pairs
 from .trie import IdentifierTrie
@@ -202,7 +203,8 @@ def _solve(start: torch.Tensor, own: NewImage, own_bars: torch.Tensor, known: Kn
 
 def _first_rows(backbone: Backbone, trie: IdentifierTrie) -> torch.Tensor:
     """(codes, hidden) float32, on the CPU: the head's rows of the codes that stand first."""
-    return backbone.head()[0][torch.from_numpy(trie.depth_tokens[0].astype(np.int64))].detach().float().cpu()
+    codes = torch.from_numpy(trie.depth_tokens[0].astype(np.int64)).to(backbone.device)
+    return backbone.head_rows(codes)[0].detach().float().cpu()
 
 
 @torch.inference_mode()

@@ -2,13 +2,14 @@
 
 Stages: learning to memorise (picture → identifier) and to retrieve (query → identifier) after Li et al., ACL 2024;
 between them learning to describe (identifier → caption) after SIGMA. Later stages go on with batches of the earlier
-ones, so that nothing is forgotten. The loss of an identifier step is over that step's codes, as in decoding. Trains
-all weights that ask for it. The same arguments give the same weights on one machine, interrupted or not. Knows
-nothing about files or the dense baseline.
+ones, so that nothing is forgotten. The loss of an identifier step is over that step's codes, as in decoding. A small
+backbone is trained whole, of a larger one an adapter. The same arguments give the same weights on one machine,
+interrupted or not. Knows nothing about files or the dense baseline.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,22 @@ import torch
 from accelerate import Accelerator
 
 from .backbone import Backbone
-from .batches import DescriptionBatches, PictureBatches, QueryBatches, text_inputs
+from .batches import DescriptionBatches, PictureBatches, QueryBatches, part, text_inputs
 from .checkpoint import Checkpoint
 from .decoding import code_log_probabilities
-from .describing import describe_loss
+from .describing import MAX_CAPTION_TOKENS, describe_loss
 from .errors import GcrError
+from .features import Features
 from .gallery import Gallery
 from .identifiers import Identifiers
 from .pairs import Pairs
+from .room import Room
 from .trie import IdentifierTrie
 
 ROW_NORM = 1.25
 """length of a new token's first row: a well-matched query then scores its code about 20 nats above chance"""
+USUAL_TOKENS = 32
+"""of a text query with its prompt"""
 STAGES = ("memorise", "describe", "retrieve", "finish")
 
 
@@ -54,6 +59,8 @@ class Training:
     """captions to say a batch"""
     queries: int = 256
     """queries a batch"""
+    views: int = 4
+    """of each picture whose features a frozen vision tower computes once: the picture as it is, and perturbed"""
     learning_rate: float = 1e-3
     seed: int = 0
 
@@ -109,9 +116,18 @@ class IdentifierLoss:
         self.paths = torch.from_numpy(trie.paths()).long().to(backbone.device)
         self.tensors = trie.to(backbone.device)
 
-    def __call__(self, inputs: dict[str, Any], images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """`inputs`: what `Backbone.hidden` takes, padded left. `images` (b, k) int64, -1 for none; `weights` (b, k)."""
-        chosen = images.gather(1, torch.multinomial(weights, 1)).squeeze(1)
+    def __call__(
+        self,
+        inputs: dict[str, Any],
+        images: torch.Tensor,
+        weights: torch.Tensor,
+        drawn: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """`inputs`: what `Backbone.hidden` takes, padded left. `images` (b, k) int64, -1 for none; `weights` (b, k).
+
+        `drawn` (b, 1): the column of the image that is fed; by default drawn here.
+        """
+        chosen = images.gather(1, torch.multinomial(weights, 1) if drawn is None else drawn).squeeze(1)
         path, candidates = self.paths[chosen], self.paths[images.clamp(min=0)]
         fed = path[:, :-1]
         mask = torch.cat([inputs["attention_mask"], (fed >= 0).long()], dim=1)
@@ -143,24 +159,29 @@ def memorize(
     on_step: Callable[[Step], None] = lambda step: None,
     last_pairs: Pairs | None = None,
     checkpoint: Path | None = None,
+    features: Features | None = None,
 ) -> None:
     """Train the backbone in place. Its new tokens' rows start from the captions, unless it has them already.
 
     `last_pairs` take the place of `pairs` in the stage "finish". An exception of `on_step` stops the training.
     With a `checkpoint` folder the state is kept there, also when it is stopped, and a training that finds one
-    goes on from it. Raises GcrError for impossible settings.
+    goes on from it. `features` of the gallery spare the vision tower of a backbone that is not small. Raises GcrError
+    for impossible settings.
     """
     accelerator = Accelerator()
     backbone.model.to(accelerator.device)
+    if not backbone.is_small:
+        backbone.adapt(training.seed)
     start_rows(backbone, gallery, identifiers)
     weights = {name: weight for name, weight in backbone.model.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.AdamW(weights.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    pictures = PictureBatches(backbone, gallery, training.pictures, training.seed)
+    pictures = PictureBatches(backbone, gallery, training.pictures, training.seed, features)
     queries = QueryBatches(backbone, pairs, training.queries, training.seed)
     last_queries = QueryBatches(backbone, last_pairs, training.queries, training.seed) if last_pairs else queries
     descriptions = DescriptionBatches(gallery, identifiers, training.descriptions, training.seed)
     loss_of = IdentifierLoss(backbone, IdentifierTrie.build(identifiers.indptr, identifiers.tokens))
     kept = Checkpoint(checkpoint, weights, optimizer, pictures.losses)
+    room = Room(backbone, max(pictures.size * len(backbone.image_prompt()), queries.size * USUAL_TOKENS))
     tasks = [training.task(step) for step in range(training.steps)]
     asked = np.cumsum([task == "queries" for task in tasks])
     optimizer = accelerator.prepare(optimizer)
@@ -169,22 +190,33 @@ def memorize(
         for step in range(kept.load(), training.steps):
             torch.manual_seed(training.seed * 1_000_003 + step)
             stage, task = training.stage(step), tasks[step]
-            if task == "pictures":
-                inputs, images, shares = pictures.draw(step)
-                losses = loss_of(inputs, images, shares)
-                pictures.learnt(images, losses)
-            elif task == "descriptions":
-                losses = describe_loss(backbone, *descriptions.draw(step))
+            batch: Any
+            losses_of: Callable[..., torch.Tensor]
+            if task == "descriptions":
+                batch, losses_of = descriptions.draw(step), partial(describe_loss, backbone)
+                at_once = room.rows(MAX_CAPTION_TOKENS, said=True)
             else:
-                losses = loss_of(*(last_queries if stage == "finish" else queries).draw(int(asked[step])))
-            loss = losses.mean()
+                if task == "pictures":
+                    batch = pictures.draw(step)
+                else:
+                    batch = (last_queries if stage == "finish" else queries).draw(int(asked[step]))
+                batch, losses_of = (*batch, torch.multinomial(batch[2], 1)), loss_of
+                at_once = room.rows(batch[0]["input_ids"].shape[1])
+            size = len(batch[1])
             optimizer.zero_grad()
-            accelerator.backward(loss)
+            losses = torch.zeros(size, device=backbone.device)
+            for first in range(0, size, at_once):
+                rows = slice(first, first + at_once)
+                of_rows = losses_of(*part(batch, rows))
+                accelerator.backward(of_rows.sum() / size)
+                losses[rows] = of_rows.detach()
+            if task == "pictures":
+                pictures.learnt(batch[1], losses)
             accelerator.clip_grad_norm_(weights.values(), 1.0)
             optimizer.param_groups[0]["lr"] = training.learning_rate * rise_and_fall(step, training.steps)
             optimizer.step()
             kept.done(step + 1)
-            on_step(Step(stage, task, step + 1, training.steps, loss.item(), pictures.known))
+            on_step(Step(stage, task, step + 1, training.steps, losses.mean().item(), pictures.known))
     except BaseException:
         kept.save()
         raise

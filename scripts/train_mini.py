@@ -46,13 +46,14 @@ from transformers import (
 from wordnet import WordNet
 
 from gcr_core.backbone import Backbone
-from gcr_core.batches import PictureBatches, QueryBatches, perturb, vary
+from gcr_core.batches import PictureBatches, QueryBatches, vary
 from gcr_core.contrast import contrastive_loss
 from gcr_core.dense import DenseIndex
 from gcr_core.describing import describe_loss
 from gcr_core.evaluate import evaluate, load_queries
 from gcr_core.gallery import Gallery
 from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
+from gcr_core.looks import perturb
 from gcr_core.memorize import ROW_NORM, Step, Training, memorize
 from gcr_core.memory import Memory, foreign
 from gcr_core.pairs import Pairs
@@ -331,7 +332,7 @@ def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> t
         pixels = looks[[draws.randrange(len(looks)) for _ in distinct], distinct].to(device).float()
         output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], pixel_values=pixels)
         where = torch.tensor([distinct.index(image) for image in images], device=device)
-        loss = contrastive_loss(output, where)
+        loss = contrastive_loss(output.logits_per_text, where)
         shown = torch.tensor(distinct, device=device)
         patches = output.vision_model_output.last_hidden_state[:, 1:].mean(1)
         loss += cross_entropy(known_by_patches(layer_norm(patches, patches.shape[1:])), shown)

@@ -35,6 +35,12 @@ CHAT_TEMPLATE = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+LLAVA_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] | upper }}: "
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }} {% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
 
 
 def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
@@ -83,8 +89,11 @@ def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_llava(folder: Path, tied: bool = False, hidden: int = 32, layers: int = 2) -> Path:
-    """Write a LLaVA with random weights: 32 px, 16 px patches, so 4 image tokens."""
+def save_llava(folder: Path, tied: bool = False, hidden: int = 32, layers: int = 2, chat: bool = False) -> Path:
+    """Write a LLaVA with random weights: 32 px, 16 px patches, so 4 image tokens.
+
+    With `chat` it has the template of llava-hf/llava-1.5-7b-hf, and like there pictures are cropped to a square.
+    """
     torch.manual_seed(0)
     tokenizer = sentencepiece_tokenizer()
     config = LlavaConfig(
@@ -114,11 +123,12 @@ def save_llava(folder: Path, tied: bool = False, hidden: int = 32, layers: int =
     )
     side = {"height": 32, "width": 32}
     processor = LlavaProcessor(
-        CLIPImageProcessorPil(size=side, crop_size=side, do_center_crop=False),
+        CLIPImageProcessorPil(size={"shortest_edge": 32} if chat else side, crop_size=side, do_center_crop=chat),
         tokenizer,
         patch_size=16,
         num_additional_image_tokens=1,
         vision_feature_select_strategy="default",
+        chat_template=LLAVA_TEMPLATE if chat else None,
     )
     LlavaForConditionalGeneration(config).eval().save_pretrained(folder)
     processor.save_pretrained(folder)

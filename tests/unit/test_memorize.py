@@ -9,10 +9,11 @@ import torch
 from PIL import Image, ImageChops
 
 from gcr_core.backbone import Backbone
-from gcr_core.batches import PictureBatches, QueryBatches, misspell, perturb, text_inputs, vary
+from gcr_core.batches import PictureBatches, QueryBatches, misspell, text_inputs, vary
 from gcr_core.decoding import score_all
 from gcr_core.errors import GcrError
 from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
+from gcr_core.looks import perturb
 from gcr_core.memorize import STAGES, IdentifierLoss, Training, image_states, memorize
 from gcr_core.memory import Memory
 from gcr_core.pairs import Pairs

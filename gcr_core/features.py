@@ -1,0 +1,139 @@
+"""Features: what a frozen vision tower makes of a gallery's pictures, computed once and kept on disk.
+
+Each picture is kept as it is (view 0) and perturbed in a few ways, so that the memory is of the picture and not of its
+file. A folder holds `features.json` and shards of bfloat16 safetensors; each is written whole, so that an interrupted
+computation goes on at the next one. Nothing is held in memory but the shard that is written or the views that are read.
+Several processes share the shards out.
+"""
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from .atomic import write_text
+from .backbone import Backbone
+from .gallery import Gallery
+from .looks import Looks
+
+FILE = "features.json"
+PICTURES_A_SHARD = 32
+AT_ONCE = 8
+"""pictures that go through the vision tower together"""
+DISK_SHARE = 0.5
+"""of the free disk that features may take"""
+
+
+class Features:
+    """The features of `images` pictures in `views` views, (tokens, hidden) each."""
+
+    def __init__(self, folder: Path, images: int, views: int, tokens: int, hidden: int):
+        self.folder, self.images, self.views = folder, images, views
+        self.tokens, self.hidden = tokens, hidden
+        self.images_a_shard = max(1, PICTURES_A_SHARD // views)
+
+    @classmethod
+    def compute(
+        cls,
+        backbone: Backbone,
+        gallery: Gallery,
+        folder: Path,
+        views: int,
+        seed: int = 0,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> "Features | None":
+        """The features in a folder, those of them computed that are not there yet; None where the disk is too small.
+
+        There are fewer views where the disk has no room for all. `on_progress(done, total)` counts pictures, a view
+        each; its exception stops the computation. Raises InputError for a picture that cannot be opened.
+        """
+        prompt = backbone.image_prompt()
+        tokens, hidden = prompt.count(backbone.image_token_id), backbone.hidden_size
+        made_of = {
+            "backbone": [backbone.name, backbone.revision],
+            "images": len(gallery),
+            "seed": seed,
+            "tokens": tokens,
+            "hidden": hidden,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        state = PartialState()
+        with state.main_process_first():
+            kept = _read(folder)
+            if {**kept, "views": None} != {**made_of, "views": None}:
+                a_view = len(gallery) * tokens * hidden * torch.bfloat16.itemsize
+                views = min(views, int(DISK_SHARE * shutil.disk_usage(folder).free) // a_view)
+                for path in folder.glob("*.safetensors"):
+                    path.unlink()
+                kept = {**made_of, "views": views}
+                write_text(folder / FILE, json.dumps(kept))
+        if not kept["views"]:
+            return None
+        features = cls(folder, len(gallery), kept["views"], tokens, hidden)
+        missing = [shard for shard in range(features.shards) if not features._path(shard).exists()]
+        looks = Looks(backbone.processor.image_processor, gallery)
+        done, total = (features.shards - len(missing)) * features.images_a_shard * features.views, features.total
+        for shard in missing[state.process_index :: state.num_processes]:
+            for part in features._make(shard, backbone, gallery, looks, seed):
+                done += part * state.num_processes
+                on_progress(min(done, total), total)
+        state.wait_for_everyone()
+        return features
+
+    @property
+    def shards(self) -> int:
+        return -(-self.images // self.images_a_shard)
+
+    @property
+    def total(self) -> int:
+        """Pictures in all, a view each."""
+        return self.images * self.views
+
+    def read(self, images: Sequence[int] | np.ndarray, views: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """(b, tokens, hidden) bfloat16, on the CPU: a view of each of these images."""
+        read = torch.empty(len(images), self.tokens, self.hidden, dtype=torch.bfloat16)
+        for place, (image, view) in enumerate(zip(images, views, strict=True)):
+            shard, row = divmod(int(image), self.images_a_shard)
+            with safe_open(self._path(shard), "pt") as file:
+                read[place] = file.get_slice("features")[row, int(view)]
+        return read
+
+    def pictures(self, images: Sequence[int]) -> torch.Tensor:
+        """(b, tokens, hidden) bfloat16: of these images as they are."""
+        return self.read(images, [0] * len(images))
+
+    def _path(self, shard: int) -> Path:
+        return self.folder / f"{shard:06}.safetensors"
+
+    def _make(self, shard: int, backbone: Backbone, gallery: Gallery, looks: Looks, seed: int) -> Any:
+        """Write a shard; yields the number of pictures after each few that went through the vision tower."""
+        first = shard * self.images_a_shard
+        images = range(first, min(first + self.images_a_shard, self.images))
+        wanted = [(image, view) for image in images for view in range(self.views)]
+        made = torch.empty(len(wanted), self.tokens, self.hidden, dtype=torch.bfloat16)
+        for start in range(0, len(wanted), AT_ONCE):
+            pictures = [
+                looks.perturbed(image, random.Random(f"{seed} {image} {view}")) if view else gallery.open(image)
+                for image, view in wanted[start : start + AT_ONCE]
+            ]
+            made[start : start + len(pictures)] = backbone.image_features(pictures)
+            yield len(pictures)
+        building = self._path(shard).with_suffix(".new")
+        save_file({"features": made.view(len(images), self.views, self.tokens, self.hidden)}, building)
+        building.replace(self._path(shard))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """What the features in a folder were made of; nothing where there are none or the file is damaged."""
+    try:
+        return json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,67 @@
+"""Looks: a gallery's pictures as training sees them, a little different every time. Knows no model."""
+
+import io
+import random
+from functools import lru_cache
+from typing import Any
+
+from PIL import Image
+
+from .gallery import Gallery
+
+LARGEST_SIDE = 512
+"""pixels that a picture is trained with at most, whatever the model would take"""
+KEPT = 2.25
+"""how many times the side that the model sees a picture keeps in memory while it is trained on"""
+LONGEST = 3
+"""times its shorter side that a picture is long at most"""
+PICTURE_BYTES = 2**30
+"""of reduced pictures that are held; the others are opened anew whenever they are asked for"""
+
+
+class Looks:
+    """The pictures of a gallery, reduced to what a model sees and held as far as PICTURE_BYTES go."""
+
+    def __init__(self, image_processor: Any, gallery: Gallery):
+        self.side = input_side(image_processor)
+        self.square = not getattr(image_processor, "do_center_crop", False)
+        held = PICTURE_BYTES // (3 * round(KEPT * self.side) ** 2)
+        self.picture = lru_cache(held)(lambda image: reduced(gallery.open(image), self.side))
+
+    def perturbed(self, image: int, draws: random.Random) -> Image.Image:
+        """A picture as `perturb` makes it."""
+        return perturb(self.picture(int(image)), self.side, draws, self.square)
+
+
+def input_side(image_processor: Any) -> int:
+    """The pixels of the side that a model sees of a picture, at most LARGEST_SIDE."""
+    size = getattr(image_processor, "max_image_size", None) or image_processor.size
+    return min(LARGEST_SIDE, max(pixels for pixels in dict(size).values() if pixels))
+
+
+def reduced(picture: Image.Image, side: int) -> Image.Image:
+    """The picture with as many pixels as training on it with that side is worth."""
+    picture.thumbnail((round(KEPT * side), round(KEPT * side)), Image.Resampling.LANCZOS)
+    return picture
+
+
+def perturb(picture: Image.Image, side: int, draws: random.Random, square: bool = True) -> Image.Image:
+    """The picture cropped, shrunk and compressed at random, so that the memory is of it and not of its file.
+
+    `side`: the pixels that the model will see; the picture comes back with 0.6 to 1.5 times as many, as a square where
+    the model sees every picture as one, else in its own shape.
+    """
+    width, height = picture.size
+    share = draws.uniform(0.78, 1.0)
+    left, top = draws.uniform(0, width * (1 - share)), draws.uniform(0, height * (1 - share))
+    drawn = draws.randrange(round(0.625 * side), round(1.5 * side) + 1)
+    shape = (drawn, drawn)
+    if not square:
+        longer = min(drawn * max(width, height) // min(width, height), LONGEST * drawn)
+        shape = (longer, drawn) if width > height else (drawn, longer)
+    picture = picture.resize(shape, Image.Resampling.BILINEAR, (left, top, left + width * share, top + height * share))
+    if draws.random() < 0.5:
+        written = io.BytesIO()
+        picture.save(written, "JPEG", quality=draws.randrange(30, 95))
+        picture = Image.open(written)
+    return picture
