@@ -1,7 +1,7 @@
 """Checkpoint: the state of a training on disk, so that it can be interrupted at any moment and go on as if it had not.
 
 One safetensors file: the weights that are trained, AdamW's moments, what the batches remember, and the step in its
-header. Written beside its place and renamed: whatever is there can be read.
+header. Written beside its place and renamed: whatever is there can be read. Of several processes the first one writes.
 """
 
 import time
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from .together import is_first
 
 SAVE_EVERY_SECONDS = 30.0
 FILE = "training.safetensors"
@@ -56,7 +58,7 @@ class Checkpoint:
             self.save()
 
     def save(self) -> None:
-        if self.folder is None or not self.step:
+        if self.folder is None or not self.step or not is_first():
             return
         tensors = {"remembered": torch.from_numpy(self.remembered.copy())}
         for name, weight in self.weights.items():

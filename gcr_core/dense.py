@@ -1,4 +1,4 @@
-"""DenseIndex, the dense baseline: CLIP vectors of a gallery's images in FAISS.
+"""DenseIndex, the dense baseline: CLIP vectors of a gallery's images in FAISS. SigLIP counts as a CLIP.
 
 Vectors are float32 and of length one, so scores are cosines. The search is exact up to EXACT_IMAGES images; beyond,
 an inverted file (IVF) reads the cells nearest to a query, as many as it takes to find what the exact search finds.
@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from .errors import HubError, MemoryFormatError
 from .gallery import Gallery
 from .hub import fetch
+from .together import gathered, is_first, share
 
 EXACT_IMAGES = 100_000
 CELLS_A_ROOT = 4
@@ -32,6 +33,7 @@ ASKED = 256
 """Captions, or images where there is none, that this is measured with."""
 BATCH = 64
 LEGACY_EOS = 2
+PADDED_TO_THE_END = ("siglip", "siglip2")
 
 
 class DenseIndex:
@@ -45,12 +47,15 @@ class DenseIndex:
     def build(cls, gallery: Gallery, clip: str | Path | tuple[Any, Any], device: str | None = None) -> "DenseIndex":
         """The index of a gallery's images under a CLIP: a folder, a hub id, or (model, processor).
 
-        Raises HubError for a CLIP that cannot be had, InputError for an image that cannot be opened.
+        Of several processes each embeds a share of the images, and all get the whole index. Raises HubError for a CLIP
+        that cannot be had, InputError for an image that cannot be opened.
         """
         model, processor = clip if isinstance(clip, tuple) else load_clip(clip, device)
-        dense = cls(model, processor, faiss.IndexFlatIP(model.config.projection_dim))
-        images = (gallery.open(i) for i in range(len(gallery)))
-        vectors = dense.embed_images(tqdm(images, "CLIP vectors", len(gallery), disable=None, leave=False))
+        dense = cls(model, processor, faiss.IndexFlatIP(dimensions(model)))
+        own = range(len(gallery))[share(len(gallery))]
+        images = (gallery.open(image) for image in own)
+        shown = tqdm(images, "CLIP vectors", len(own), disable=None if is_first() else True, leave=False)
+        vectors = gathered(torch.from_numpy(dense.embed_images(shown)), len(gallery)).numpy()
         texts = [texts[0] for texts in gallery.captions if texts] if len(gallery) > EXACT_IMAGES else []
         return cls(model, processor, _make_index(vectors, dense.embed_texts(_sample(texts))))
 
@@ -61,19 +66,11 @@ class DenseIndex:
 
     def embed_images(self, images: Iterable[Image.Image]) -> np.ndarray:
         """CLIP vectors (n, d) of pictures, float32, length one; `images` may be a generator."""
-        prepare, device = self.processor.image_processor, self.model.device
-        batches = (prepare(batch, return_tensors="pt")["pixel_values"] for batch in _batches(images))
-        return self._embed(self.model.get_image_features(pixel_values=batch.to(device)) for batch in batches)
+        return self._embed(image_features(self.model, self.processor, batch) for batch in _batches(images))
 
     def embed_texts(self, texts: Iterable[str]) -> np.ndarray:
         """CLIP vectors (n, d) of texts, float32, length one; a long text is cut to the tower's length."""
-        length = self.model.config.text_config.max_position_embeddings
-        form = {"padding": True, "padding_side": "right", "truncation": True, "max_length": length}
-        batches = (
-            self.processor.tokenizer(batch, return_token_type_ids=False, return_tensors="pt", **form)
-            for batch in _batches(texts)
-        )
-        return self._embed(self.model.get_text_features(**batch.to(self.model.device)) for batch in batches)
+        return self._embed(text_features(self.model, self.processor, batch) for batch in _batches(texts))
 
     def search(self, queries: list[str], top: int) -> list[list[tuple[int, float]]]:
         """For each text its `top` images as (index, cosine), best first."""
@@ -117,21 +114,17 @@ class DenseIndex:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
             raise MemoryFormatError(f"{path} is damaged: save the memory anew") from error
-        if index.d != model.config.projection_dim:
+        if index.d != dimensions(model):
             raise MemoryFormatError(
-                f"{path} holds vectors of {index.d} numbers, its CLIP makes "
-                f"{model.config.projection_dim}: save the memory anew"
+                f"{path} holds vectors of {index.d} numbers, its CLIP makes {dimensions(model)}: save the memory anew"
             )
         return cls(model, processor, index)
 
     @torch.inference_mode()
-    def _embed(self, outputs: Iterator[Any]) -> np.ndarray:
-        """Normalised vectors (n, d) of what a tower gives batch by batch (an object since transformers 5)."""
+    def _embed(self, batches: Iterator[torch.Tensor]) -> np.ndarray:
         with self._lock:
-            features = [getattr(output, "pooler_output", output).float().cpu() for output in outputs]
-        if not features:
-            return np.zeros((0, self.model.config.projection_dim), np.float32)
-        return torch.nn.functional.normalize(torch.cat(features), dim=-1).numpy()
+            vectors = [batch.float().cpu().numpy() for batch in batches]
+        return np.concatenate(vectors) if vectors else np.zeros((0, dimensions(self.model)), np.float32)
 
     def nearest(self, vectors: np.ndarray, top: int) -> list[list[tuple[int, float]]]:
         """For each vector (n, d) its `top` images as (index, cosine), best first."""
@@ -145,6 +138,35 @@ class DenseIndex:
             [(int(image), float(score)) for image, score in zip(*row, strict=True)]
             for row in zip(images, scores, strict=True)
         ]
+
+
+def image_features(model: Any, processor: Any, images: list[Image.Image]) -> torch.Tensor:
+    """(n, d) vectors of pictures, length one; differentiable."""
+    if not images:
+        return torch.zeros(0, dimensions(model), device=model.device)
+    inputs = processor.image_processor(images, return_tensors="pt").to(model.device)
+    return _unit(model.get_image_features(**inputs))
+
+
+def text_features(model: Any, processor: Any, texts: list[str]) -> torch.Tensor:
+    """(n, d) vectors of texts, length one; differentiable. SigLIP was trained on texts padded to the whole length."""
+    if not texts:
+        return torch.zeros(0, dimensions(model), device=model.device)
+    inputs = processor.tokenizer(
+        texts,
+        padding="max_length" if model.config.model_type in PADDED_TO_THE_END else True,
+        padding_side="right",
+        truncation=True,
+        max_length=model.config.text_config.max_position_embeddings,
+        return_token_type_ids=False,
+        return_tensors="pt",
+    )
+    return _unit(model.get_text_features(**inputs.to(model.device)))
+
+
+def dimensions(model: Any) -> int:
+    """How many numbers a vector of this CLIP has."""
+    return getattr(model.config, "projection_dim", None) or model.config.text_config.projection_size
 
 
 def load_clip(clip: str | Path, device: str | None = None) -> tuple[Any, Any]:
@@ -208,6 +230,11 @@ def _without(index: Any, gone: np.ndarray) -> faiss.IndexIVF:
 def _sample(items: Any, size: int = ASKED) -> Any:
     """At most `size` of the items, evenly over all of them."""
     return items[:: -(-len(items) // size)] if len(items) > size else items
+
+
+def _unit(output: Any) -> torch.Tensor:
+    """What a tower gives (an object since transformers 5), at length one."""
+    return torch.nn.functional.normalize(getattr(output, "pooler_output", output), dim=-1)
 
 
 def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
