@@ -1,7 +1,8 @@
 """Contrast: the dense baseline's training, CLIP on the same pairs that a backbone learns to retrieve.
 
 CLIP's symmetric contrastive loss over a batch (Radford et al. 2021), where an image that several texts ask for stands
-once and is nobody's negative. The same arguments give the same weights on one machine, interrupted or not.
+once and is nobody's negative. The same arguments give the same weights on one machine, interrupted or not. Of several
+processes each embeds a share of the batch; the loss is over all of it, as in one.
 """
 
 import random
@@ -13,11 +14,14 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from .batches import input_side, perturb, reduced, vary
+from .batches import vary
 from .checkpoint import Checkpoint
+from .dense import image_features, text_features
 from .gallery import Gallery
+from .looks import Looks
 from .memorize import rise_and_fall
 from .pairs import Pairs
+from .together import is_first, joined, same_start, share, sum_gradients
 
 SMALL_PARAMETERS = 50_000_000
 SMALL_RATE, LARGE_RATE = 3e-4, 1e-5
@@ -26,11 +30,11 @@ HIGHEST_SCALE = np.log(100)
 """of the logits, as in CLIP"""
 
 
-def contrastive_loss(output: Any, where: torch.Tensor) -> torch.Tensor:
-    """The loss of a CLIP output for texts (b,) and distinct images (n,): text i asks for image `where[i]`."""
-    by_image = torch.nn.functional.one_hot(where, output.logits_per_image.shape[0]).float().T
+def contrastive_loss(logits: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """The loss of logits (texts, images) over distinct images: text i asks for image `where[i]`."""
+    by_image = torch.nn.functional.one_hot(where, logits.shape[1]).float().T
     by_image = by_image / by_image.sum(1, keepdim=True)
-    return cross_entropy(output.logits_per_text, where) + cross_entropy(output.logits_per_image, by_image)
+    return cross_entropy(logits, where) + cross_entropy(logits.T, by_image)
 
 
 def tune(
@@ -52,28 +56,32 @@ def tune(
     few = sum(weight.numel() for weight in model.parameters()) < SMALL_PARAMETERS
     weights = dict(model.named_parameters())
     optimizer = torch.optim.AdamW(weights.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    length = model.config.text_config.max_position_embeddings
-    form = {"padding": True, "padding_side": "right", "truncation": True, "max_length": length}
     kept = Checkpoint(checkpoint, weights, optimizer, np.zeros(0))
-    side, pictures = input_side(processor.image_processor), {}
+    looks = Looks(processor.image_processor, gallery)
     model.train()
     try:
-        for step in range(kept.load(), steps):
+        done = kept.load()
+        same_start(weights.values(), done)
+        for step in range(done, steps):
             choice, draws = np.random.default_rng((seed, step)), random.Random(f"{seed} {step}")
             torch.manual_seed(seed * 1_000_003 + step)
             rows = choice.choice(len(pairs.texts), size, p=pairs.odds)
             images = [int(choice.choice(pairs.images[row], p=_shares(pairs.weights[row]))) for row in rows]
             distinct, where = np.unique(images, return_inverse=True)
-            for image in distinct:
-                if image not in pictures:
-                    pictures[image] = reduced(gallery.open(image), side)
-            shown = [perturb(pictures[image], side, draws) for image in distinct]
-            asked = [vary(pairs.texts[row], draws) for row in rows]
-            inputs = processor.tokenizer(asked, return_token_type_ids=False, return_tensors="pt", **form)
-            inputs |= processor.image_processor(shown, return_tensors="pt")
-            loss = contrastive_loss(model(**inputs.to(model.device)), torch.from_numpy(where).to(model.device))
+            asked = [vary(pairs.texts[row], draws) for row in rows][share(size)]
+            shown = [
+                looks.perturbed(image, random.Random(f"{seed} {step} {image}"))
+                for image in distinct[share(len(distinct))]
+            ]
+            texts = joined(text_features(model, processor, asked), size)
+            pictures = joined(image_features(model, processor, shown), len(distinct))
+            scale = model.logit_scale.exp()  # all processes have its whole gradient: the first one's counts
+            logits = (scale if is_first() else scale.detach()) * texts @ pictures.T
+            loss = contrastive_loss(logits, torch.from_numpy(where).to(logits.device))
             optimizer.zero_grad()
-            loss.backward()
+            if loss.requires_grad:
+                loss.backward()
+            sum_gradients(weights.values())
             torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
             optimizer.param_groups[0]["lr"] = (SMALL_RATE if few else LARGE_RATE) * rise_and_fall(step, steps)
             optimizer.step()
