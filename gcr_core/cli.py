@@ -110,11 +110,23 @@ def _parser() -> argparse.ArgumentParser:
     living["forget"].add_argument("file_names", nargs="+", metavar="FILE_NAME", help="an image of its gallery")
     living["describe"].add_argument("file_name", metavar="FILE_NAME", help="an image of its gallery")
 
+    push = commands.add_parser("push", help="put a memory on the Hugging Face hub, private unless said otherwise")
+    push.add_argument("memory", metavar="MEMORY", help="the memory's folder")
+    push.add_argument("repository", metavar="REPO_ID", help="owner/name, or a name of your own")
+    push.add_argument("--public", action="store_true", help="everybody can read it")
+    push.add_argument("--with-pictures", action="store_true", help="the gallery's pictures go with it")
+    push.set_defaults(command=_push)
+
+    pull = commands.add_parser("pull", help="get a memory from the Hugging Face hub")
+    pull.add_argument("repository", metavar="REPO_ID", help="owner/name")
+    pull.add_argument("--out", required=True, metavar="DIR", help="where the memory is written")
+    pull.set_defaults(command=_pull)
+
     info = commands.add_parser("info", help="the facts of a memory")
     info.add_argument("memory", nargs="?", default=settings.memory, metavar="MEMORY", help="folder or hub id")
     info.set_defaults(command=_info)
 
-    for command in (recall, memorize, evaluate, *living.values(), info):
+    for command in (recall, memorize, evaluate, *living.values(), push, pull, info):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -232,6 +244,36 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         queries = load_queries(options.queries, memory.gallery)
     answer = evaluate(memory, queries, options.beams)
     return answer, _evaluate_table(answer)
+
+
+def _push(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from tqdm import tqdm
+
+    from .publish import push
+
+    with tqdm(unit="B", unit_scale=True, disable=None, leave=False) as bar:
+
+        def on_progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        answer = push(
+            options.memory,
+            options.repository,
+            public=options.public,
+            pictures=options.with_pictures,
+            on_progress=on_progress,
+        )
+    seen = "private" if answer["private"] else "public"
+    gallery = "with their pictures" if answer["pictures"] else "without their pictures"
+    return answer, f"{answer['url']}: {answer['images']:,} images, {seen}, {gallery}"
+
+
+def _pull(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .publish import pull
+
+    answer = pull(options.repository, options.out)
+    return answer, f"{answer['memory']}: {answer['images']:,} images from {answer['repository']}"
 
 
 def _info(options: argparse.Namespace) -> tuple[dict[str, Any], str]:

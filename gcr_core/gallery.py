@@ -81,6 +81,18 @@ class Gallery:
         """The image, upright, RGB. Raises InputError where the file is gone or damaged."""
         return open_image(self.unsaved.get(self.file_names[index]) or self.path(index))
 
+    def has_picture(self, index: int) -> bool:
+        """Whether the image's file is here: a memory can be published without its pictures."""
+        return self.file_names[index] in self.unsaved or self.path(index).is_file()
+
+    def check_pictures(self) -> None:
+        """Raises GalleryError where the pictures are not all here."""
+        lacking = sum(not self.has_picture(image) for image in range(len(self)))
+        if lacking:
+            raise GalleryError(
+                f"{lacking:,} of its {len(self):,} pictures are not in this memory: pull or open it with its pictures"
+            )
+
     def index(self, file_name: str) -> int:
         """The image's index, by any of its names. Raises GalleryError for a name that the gallery lacks."""
         try:
@@ -225,6 +237,8 @@ class Gallery:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for i, name in enumerate(self.file_names):
+            if not self.has_picture(i):
+                continue
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if name in self.unsaved:

@@ -220,8 +220,10 @@ class Memory:
         """Trains what was added into the weights, and what was forgotten out of them, with replay of all the rest.
 
         A short training from the present weights on the gallery's thumbnails and captions. An exception of `on_step`
-        stops it, and leaves the weights in between: load the memory anew. Raises GcrError where there is no caption.
+        stops it, and leaves the weights in between: load the memory anew. Raises GcrError where there is no caption, or
+        not every picture.
         """
+        self.gallery.check_pictures()
         with self._lock:
             pairs, training = replay(self.gallery.captions, self.changes["added"])
             memorize(self.backbone, self.gallery, self.identifiers, pairs, training, on_step)
@@ -300,8 +302,10 @@ class Memory:
         return gallery.file_names[-1]
 
     def _twin(self, picture: Image.Image, vectors: np.ndarray) -> int | None:
-        """The image that has the same pixels once both are thumbnails."""
+        """The image that has the same pixels once both are thumbnails, where its picture is here."""
         image, _ = self.dense.nearest(vectors, 1)[0][0]
+        if not self.gallery.has_picture(image):
+            return None
         name = self.gallery.file_names[image]
         shrunk = open_image(encoded(picture.copy(), THUMBNAIL_SIDE, name))
         return image if fingerprint(shrunk) == fingerprint(self.gallery.open(image)) else None

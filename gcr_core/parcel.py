@@ -125,7 +125,7 @@ def _open(folder: Path) -> int:
 
     try:
         memory = Memory.from_pretrained(folder)
-        for image in range(len(memory.gallery)):
+        for image in filter(memory.gallery.has_picture, range(len(memory.gallery))):
             memory.gallery.open(image)
         write_facts(folder, memory.facts)
     except Exception as error:
