@@ -1,0 +1,130 @@
+"""Pseudo-queries: captions that a backbone writes for images that have none, each another way (after DSI-QG).
+
+Every image is shown once and asked about with several instructions; answers are sampled, tidied, and kept where they
+say something new. The same backbone, images and seed give the same captions on one machine, stopped in between or not.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import cycle, islice
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from .backbone import Backbone
+from .errors import GcrError
+from .gallery import Gallery
+from .metadata import MAX_CAPTION_CHARACTERS, checked_captions
+from .prospects import ABLE
+
+INSTRUCTIONS = (
+    "Describe this image in one short sentence.",
+    "What would someone type to find this image? Answer with the search words only.",
+    "Say what is in this image and what it looks like: colours, shapes, place. One sentence.",
+    "Write a caption of at most eight words for this image.",
+    "What is happening in this image? Answer in one sentence.",
+)
+MAX_WRITTEN = 20
+"""Captions that may be asked for an image."""
+ROUNDS = 2
+"""How often an image is asked for each caption that is wanted, at most: some answers say what another did."""
+ANSWER_TOKENS = 40
+TEMPERATURE, TOP_P = 0.8, 0.9
+AT_ONCE = {"cpu": 4, "cuda": 32}
+"""Images in a batch."""
+
+OPENING = re.compile(
+    r"^(?:in )?(?:this|the) (?:image|picture|photo)(?:graph)?,? "
+    r"(?:(?:we|you|i) (?:can )?see|there (?:is|are)|(?:shows|depicts|features|contains|is of|captures|displays))\s+",
+    re.IGNORECASE,
+)
+"""How models begin and nobody asks."""
+BROKEN_OFF = re.compile(r"(.*[.!?])\s.*", re.DOTALL)
+"""An answer that ran into the limit, its whole sentences first."""
+WRAPPING = "\"'“”‘’`*#- \t"
+
+
+def write_captions(
+    backbone: Backbone, gallery: Gallery, count: int = 5, seed: int = 0
+) -> Iterator[dict[int, list[str]]]:
+    """Image → at most `count` captions, for the images that have none, batch after batch.
+
+    Raises GcrError for a backbone without a chat template, or a `count` that is not from 1 to MAX_WRITTEN.
+    """
+    check_count(count)
+    if not backbone.has_template:
+        name = backbone.name or type(backbone.inner_with_head).__name__
+        raise GcrError(f"{name} has no chat template, so it cannot describe pictures: choose a backbone such as {ABLE}")
+    bare = [image for image, captions in enumerate(gallery.captions) if not captions]
+    size = AT_ONCE.get(backbone.device.type, AT_ONCE["cpu"])
+    for start in range(0, len(bare), size):
+        chosen = bare[start : start + size]
+        torch.manual_seed(seed * 1_000_003 + chosen[0])
+        answers = _written(backbone, [gallery.open(image) for image in chosen], count)
+        yield dict(zip(chosen, answers, strict=True))
+
+
+def check_count(count: int) -> None:
+    """Raises GcrError for a number of captions that cannot be asked for."""
+    if not 1 <= count <= MAX_WRITTEN:
+        raise GcrError(f"{count} captions for each image were asked for: choose 1 to {MAX_WRITTEN}")
+
+
+def _written(backbone: Backbone, pictures: list[Image.Image], count: int) -> list[list[str]]:
+    """At most `count` different captions for each picture."""
+    features = backbone.image_features(pictures) if backbone.takes_features else None
+    found: list[dict[str, str]] = [{} for _ in pictures]
+    for instruction in islice(cycle(INSTRUCTIONS), ROUNDS * count):
+        for captions, answer in zip(found, _answers(backbone, pictures, features, instruction), strict=True):
+            caption = tidied(answer)
+            if caption and len(captions) < count:
+                captions.setdefault(_words(caption), caption)
+        if all(len(captions) == count for captions in found):
+            break
+    return [list(captions.values()) for captions in found]
+
+
+@torch.inference_mode()
+def _answers(
+    backbone: Backbone, pictures: list[Image.Image], features: torch.Tensor | None, instruction: str
+) -> list[str]:
+    """What the backbone says of each picture, given its features where it takes them."""
+    if features is None:
+        inputs: dict[str, Any] = backbone.image_inputs(pictures, instruction)
+    else:
+        ids, mask = backbone.pad([backbone.image_prompt(instruction)] * len(pictures))
+        seen = {"image": BaseModelOutputWithPooling(pooler_output=list(features))}  # type: ignore[arg-type]
+        inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": seen}
+    model = backbone.inner_with_head
+    ends = model.generation_config.eos_token_id
+    ends = {backbone.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    said = model.generate(
+        **inputs,
+        do_sample=True,
+        temperature=TEMPERATURE,
+        top_p=TOP_P,
+        max_new_tokens=ANSWER_TOKENS,
+        eos_token_id=sorted(ends),
+        pad_token_id=backbone.tokenizer.pad_token_id or 0,
+        suppress_tokens=[token for token in backbone.unsayable if token not in ends],
+    )[:, inputs["input_ids"].shape[1] :]
+    ended = torch.isin(said, torch.tensor(sorted(ends), device=said.device)).any(1).tolist()
+    texts = backbone.tokenizer.batch_decode(said, skip_special_tokens=True)
+    return [text if whole else BROKEN_OFF.sub(r"\1", text) for text, whole in zip(texts, ended, strict=True)]
+
+
+def tidied(answer: str) -> str:
+    """The caption in a model's answer: its first line, without what wraps it; nothing where that has no letter."""
+    lines = answer.replace("\ufffd", " ").splitlines()
+    line = next((line for line in lines if line.strip(WRAPPING)), "")
+    line = OPENING.sub("", line.strip(WRAPPING), count=1)
+    (caption,) = checked_captions([line[:MAX_CAPTION_CHARACTERS]]) or [""]
+    caption = caption.rstrip(".").strip(WRAPPING)
+    return caption[:1].upper() + caption[1:] if any(map(str.isalpha, caption)) else ""
+
+
+def _words(caption: str) -> str:
+    """What two captions that say the same in other marks and cases have in common."""
+    return " ".join(re.findall(r"\w+", caption.casefold()))
