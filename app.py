@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gcr_core.errors import GcrError
 from gcr_core.settings import Settings
-from gcr_core.ui.apart import Apart, MemoryApart, keeper
+from gcr_core.ui import zero
+from gcr_core.ui.apart import MemoryApart, keeper
 from gcr_core.ui.waking import WakingMemory
 
 EXAMPLES = (
@@ -28,9 +29,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     options = parser.parse_args()
 
-    memories = Apart(keeper, "memory")
+    memories = zero.host(keeper, "memory")
     memory = WakingMemory(lambda: MemoryApart.fetch(options.memory, memories))
-    memory.start()
+    if zero.is_here():
+        memory.wake()
+    else:
+        memory.start()
     # Importing Gradio takes seconds: the memory wakes meanwhile.
     from gcr_core.ui import hosting, page
 

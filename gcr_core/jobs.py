@@ -1,8 +1,9 @@
 """Jobs: the machine's one queue of trainings; one trains at a time, whoever asked and however many servers there are.
 
-Each training is a process of its own that outlives its server (see `trainer`). The queue is a folder of one small file
-a job; the lock on `training.lock` is handed to the trainer, so that it falls when the trainer dies and whoever looks
-next starts the next job. All that is known is on the disk: a restarted server finds everything as it is.
+Each training is a process of its own that outlives its server (see `trainer`), unless the server has other trainers.
+The queue is a folder of one small file a job; the lock on `training.lock` is handed to the trainer, so that it falls
+when the trainer dies and whoever looks next starts the next job. All that is known is on the disk: a restarted server
+finds everything as it is.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from . import atomic
 from .errors import GcrError
 from .gallery import Gallery
 from .job import INTERRUPTED, QUEUED, RESUMABLE, RUNNING, STOPPED, STOPPED_WORDS, Job, ended_with
-from .processes import try_lock
+from .processes import try_lock, unlock
 from .recipe import Recipe
 from .shelf import Shelf, clean_name, new_id
 
 Rows = list[dict[str, Any]]
 Paths = list[Path]
+Starter = Callable[[Job, int, int], None]
+"""Starts a job's training, which keeps descriptors of both locks, the job's and the machine's, until it has ended."""
 
 LOOK_EVERY_SECONDS = 0.25
 STOP_SECONDS = 1.5
@@ -38,7 +41,8 @@ SILENT_SECONDS = 300.0
 class Jobs:
     """The queue below a home folder, looked after by a thread of this object until `close`."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, start: Starter | None = None) -> None:
+        """`start` takes the place of a process for each training."""
         self.home = Path(home)
         self.queue = self.home / "queue"
         self.queue.mkdir(parents=True, exist_ok=True)
@@ -46,6 +50,7 @@ class Jobs:
             Shelf(root).sweep()
         self._lock = threading.Lock()
         self._wake, self._closed = threading.Event(), False
+        self._begin = start or self._start_process
         self._children: list[subprocess.Popen[bytes]] = []
         self._beats: dict[str, tuple[float, float]] = {}
         self._thread = threading.Thread(target=self._look_after, name="jobs", daemon=True)
@@ -188,45 +193,52 @@ class Jobs:
             machine = try_lock(self.home / "training.lock")
             if machine is None:
                 return
+            started = False
             try:
-                self._start_next(machine)
+                started = self._start_next(machine)
             finally:
-                os.close(machine)
+                (os.close if started else unlock)(machine)
 
-    def _start_next(self, machine: int) -> None:
-        """Starts the first job that waits; as nothing trains, those before it are over."""
+    def _start_next(self, machine: int) -> bool:
+        """Starts the first job that waits, if there is one; as nothing trains, those before it are over."""
         for path, job in self._queued():
             status = job.status()
             if status["state"] == QUEUED:
-                self._start(job, machine)
-                return
+                return self._start(job, machine)
             job.record(status["state"], message=status["message"])
             path.unlink(missing_ok=True)
+        return False
 
-    def _start(self, job: Job, machine: int) -> None:
-        """Starts the job's process and leaves it both locks, its own and the machine's."""
+    def _start(self, job: Job, machine: int) -> bool:
+        """Starts the job's training and leaves it both locks, its own and the machine's; whether that went well."""
         own = try_lock(job.lock)
         if own is None:
-            return
+            return False
+        started = False
         try:
             atomic.sweep(job.folder)
             os.ftruncate(own, 0)
             job.record(RUNNING, stage="prepare", seconds_left=None, message="")
-            with job.errors.open("wb") as errors:
-                child = subprocess.Popen(
-                    [sys.executable, "-m", "gcr_core.trainer", str(job.folder)],
-                    cwd=Path(__file__).parents[1],
-                    stdin=subprocess.DEVNULL,
-                    stdout=errors,
-                    stderr=errors,
-                    start_new_session=True,
-                    pass_fds=(own, machine),
-                )
-            self._children.append(child)
+            self._begin(job, own, machine)
+            started = True
         except OSError as error:
             job.record(INTERRUPTED, message=job.cause(str(error)) or ended_with(str(error)))
         finally:
-            os.close(own)
+            (os.close if started else unlock)(own)
+        return started
+
+    def _start_process(self, job: Job, own: int, machine: int) -> None:
+        with job.errors.open("wb") as errors:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "gcr_core.trainer", str(job.folder)],
+                cwd=Path(__file__).parents[1],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,
+                pass_fds=(own, machine),
+            )
+        self._children.append(child)
 
     def _is_overdue(self, job: Job) -> bool:
         with contextlib.suppress(FileNotFoundError):

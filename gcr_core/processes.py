@@ -35,8 +35,16 @@ def is_locked(path: Path) -> bool:
         return False
     handle = try_lock(path)
     if handle is not None:
-        os.close(handle)
+        unlock(handle)
     return handle is None
+
+
+def unlock(handle: int) -> None:
+    """Gives up a lock for all who have inherited it, as processes have that were forked meanwhile."""
+    import fcntl
+
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)
 
 
 def step_back() -> None:

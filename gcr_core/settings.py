@@ -18,7 +18,7 @@ class Settings:
     """A field is set by GCR_ and its name in capitals; a model or memory is a folder or a hub id."""
 
     home: Path = Path.home() / ".cache" / "gcr"
-    """Where galleries, jobs and memories made on this machine live; unless set, on a Space's bucket where it has one."""
+    """Where galleries, jobs and memories live; unless set, on a Space's bucket where it has one."""
     memory: str = str(ROOT / "checkpoints" / "emoji")
     """The memory that commands and app open when none is named."""
     backbone: str = str(ROOT / "checkpoints" / "gcr-mini")

@@ -1,4 +1,5 @@
-"""The trainer: the process of one job, `python -m gcr_core.trainer JOB_FOLDER`, in a session of its own.
+"""The trainer: the process of one job, `python -m gcr_core.trainer JOB_FOLDER`, in a session of its own; and `train`,
+for who trains a job in slices of time.
 
 Whatever happens to it, its folder says so: it records its progress and its end, and the lock that it was given falls
 when it dies. The file `stop`, or SIGTERM, asks it to write a checkpoint and leave. Knows nothing of the queue, nor of
@@ -7,6 +8,7 @@ whoever started it.
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -14,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +38,16 @@ class Stopped(Exception):  # noqa: N818 - a wish, no error
     """Somebody wished the training to stop."""
 
 
+class Paused(Exception):  # noqa: N818 - a rest, no error
+    """The time that the training had is over; it goes on from its checkpoint."""
+
+
 class Record:
     """Writes a training's progress into the job's folder, a few times a second; the place where it is stopped."""
 
-    def __init__(self, job: Job) -> None:
-        self.job, self.max_steps = job, job.shelf.settings.max_steps
+    def __init__(self, job: Job, until: float = math.inf) -> None:
+        """`until`: when its time is over, on the monotonic clock."""
+        self.job, self.max_steps, self.until = job, job.shelf.settings.max_steps, until
         self._stage, self._written = "", 0.0
         log = job.folder / "log.jsonl"
         self._log = log.open("a", encoding="utf-8", buffering=1)
@@ -47,9 +55,12 @@ class Record:
             self._log.write("\n")
 
     def __call__(self, progress: "Progress") -> None:
-        """Raises Stopped where that was wished, GcrError for a training of more steps than the settings allow."""
+        """Raises Stopped where that was wished, Paused once its time is over (what is measured is saved first),
+        GcrError for a training of more steps than the settings allow."""
         if self.job.wish.exists():
             raise Stopped
+        if time.monotonic() > self.until and progress.stage != "save":
+            raise Paused
         if progress.steps > self.max_steps:
             raise GcrError(
                 f"the training takes {progress.steps:,} steps, the limit is {self.max_steps:,}: "
@@ -67,15 +78,22 @@ class Record:
 
 
 def main(folder: Path) -> None:
-    """Trains what the job's folder asks for and records how it ended."""
+    """Trains what the job's folder asks for, as a process that may be told to stop by a signal."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: job.wish.touch())
     job = Job(folder)
     job.lock.write_text(str(os.getpid()))
     step_back()
-    threading.Thread(target=_beat, args=(job,), daemon=True).start()
+    with beating(job):
+        train(job)
+
+
+def train(job: Job, until: float = math.inf) -> bool:
+    """Trains what a job asks for and records how it ended; False where its time was over before that."""
     try:
-        report = _train(job)
+        report = _train(job, until)
+    except Paused:
+        return False
     except Stopped:
         job.record(STOPPED, message=STOPPED_WORDS)
     except GcrError as error:
@@ -88,9 +106,10 @@ def main(folder: Path) -> None:
         shutil.rmtree(job.checkpoint, ignore_errors=True)
         steps = job.recorded()["steps"]
         job.record(DONE, memory=job.id, report=report, step=steps, seconds_left=0.0)
+    return True
 
 
-def _train(job: Job) -> dict[str, Any]:
+def _train(job: Job, until: float) -> dict[str, Any]:
     """The report of the training, its memory on the shelf under the job's id."""
     if job.wish.exists():
         raise Stopped
@@ -101,16 +120,27 @@ def _train(job: Job) -> dict[str, Any]:
     gallery = Gallery.load(job.shelf.gallery(job.config["gallery"]))
     recipe = Recipe(**job.config["recipe"])
     made = job.folder / "memory"
-    report = making.make_memory(gallery, recipe, made, Record(job), job.checkpoint)
+    report = making.make_memory(gallery, recipe, made, Record(job, until), job.checkpoint)
     job.shelf.keep(made, job.id, job.config["name"])
     return report
 
 
-def _beat(job: Job) -> None:
-    while True:
-        with contextlib.suppress(OSError):
-            (job.folder / "heartbeat").touch()
-        time.sleep(BEAT_SECONDS)
+@contextlib.contextmanager
+def beating(job: Job) -> Iterator[None]:
+    """Lets the job's heart beat for as long as the block lasts."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError):
+                (job.folder / "heartbeat").touch()
+            over.wait(BEAT_SECONDS)
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 if __name__ == "__main__":

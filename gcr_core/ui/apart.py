@@ -165,15 +165,24 @@ def _live(pipe: Connection, host: Callable[[Callable[[Any], None]], Any]) -> Non
             method, arguments = pipe.recv()
         except EOFError:
             return
-        try:
+
+        def hosted_here() -> Any:
+            nonlocal hosted
             hosted = hosted or host(lambda word: pipe.send(("word", word)))
-            answer = ("answer", getattr(hosted, method)(*arguments))
-        except Exception as mistake:
-            answer = ("error", _portable(mistake))
+            return hosted
+
         try:
-            pipe.send(answer)
+            pipe.send(answered(hosted_here, method, arguments))
         except OSError:
             return
+
+
+def answered(hosted: Callable[[], Any], method: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+    """("answer", what the method of an object returns), or ("error", what it raises), to be sent to another process."""
+    try:
+        return "answer", getattr(hosted(), method)(*arguments)
+    except Exception as mistake:
+        return "error", _portable(mistake)
 
 
 def _portable(error: Exception) -> Exception:

@@ -23,6 +23,7 @@ CURVE = (600, 120)
 STAGES = {
     "prepare": "Getting ready",
     "dense": "Training the dense baseline on the same captions",
+    "look": "Looking at the pictures",
     "memorise": "Learning which picture is which",
     "describe": "Learning to describe them",
     "retrieve": "Learning to find them by words",
@@ -157,14 +158,19 @@ def recipe(
     models: dict[str, str],
     fixed: bool,
     refused: bool,
+    most: float = math.inf,
 ) -> str:
     """How the gallery is memorised: one choice, the rest under Advanced, one button. `times`: preset → seconds, once
-    they are measured. `fixed`: whoever runs the page chose the models."""
+    they are measured; those of more than `most` cannot be chosen. `fixed`: whoever runs the page chose the models."""
     unknown = "" if refused else "measuring…"
+    fitting = [key for key in presets if not times or times[key] <= most]
+    chosen = "balanced" if "balanced" in fitting or not fitting else fitting[-1]
+    marks = {key: " checked" if key == chosen else "" if key in fitting else " disabled" for key in presets}
+    said = {key: duration(times[key]) if times else unknown for key in presets}
     choices = "".join(
-        f'<label class="preset"><input type="radio" name="preset" value="{key}"{" checked" * (key == "balanced")}>'
+        f'<label class="preset"><input type="radio" name="preset" value="{key}"{marks[key]}>'
         f"<b>{key.capitalize()}</b><span>{text(words)}</span>"
-        f"<i>{duration(times[key]) if times else unknown}</i></label>"
+        f"<i>{said[key]}{'' if key in fitting else ', longer than a GPU is lent'}</i></label>"
         for key, words in presets.items()
     )
     options = "".join(f'<option value="{type}">{type}</option>' for type in types)

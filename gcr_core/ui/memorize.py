@@ -5,10 +5,12 @@ that comes in. Models are asked in another process.
 """
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +22,8 @@ from gcr_core.prospects import remarks
 from gcr_core.recipe import PRESET_WORDS, Recipe
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf
-from gcr_core.ui import desk, uploads
-from gcr_core.ui.apart import Apart, EndedError, workshop
+from gcr_core.ui import desk, uploads, zero
+from gcr_core.ui.apart import EndedError, workshop
 from gcr_core.ui.importing import NAME, Importing, read_report
 from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
@@ -53,7 +55,7 @@ class Chores:
             finally:
                 del self.doing[id]
 
-        threading.Thread(target=run, name=f"chore-{id}", daemon=True).start()
+        threading.Thread(target=copy_context().run, args=(run,), name=f"chore-{id}", daemon=True).start()
 
 
 class MemorizeTab:
@@ -61,7 +63,7 @@ class MemorizeTab:
 
     def __init__(self, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs) -> None:
         self.library, self.jobs, self.search, self.tabs = library, jobs, search, tabs
-        self.workshop = Apart(workshop, "workshop")
+        self.workshop = zero.host(workshop, "workshop")
         self.settings: Settings = library.visitors.settings
         self.chores = Chores(library.doing)
         self._editing = threading.Lock()
@@ -130,11 +132,16 @@ class MemorizeTab:
             words, refused = remarks(gallery, self.recipe({})), False
         except GalleryError as refusal:
             words, refused = [str(refusal)], True
+        times = self._times.get(shelf.gallery(id))
+        most = self.settings.max_gpu_seconds if zero.is_here() else math.inf
+        if times and min(times.values()) > most:
+            words, refused = [*words, zero.too_long(min(times.values()), most)], True
         how = desk.recipe(
             id,
             name=read_report(shelf.gallery(id)).get("name") or NAME,
             presets=PRESET_WORDS,
-            times=self._times.get(shelf.gallery(id)),
+            times=times,
+            most=most,
             types=IDENTIFIER_TYPES,
             models={"backbone": self.settings.backbone, "clip": self.settings.clip},
             fixed=self.settings.visitors,
@@ -299,7 +306,7 @@ class MemorizeTab:
         folder = self.shelf(request).memory(id)
 
         def work(say: Callable[[str], None]) -> str:
-            training = Apart(workshop, "consolidation")
+            training = zero.host(workshop, "consolidation")
             try:
                 training.ask("consolidate", folder, on_word=lambda word: say(f"Consolidating… {word}"))
             finally:

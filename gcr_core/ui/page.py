@@ -8,7 +8,7 @@ from starlette.staticfiles import StaticFiles
 
 from gcr_core.jobs import Jobs
 from gcr_core.settings import ROOT, Settings
-from gcr_core.ui import endpoints, files, hosting, memorize, search
+from gcr_core.ui import endpoints, files, hosting, memorize, search, zero
 from gcr_core.ui.apart import Apart
 from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
@@ -40,9 +40,11 @@ class App:
     """The processes, folders and memories behind one page."""
 
     def __init__(self, settings: Settings, waking: WakingMemory, keeper: Apart) -> None:
-        self.settings, self.visitors = settings, Visitors(settings)
+        requests = zero.Requests()
+        self.settings = settings
+        self.visitors = Visitors(settings, requests.remember if zero.is_here() else lambda root: None)
         self.library = Library(waking, keeper, self.visitors)
-        self.jobs = Jobs(settings.home)
+        self.jobs = Jobs(settings.home, zero.Slices(requests, settings.max_gpu_seconds) if zero.is_here() else None)
 
 
 def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
@@ -100,6 +102,7 @@ def _look() -> list[BaseRoute]:
     return [
         Route("/app.css", asset),
         Route("/app.js", asset),
+        Route("/no-picture.svg", asset),
         Mount("/fonts", StaticFiles(directory=ASSETS / "fonts")),
     ]
 

@@ -8,7 +8,9 @@ machine there is one owner and no secret.
 import os
 import re
 import secrets
+from collections.abc import Callable
 from http.cookies import SimpleCookie
+from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,20 +29,26 @@ KEPT_SECONDS = 365 * 24 * 3600
 class Visitors:
     """Finds the shelf of whoever sent a request."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, seen: Callable[[Path], None] = lambda root: None) -> None:
+        """`seen` is told the root of the shelf of each request, while that is handled."""
+        self.settings, self._seen = settings, seen
 
     def shelf(self, request: Any) -> Shelf:
         """The shelf of a Starlette or Gradio request's sender. Raises InputError for one without a secret."""
+        shelf = Shelf.of(self.settings.home, self._secret(request), self.settings)
+        self._seen(shelf.root)
+        return shelf
+
+    def _secret(self, request: Any) -> str | None:
         if not self.settings.visitors:
-            return Shelf.of(self.settings.home, None, self.settings)
+            return None
         secret = request.headers.get(HEADER) or request.cookies.get(COOKIE) or ""
         if not SECRET.fullmatch(secret):
             raise InputError(
                 "nobody can be told apart without a secret: allow this page's cookie and reload it, or send "
                 f"32 to 128 letters and digits that nobody can guess as {HEADER}"
             )
-        return Shelf.of(self.settings.home, secret, self.settings)
+        return str(secret)
 
 
 class OwnerCookie:

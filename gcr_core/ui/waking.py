@@ -20,17 +20,18 @@ class WakingMemory:
     """A memory on its way."""
 
     def __init__(self, load: Callable[[], AnyMemory]) -> None:
-        """`load` returns the memory or raises; it runs once, after `start`."""
+        """`load` returns the memory or raises; it runs once, on `start` or `wake`."""
         self._load = load
         self._memory: AnyMemory | None = None
         self._failure: Exception | None = None
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="waking-memory", daemon=True)
+        self._thread = threading.Thread(target=self.wake, name="waking-memory", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def _run(self) -> None:
+    def wake(self) -> None:
+        """Loads it in the thread of the caller."""
         try:
             self._memory = self._load()
         except Exception as failure:
