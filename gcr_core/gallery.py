@@ -69,6 +69,11 @@ class Gallery:
     def __len__(self) -> int:
         return len(self.file_names)
 
+    @property
+    def bare(self) -> list[int]:
+        """The images without a caption."""
+        return [image for image, captions in enumerate(self.captions) if not captions]
+
     def path(self, index: int) -> Path:
         return self.root / self.file_names[index]
 

@@ -15,14 +15,11 @@ DATA_FILES = ("*.safetensors", "*.faiss", "*.png", "*.jpg", "*.jpeg", "*.webp", 
 
 def fetch(path_or_id: str | Path, instead: str, revision: str | None = None) -> Path:
     """The folder at a path, or of a hub id at a revision. Raises HubError, naming what to use `instead`."""
-    path = Path(path_or_id).expanduser()
-    if str(path_or_id) and path.is_dir():
-        return path.absolute()
-    name = str(path_or_id)
-    if not REPOSITORY_ID.fullmatch(name):
-        raise HubError(f"{name!r} is no folder here and no hub id (owner/name): name one, such as {instead}")
+    if folder := _folder(path_or_id, instead):
+        return folder
     from huggingface_hub import snapshot_download
 
+    name = str(path_or_id)
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[*TEXT_FILES, *DATA_FILES]))
     except (OSError, ValueError) as error:
@@ -32,9 +29,31 @@ def fetch(path_or_id: str | Path, instead: str, revision: str | None = None) -> 
         ) from error
 
 
+def here(path_or_id: str | Path, instead: str) -> Path | None:
+    """As `fetch`, but never over the network: None for a hub id that was not fetched before."""
+    if folder := _folder(path_or_id, instead):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(path_or_id), local_files_only=True))
+    except (OSError, ValueError):
+        return None
+
+
 def commit(folder: Path) -> str | None:
     """The commit hash that a folder of the hub's cache is of; None for any other folder."""
     return folder.name if folder.parent.name == "snapshots" else None
+
+
+def _folder(path_or_id: str | Path, instead: str) -> Path | None:
+    """The folder at a path, None for a hub id. Raises HubError for what is neither."""
+    path, name = Path(path_or_id).expanduser(), str(path_or_id)
+    if name and path.is_dir():
+        return path.absolute()
+    if not REPOSITORY_ID.fullmatch(name):
+        raise HubError(f"{name!r} is no folder here and no hub id (owner/name): name one, such as {instead}")
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import GalleryError
+from .errors import GalleryError, GcrError
 from .gallery import Gallery
-from .hub import REPOSITORY_ID
+from .hub import here
 from .recipe import Recipe
 
 HELD_OUT_FROM = 3
@@ -18,6 +18,9 @@ HELD_OUT_FROM = 3
 HELD_OUT_SHARE, HELD_OUT_FEWEST = 0.1, 20
 ABLE = "HuggingFaceTB/SmolVLM-256M-Instruct"
 """A small backbone that describes pictures."""
+WRITTEN = 5
+"""Captions that it is to write for an image, unless another number is asked for."""
+MAX_WRITTEN = 20
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
@@ -26,7 +29,7 @@ def remarks(gallery: Gallery, recipe: Recipe) -> list[str]:
 
     Raises GalleryError where no image has a caption.
     """
-    bare = sum(not captions for captions in gallery.captions)
+    bare = len(gallery.bare)
     name, able = Path(recipe.backbone).name, can_describe_pictures(recipe.backbone)
     if bare == len(gallery):
         remedy = (
@@ -64,23 +67,28 @@ def remarks(gallery: Gallery, recipe: Recipe) -> list[str]:
 
 def can_describe_pictures(backbone: str) -> bool:
     """Whether a backbone can be asked about a picture, as one with a chat template can; one of the hub that is not
-    here yet is taken to have one."""
-    folder = Path(backbone).expanduser()
-    if not folder.is_dir():
-        if not REPOSITORY_ID.fullmatch(backbone):
-            return False
-        from huggingface_hub import snapshot_download
-
-        try:
-            folder = Path(snapshot_download(backbone, local_files_only=True))
-        except (OSError, ValueError):
-            return True
+    here yet is taken to have one. Raises HubError for what is neither a folder nor a hub id."""
+    folder = here(backbone, instead="checkpoints/gcr-mini")
+    if folder is None:
+        return True
     if any((folder / name).is_file() for name in TEMPLATES):
         return True
     try:
         return bool(json.loads((folder / "processor_config.json").read_text(encoding="utf-8")).get("chat_template"))
     except (OSError, ValueError):
         return False
+
+
+def check_written(count: int, backbone: str) -> None:
+    """Raises GcrError for a number of captions that a backbone cannot be asked to write for an image, or for a backbone
+    that cannot write any."""
+    if not 1 <= count <= MAX_WRITTEN:
+        raise GcrError(f"{count} captions were asked for each image: choose 1 to {MAX_WRITTEN}")
+    if not can_describe_pictures(backbone):
+        raise GcrError(
+            f"{Path(backbone).name} cannot describe pictures, it has no chat template: choose a backbone that has, "
+            f"such as {ABLE}"
+        )
 
 
 def hold_out(gallery: Gallery, seed: int) -> tuple[list[list[str]], dict[str, int]]:

@@ -5,7 +5,7 @@ say something new. The same backbone, images and seed give the same captions on 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any
 
@@ -17,7 +17,7 @@ from .backbone import Backbone
 from .errors import GcrError
 from .gallery import Gallery
 from .metadata import MAX_CAPTION_CHARACTERS, checked_captions
-from .prospects import ABLE
+from .prospects import ABLE, WRITTEN
 
 INSTRUCTIONS = (
     "Describe this image in one short sentence.",
@@ -26,8 +26,6 @@ INSTRUCTIONS = (
     "Write a caption of at most eight words for this image.",
     "What is happening in this image? Answer in one sentence.",
 )
-MAX_WRITTEN = 20
-"""Captions that may be asked for an image."""
 ROUNDS = 2
 """How often an image is asked for each caption that is wanted, at most: some answers say what another did."""
 ANSWER_TOKENS = 40
@@ -47,29 +45,22 @@ WRAPPING = "\"'“”‘’`*#- \t"
 
 
 def write_captions(
-    backbone: Backbone, gallery: Gallery, count: int = 5, seed: int = 0
+    backbone: Backbone, gallery: Gallery, images: Sequence[int], count: int = WRITTEN, seed: int = 0
 ) -> Iterator[dict[int, list[str]]]:
-    """Image → at most `count` captions, for the images that have none, batch after batch.
+    """Image → at most `count` captions for it, for these images of a gallery, batch after batch.
 
-    Raises GcrError for a backbone without a chat template, or a `count` that is not from 1 to MAX_WRITTEN.
+    Raises GcrError for a backbone without a chat template.
     """
-    check_count(count)
     if not backbone.has_template:
-        name = backbone.name or type(backbone.inner_with_head).__name__
-        raise GcrError(f"{name} has no chat template, so it cannot describe pictures: choose a backbone such as {ABLE}")
-    bare = [image for image, captions in enumerate(gallery.captions) if not captions]
+        raise GcrError(
+            f"{backbone.name} has no chat template, so it cannot describe pictures: choose a backbone such as {ABLE}"
+        )
     size = AT_ONCE.get(backbone.device.type, AT_ONCE["cpu"])
-    for start in range(0, len(bare), size):
-        chosen = bare[start : start + size]
+    for start in range(0, len(images), size):
+        chosen = images[start : start + size]
         torch.manual_seed(seed * 1_000_003 + chosen[0])
         answers = _written(backbone, [gallery.open(image) for image in chosen], count)
         yield dict(zip(chosen, answers, strict=True))
-
-
-def check_count(count: int) -> None:
-    """Raises GcrError for a number of captions that cannot be asked for."""
-    if not 1 <= count <= MAX_WRITTEN:
-        raise GcrError(f"{count} captions for each image were asked for: choose 1 to {MAX_WRITTEN}")
 
 
 def _written(backbone: Backbone, pictures: list[Image.Image], count: int) -> list[list[str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gcr_core.errors import GalleryError, GcrError
+from gcr_core.errors import GalleryError, GcrError, HubError
 from gcr_core.gallery import Gallery
 from gcr_core.making import make_memory
 from gcr_core.memory import Memory
@@ -58,7 +58,8 @@ def test_a_backbone_with_a_chat_template_can_describe_pictures(llava_folder, ide
     assert can_describe_pictures(str(idefics3_folder))
     assert not can_describe_pictures(str(llava_folder))
     assert not can_describe_pictures("checkpoints/gcr-mini")
-    assert not can_describe_pictures(str(tmp_path / "nowhere"))
+    with pytest.raises(HubError, match="no folder here and no hub id"):
+        can_describe_pictures(str(tmp_path / "nowhere"))
     assert can_describe_pictures("owner/model-that-is-not-here-yet")
     (tmp_path / "processor_config.json").write_text('{"chat_template": "{{ messages }}"}')
     assert can_describe_pictures(str(tmp_path))

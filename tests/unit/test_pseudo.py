@@ -6,7 +6,8 @@ import torch
 from gcr_core.backbone import Backbone
 from gcr_core.errors import GcrError
 from gcr_core.gallery import Gallery
-from gcr_core.pseudo import BROKEN_OFF, INSTRUCTIONS, MAX_WRITTEN, tidied, write_captions
+from gcr_core.prospects import MAX_WRITTEN, check_written
+from gcr_core.pseudo import BROKEN_OFF, INSTRUCTIONS, tidied, write_captions
 
 STEPS = 150
 
@@ -44,7 +45,8 @@ def bare(gallery, captions=None):
 
 
 def written(backbone, gallery, **options):
-    return {image: texts for batch in write_captions(backbone, gallery, **options) for image, texts in batch.items()}
+    batches = write_captions(backbone, gallery, gallery.bare, **options)
+    return {image: texts for batch in batches for image, texts in batch.items()}
 
 
 def test_captions_say_what_the_pictures_show_and_no_two_the_same(seeing, tiny_gallery):
@@ -61,7 +63,7 @@ def test_only_images_without_a_caption_are_written_about_and_a_stop_in_between_c
     whole = written(seeing, bare(tiny_gallery), count=3, seed=7)
     some = [["a person's"], *[[]] * 11]
     assert list(written(seeing, bare(tiny_gallery, some), count=3)) == list(range(1, 12))
-    batches = write_captions(seeing, bare(tiny_gallery), count=3, seed=7)
+    batches = write_captions(seeing, tiny_gallery, range(12), count=3, seed=7)
     first = next(batches)
     rest = [[str(image)] if image in first else [] for image in range(12)]
     assert first | written(seeing, bare(tiny_gallery, rest), count=3, seed=7) == whole
@@ -75,18 +77,16 @@ def test_a_backbone_without_features_is_shown_the_pictures_themselves(seeing, ti
     assert written(seeing, few, count=2) == with_features
 
 
-def test_a_backbone_that_cannot_and_a_count_that_cannot_be_are_refused_before_any_work(llava_folder, seeing, bare_few):
+def test_a_backbone_that_cannot_and_a_count_that_cannot_be_are_refused(llava_folder, idefics3_folder, tiny_gallery):
     cannot = Backbone.from_pretrained(llava_folder, device="cpu")
     with pytest.raises(GcrError, match=r"no chat template.*choose a backbone such as .*SmolVLM"):
-        next(write_captions(cannot, bare_few))
+        next(write_captions(cannot, tiny_gallery, [0]))
+    with pytest.raises(GcrError, match=r"no chat template.*choose a backbone that has, such as .*SmolVLM"):
+        check_written(5, str(llava_folder))
     for count in (0, MAX_WRITTEN + 1):
         with pytest.raises(GcrError, match=f"{count} captions.*choose 1 to {MAX_WRITTEN}"):
-            next(write_captions(seeing, bare_few, count))
-
-
-@pytest.fixture
-def bare_few(tiny_gallery):
-    return Gallery(tiny_gallery.root, tiny_gallery.file_names[:1], [[]])
+            check_written(count, str(idefics3_folder))
+    check_written(MAX_WRITTEN, str(idefics3_folder))
 
 
 @pytest.mark.parametrize(
