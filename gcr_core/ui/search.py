@@ -24,6 +24,8 @@ PASTED_CHARACTERS = 10_000_000
 SCRIPT = '<script src="app.js"></script>'
 """For each part that calls it: only so does Gradio wait until it is loaded."""
 AT_FIRST = "() => { const begin = () => window.gcr ? gcr.atFirst() : setTimeout(begin, 50); begin(); }"
+CLEAR = "() => ['', {text: '', files: []}]"
+"""In the browser, since an answer from the server would wipe what was typed until it came."""
 CHOOSE = """
 const show = () => { const list = element.querySelector("select"); if (list) list.value = props.value; };
 element.addEventListener("change", event => { props.value = event.target.value; });
@@ -120,8 +122,6 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
         return {
             state: cards.state("ready", f"ready: {_contents(memory)}"),
             mosaic: cards.mosaic(album),
-            results: "",
-            box: EMPTY,
             **{
                 chip: gr.update(value=words, visible=bool(words))
                 for chip, words in zip(chips, (*suggested, *[""] * CHIPS), strict=False)
@@ -136,12 +136,6 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
     def open_page(request: gr.Request) -> Any:
         return offered(request)
 
-    def wake(id: str, request: gr.Request) -> dict[Any, Any]:
-        shown = show(id, request)
-        for part in (results, box):
-            shown.pop(part, None)
-        return shown
-
     def search(query: str, request: gr.Request, top: int = TOP, beams: int = BEAMS, memory: str = "") -> dict[str, Any]:
         """What the memory recalls for a query in words, and what CLIP + FAISS finds: the best `top` images of
         each, with `beams` beams on the generative side. `memory` is the id of one of your own memories (see
@@ -154,15 +148,17 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     one_at_a_time: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 1}
     asked: dict[str, Any] = {**one_at_a_time, **private, "trigger_mode": "always_last"}
-    shown = [state, mosaic, results, box, *chips]
+    shown = [state, mosaic, *chips]
     in_turn: dict[str, Any] = {"concurrency_id": "show", "concurrency_limit": 1}
     page.load(None, js=AT_FIRST)
     page.load(open_page, None, [chosen], **private)
-    page.load(wake, [chosen], [state, mosaic, *chips], **in_turn, **private)
-    box.submit(ask, [box, top, beams, chosen], [results, box, asked_last], **asked)
-    for chip in chips:
-        chip.click(ask_example, [chip, top, beams, chosen], [results, box, asked_last], **asked)
+    page.load(show, [chosen], shown, **in_turn, **private)
+    answers = [
+        box.submit(ask, [box, top, beams, chosen], [results, box, asked_last], **asked),
+        *(chip.click(ask_example, [chip, top, beams, chosen], [results, box, asked_last], **asked) for chip in chips),
+    ]
     results.act(forget, [asked_last, top, beams], [results, box, asked_last, mosaic], **asked)
+    chosen.change(None, None, [results, box], js=CLEAR, cancels=answers)
     chosen.change(show, [chosen], shown, **in_turn, **private)
     gr.api(search, api_name="search", **one_at_a_time)
     return SearchTab(chosen, offered)

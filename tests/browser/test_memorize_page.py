@@ -115,6 +115,20 @@ def test_pictures_are_dropped_memorised_and_searched(desk, tiny_gallery):
     expect(cards.first.locator(".said")).to_contain_text("the model says")
 
 
+def test_another_memory_clears_the_answers_at_once_and_keeps_what_is_typed_next(shapes):
+    button(shapes, "Search it now").click()
+    query, memory = shapes.get_by_role("textbox", name="Query"), shapes.get_by_role("combobox", name="Memory")
+    query.fill("a red circle")
+    query.press("Enter")
+    cards = shapes.locator("#results").get_by_role("listitem")
+    expect(cards.first).to_be_visible()
+    memory.select_option(label="Emoji, the memory that ships")
+    expect(cards).to_have_count(0)
+    query.fill("a blue square")
+    expect(shapes.locator("#state")).to_contain_text("atomic identifiers")
+    expect(query).to_have_value("a blue square")
+
+
 def test_twelve_camera_names_say_before_training_what_to_do_and_what_will_be_found(desk, cameras):
     drop(desk, cameras)
     expect(desk.locator("#notes")).to_contain_text("0 of 12 images have a caption")
