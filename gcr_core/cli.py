@@ -20,6 +20,7 @@ from .hub import fetch
 from .images import open_image
 from .karpathy import read_gallery
 from .metadata import stem_captions
+from .prospects import check_written
 from .recipe import PRESET_WORDS, Recipe
 from .settings import Settings
 
@@ -93,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
     memorize.add_argument("--preset", default="balanced", metavar="NAME", help=presets)
     memorize.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed, the same memory")
+    memorize.add_argument(
+        "--write-captions", type=int, metavar="N", help="let the backbone write N captions for each image without any"
+    )
     memorize.set_defaults(command=_memorize)
 
     living = {}
@@ -148,8 +152,12 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     out = Path(options.out)
     check_target(out)
     with tempfile.TemporaryDirectory() as imported:
+        if options.write_captions is not None:
+            check_written(options.write_captions, options.backbone)
         gallery = _gallery(options, Path(imported, "gallery"))
         _hush()
+        if options.write_captions is not None:
+            gallery = _written(gallery, options)
         from tqdm import tqdm
 
         from .making import make_memory
@@ -164,7 +172,24 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
             report = make_memory(gallery, recipe, out, on_progress)
     answer = {"memory": str(out), **{key: report[key] for key in ("images", "seconds", "memorized", "retrieved")}}
+    if report["pseudo_queries"]:
+        answer["pseudo_queries"] = report["pseudo_queries"]
     return answer, _memorize_table(answer, report, gallery)
+
+
+def _written(gallery: Gallery, options: argparse.Namespace) -> Gallery:
+    """The gallery with captions that the backbone wrote for the images that had none; no file is touched."""
+    from tqdm import tqdm
+
+    from .backbone import Backbone
+    from .pseudo import write_captions
+
+    backbone, written = Backbone.from_pretrained(options.backbone), {}
+    with tqdm(total=len(gallery.bare), desc="writing captions", unit="image", disable=None, leave=False) as bar:
+        for some in write_captions(backbone, gallery, gallery.bare, options.write_captions, options.seed):
+            written |= some
+            bar.update(len(some))
+    return gallery.with_pseudo_queries(written)
 
 
 def _gallery(options: argparse.Namespace, imported: Path) -> Gallery:
@@ -325,6 +350,8 @@ def _memorize_table(answer: dict[str, Any], report: dict[str, Any], gallery: Gal
     lines.append(f"recalled at rank 1 from their own picture: {answer['memorized']:.1%}")
     if answer["retrieved"] is not None:
         lines.append(f"recalled at rank 1 from a caption kept out of training: {answer['retrieved']:.1%}")
+    if report["pseudo_queries"]:
+        lines.append(f"captions: {report['captions']:,}, {report['pseudo_queries']:,} of them written by the model")
     lines += [f"skipped {name}: {reason}" for name, reason in gallery.skipped]
     return "\n".join([*lines, *report["remarks"]])
 

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from gcr_core.cli import main
+from gcr_core.facts import read_facts
 from gcr_core.gallery import Gallery
 from gcr_core.recipe import Recipe
 
@@ -97,10 +99,35 @@ def test_memorize_trains_a_memory_that_recall_opens(
     assert json.loads(capsys.readouterr().out)["generative"][0]["file_name"] == "gold-bar.png"
 
 
+def test_memorize_lets_the_backbone_write_captions_and_says_how_many(
+    tmp_path: Path, idefics3_folder: Path, tiny_clip_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gallery, out = tmp_path / "gallery", tmp_path / "memory"
+    gallery.mkdir()
+    for number, colour in enumerate(("red", "green", "blue")):
+        Image.new("RGB", (40, 40), colour).save(gallery / f"IMG_{number}.png")
+    (gallery / "metadata.jsonl").write_text('{"file_name": "IMG_0.png", "text": "a red square"}')
+    models = ["--backbone", str(idefics3_folder), "--clip", str(tiny_clip_dir)]
+    command = ["memorize", str(gallery), "--out", str(out), *models, "--preset", "quick", "--write-captions", "2"]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    written = Gallery.load(out / "gallery").pseudo_queries
+    assert written[0] == []
+    assert all(1 <= len(texts) <= 2 for texts in written[1:])
+    count = sum(map(len, written))
+    assert f"captions: {count + 1}, {count} of them written by the model" in told
+    assert "2 of 3 images have only captions that the model wrote" in told
+    facts = read_facts(out)
+    assert facts["pseudo_queries"] == facts["training"]["pseudo_queries"] == count
+    assert [path.name for path in gallery.iterdir() if path.suffix != ".png"] == ["metadata.jsonl"]
+    assert "IMG_1" not in (gallery / "metadata.jsonl").read_text()
+
+
 def test_memorize_tells_people_what_came_of_it(
     tiny_gallery: Gallery, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = {"images": 12, "seconds": 61.2, "memorized": 1.0, "retrieved": 0.25, "remarks": ["Type captions in."]}
+    report |= {"captions": 24, "pseudo_queries": 0}
 
     def make_memory(gallery: Gallery, recipe: Recipe, out: Path, on_progress: Callable[..., None]) -> dict[str, object]:
         assert (len(gallery), recipe.preset, recipe.identifiers, recipe.seed) == (12, "thorough", "numeric", 7)
@@ -132,6 +159,9 @@ def test_memorize_refuses_mistakes_before_it_trains(
     assert "is no folder" in complaint(capsys, "memorize", str(tmp_path / "nowhere"), "--out", out)
     assert "no image" in complaint(capsys, "memorize", str(tmp_path / "letters"), "--out", out)
     assert "no folder here" in complaint(capsys, "memorize", gallery, "--out", out, "--backbone", "nowhere")
+    assert "gcr-mini cannot describe pictures" in complaint(
+        capsys, "memorize", gallery, "--out", out, "--write-captions", "3"
+    )
     assert not Path(out).exists()
 
 
