@@ -51,21 +51,27 @@ class PictureBatches:
         self.losses = np.full(len(gallery), np.log(max(len(gallery), 2)))
         self.looks = Looks(backbone.processor.image_processor, gallery)
 
-    def draw(self, step: int) -> Batch:
-        choice, draws = np.random.default_rng((self.seed, step)), random.Random(f"{self.seed} {step}")
+    def drawn(self, step: int) -> np.ndarray:
+        """(size,) int64: the images of a step's batch."""
         odds = self.losses + REVISED * self.losses.mean()
-        chosen = choice.choice(len(self.losses), self.size, replace=False, p=odds / odds.sum())
+        choice = np.random.default_rng((self.seed, step))
+        return choice.choice(len(self.losses), self.size, replace=False, p=odds / odds.sum())
+
+    def draw(self, step: int, rows: slice = slice(None)) -> Batch:
+        """These rows of a step's batch."""
+        drawn = self.drawn(step)[rows]
+        draws = [random.Random(f"{self.seed} {step} {image}") for image in drawn]
         if self.features:
-            views = choice.integers(self.features.views, size=self.size)
-            inputs = self.backbone.feature_inputs(self.features.read(chosen, views))
+            views = [one.randrange(self.features.views) for one in draws]
+            inputs = self.backbone.feature_inputs(self.features.read(drawn, views))
         else:
-            inputs = self.backbone.image_inputs([self.looks.perturbed(image, draws) for image in chosen])
-        images = torch.from_numpy(chosen).to(self.backbone.device)[:, None]
+            inputs = self.backbone.image_inputs([self.looks.perturbed(*one) for one in zip(drawn, draws, strict=True)])
+        images = torch.from_numpy(drawn).to(self.backbone.device)[:, None]
         return inputs, images, torch.ones_like(images, dtype=torch.float32)
 
-    def learnt(self, images: torch.Tensor, losses: torch.Tensor) -> None:
-        """What `draw` is to know of the model's losses (b,) on images (b, 1)."""
-        self.losses[images[:, 0].cpu().numpy()] = losses.detach().cpu().numpy().clip(min=1e-3)
+    def learnt(self, images: np.ndarray, losses: torch.Tensor) -> None:
+        """What the next draws are to know: the model's losses (b,) on images (b,)."""
+        self.losses[images] = losses.detach().cpu().numpy().clip(min=1e-3)
 
     @property
     def known(self) -> float:

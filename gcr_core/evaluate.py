@@ -1,7 +1,7 @@
 """Evaluation: both engines on the same queries, one query at a time.
 
 A hit is any relevant image among the first k. A query that fails counts as a miss, it never leaves the
-denominator.
+denominator. Several processes share the queries out.
 """
 
 import json
@@ -20,6 +20,7 @@ from .gallery import Gallery
 from .images import open_image
 from .karpathy import read_entries
 from .memory import Memory, check_limits
+from .together import is_first, mapped
 
 ENGINES = ("generative", "dense")
 CUTOFFS = (1, 5, 10)
@@ -100,18 +101,13 @@ def evaluate(memory: Memory, queries: list[Query], beams: int = 10) -> dict[str,
     check_limits(DEPTH, beams)
     with suppress(InputError):
         _ask(memory, queries[0], beams)  # the first answer is slower than the rest: it is not counted
-    ranks: dict[str, list[int]] = {engine: [] for engine in ENGINES}
-    latencies: dict[str, list[float]] = {engine: [] for engine in ENGINES}
-    for query in tqdm(queries, "queries", disable=None, leave=False):
-        try:
-            answer = _ask(memory, query, beams)
-        except InputError:
-            answer = {engine: [] for engine in ENGINES}
-        for engine in ENGINES:
-            ranks[engine].append(_first_hit(answer[engine], query.relevant))
-            if "latency_ms" in answer:
-                latencies[engine].append(answer["latency_ms"][engine])
-    scores = {engine: _scores(ranks[engine], latencies[engine]) for engine in ENGINES}
+
+    def answers(asked: list[Query]) -> list[dict[str, tuple[int, float | None]]]:
+        bar = tqdm(asked, "queries", disable=None if is_first() else True, leave=False)
+        return [_answer(memory, query, beams) for query in bar]
+
+    answered = mapped(answers, queries)
+    scores = {engine: _scores([answer[engine] for answer in answered]) for engine in ENGINES}
     return {"queries": len(queries), "images": len(memory.gallery), **scores}
 
 
@@ -134,13 +130,22 @@ def _ask(memory: Memory, query: Query, beams: int) -> dict[str, Any]:
     return memory.search(query.text or "", top=DEPTH, beams=beams)
 
 
+def _answer(memory: Memory, query: Query, beams: int) -> dict[str, tuple[int, float | None]]:
+    """Of each engine the rank of the first relevant result, 0 where there is none, and the milliseconds it took."""
+    try:
+        answer = _ask(memory, query, beams)
+    except InputError:
+        return dict.fromkeys(ENGINES, (0, None))
+    return {engine: (_first_hit(answer[engine], query.relevant), answer["latency_ms"][engine]) for engine in ENGINES}
+
+
 def _first_hit(results: list[dict[str, Any]], relevant: frozenset[str]) -> int:
-    """The rank of the first relevant result, 0 where there is none."""
     return next((result["rank"] for result in results if result["file_name"] in relevant), 0)
 
 
-def _scores(ranks: list[int], latencies: list[float]) -> dict[str, float | None]:
-    rank = np.array(ranks)
+def _scores(answers: list[tuple[int, float | None]]) -> dict[str, float | None]:
+    latencies = [latency for _, latency in answers if latency is not None]
+    rank = np.array([rank for rank, _ in answers])
     scores: dict[str, float | None] = {
         f"recall@{k}": round(float(np.mean((rank > 0) & (rank <= k))), 4) for k in CUTOFFS
     }

@@ -4,7 +4,8 @@ Stages: learning to memorise (picture → identifier) and to retrieve (query →
 between them learning to describe (identifier → caption) after SIGMA. Later stages go on with batches of the earlier
 ones, so that nothing is forgotten. The loss of an identifier step is over that step's codes, as in decoding. A small
 backbone is trained whole, of a larger one an adapter. The same arguments give the same weights on one machine,
-interrupted or not. Knows nothing about files or the dense baseline.
+interrupted or not. Several processes share each batch out and sum their gradients: a step is the same as in one. Knows
+nothing about files or the dense baseline.
 """
 
 from collections.abc import Callable
@@ -28,10 +29,13 @@ from .gallery import Gallery
 from .identifiers import Identifiers
 from .pairs import Pairs
 from .room import Room
+from .together import gathered, same_start, share, state, sum_gradients, summed
 from .trie import IdentifierTrie
 
+NATS = 20.0
+"""that a new token's first row scores its code above chance where a query matches it altogether"""
 ROW_NORM = 1.25
-"""length of a new token's first row: a well-matched query then scores its code about 20 nats above chance"""
+"""the length of such a row for gcr-mini"""
 USUAL_TOKENS = 32
 """of a text query with its prompt"""
 STAGES = ("memorise", "describe", "retrieve", "finish")
@@ -168,11 +172,16 @@ def memorize(
     goes on from it. `features` of the gallery spare the vision tower of a backbone that is not small. Raises GcrError
     for impossible settings.
     """
-    accelerator = Accelerator()
+    processes, accelerator = state().num_processes, Accelerator()
+    if min(training.pictures, len(gallery)) < processes:
+        raise GcrError(
+            f"a batch of {min(training.pictures, len(gallery))} pictures cannot be shared by {processes} processes: "
+            "start fewer"
+        )
     backbone.model.to(accelerator.device)
     if not backbone.is_small:
         backbone.adapt(training.seed)
-    start_rows(backbone, gallery, identifiers)
+    start_rows(backbone, gallery, identifiers, features)
     weights = {name: weight for name, weight in backbone.model.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.AdamW(weights.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     pictures = PictureBatches(backbone, gallery, training.pictures, training.seed, features)
@@ -187,7 +196,9 @@ def memorize(
     optimizer = accelerator.prepare(optimizer)
     backbone.model.train()
     try:
-        for step in range(kept.load(), training.steps):
+        done = kept.load()
+        same_start(weights.values(), done)
+        for step in range(done, training.steps):
             torch.manual_seed(training.seed * 1_000_003 + step)
             stage, task = training.stage(step), tasks[step]
             batch: Any
@@ -197,21 +208,26 @@ def memorize(
                 at_once = room.rows(MAX_CAPTION_TOKENS, said=True)
             else:
                 if task == "pictures":
-                    batch = pictures.draw(step)
+                    batch = pictures.draw(step, share(pictures.size))
                 else:
                     batch = (last_queries if stage == "finish" else queries).draw(int(asked[step]))
                 batch, losses_of = (*batch, torch.multinomial(batch[2], 1)), loss_of
                 at_once = room.rows(batch[0]["input_ids"].shape[1])
-            size = len(batch[1])
+            size = pictures.size
+            if task != "pictures":
+                size = len(batch[1])
+                batch = part(batch, share(size))
             optimizer.zero_grad()
-            losses = torch.zeros(size, device=backbone.device)
-            for first in range(0, size, at_once):
+            losses = torch.zeros(len(batch[1]), device=backbone.device)
+            for first in range(0, len(losses), at_once):
                 rows = slice(first, first + at_once)
                 of_rows = losses_of(*part(batch, rows))
                 accelerator.backward(of_rows.sum() / size)
                 losses[rows] = of_rows.detach()
+            sum_gradients(weights.values())
+            losses = gathered(losses, size)
             if task == "pictures":
-                pictures.learnt(batch[1], losses)
+                pictures.learnt(pictures.drawn(step), losses)
             accelerator.clip_grad_norm_(weights.values(), 1.0)
             optimizer.param_groups[0]["lr"] = training.learning_rate * rise_and_fall(step, training.steps)
             optimizer.step()
@@ -224,13 +240,22 @@ def memorize(
         backbone.model.eval()
 
 
-def start_rows(backbone: Backbone, gallery: Gallery, identifiers: Identifiers) -> None:
-    """Add the identifiers' new tokens; the row of each is the mean state of its images' captions."""
+def start_rows(
+    backbone: Backbone, gallery: Gallery, identifiers: Identifiers, features: Features | None = None
+) -> None:
+    """Add the identifiers' new tokens; the row of each is the mean state of its images' captions.
+
+    States of large models have most of their length in common: there a row is what sets its own apart.
+    """
     if not identifiers.new_tokens or backbone.new_tokens == identifiers.new_tokens:
         return
     backbone.add_tokens(identifiers.new_tokens)
-    rows = identifiers.seed_vectors(image_states(backbone, gallery))
-    rows *= ROW_NORM / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
+    rows = identifiers.seed_vectors(image_states(backbone, gallery, features))
+    length = ROW_NORM
+    if backbone.new_rows is not None:
+        rows -= rows.mean(0)
+        length = NATS / _state_length(backbone)
+    rows *= length / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
     backbone.set_rows(range(backbone.first_new_id, backbone.first_new_id + len(rows)), rows)
 
 
@@ -241,14 +266,19 @@ def rise_and_fall(step: int, steps: int) -> float:
 
 
 @torch.inference_mode()
-def image_states(backbone: Backbone, gallery: Gallery, batch: int = 256) -> np.ndarray:
+def image_states(
+    backbone: Backbone, gallery: Gallery, features: Features | None = None, batch: int = 256
+) -> np.ndarray:
     """(images, hidden) float32: the mean of the backbone's states for an image's captions, each of length one.
 
     The state is the one behind the whole prompt. An image without captions has the state of its picture.
+    Several processes share texts and pictures out.
     """
     owners = [image for image, texts in enumerate(gallery.captions) for _ in texts]
     texts = [text for texts in gallery.captions for text in texts]
     bare = [image for image, texts in enumerate(gallery.captions) if not texts]
+    own = share(len(texts))
+    owners, texts, bare = owners[own], texts[own], bare[share(len(bare))]
     states = np.zeros((len(gallery), backbone.hidden_size), np.float32)
     for start in range(0, len(texts), batch):
         np.add.at(
@@ -258,8 +288,18 @@ def image_states(backbone: Backbone, gallery: Gallery, batch: int = 256) -> np.n
         )
     for start in range(0, len(bare), batch):
         chosen = bare[start : start + batch]
-        states[chosen] = _states(backbone, backbone.image_inputs([gallery.open(image) for image in chosen]))
+        if features:
+            inputs = backbone.feature_inputs(features.pictures(chosen))
+        else:
+            inputs = backbone.image_inputs([gallery.open(image) for image in chosen])
+        states[chosen] = _states(backbone, inputs)
+    states = summed(torch.from_numpy(states)).numpy()
     return states / np.linalg.norm(states, axis=1, keepdims=True).clip(1e-6)
+
+
+@torch.inference_mode()
+def _state_length(backbone: Backbone) -> float:
+    return backbone.hidden(**text_inputs(backbone, ["a picture"]))[0][0, -1].float().norm().item()
 
 
 def _states(backbone: Backbone, inputs: dict[str, Any]) -> np.ndarray:

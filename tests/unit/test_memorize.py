@@ -165,7 +165,7 @@ def test_the_last_pairs_are_trained_on_in_the_last_stage_only(llava_folder, tiny
 def test_pictures_that_are_mistaken_are_drawn_more_often(llava_folder, tiny_gallery):
     backbone = Backbone.from_pretrained(llava_folder, device="cpu")
     batches = PictureBatches(backbone, tiny_gallery, size=3, seed=0)
-    batches.learnt(torch.arange(12)[:, None], torch.tensor([2.0, *[0.0] * 11]))
+    batches.learnt(np.arange(12), torch.tensor([2.0, *[0.0] * 11]))
     drawn = torch.cat([batches.draw(step)[1] for step in range(20)])[:, 0].tolist()
     assert drawn.count(0) >= 15
     assert len(set(drawn)) > 6

@@ -1,0 +1,67 @@
+"""What tests start in several processes: python tests/two_processes.py GALLERY LLAVA CLIP OUT [STEP VICTIM]
+
+Trains a CLIP and a backbone on a gallery, then evaluates the memory. The first process appends the losses to
+`OUT/curve.jsonl` as they come and writes `OUT/answer.json`. Checkpoints are kept in OUT after every step; at the STEP
+of the backbone's training the process VICTIM kills itself.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gcr_core import checkpoint
+from gcr_core.backbone import Backbone
+from gcr_core.contrast import tune
+from gcr_core.dense import DenseIndex, load_clip
+from gcr_core.evaluate import Query, evaluate
+from gcr_core.gallery import Gallery
+from gcr_core.identifiers import Identifiers
+from gcr_core.memorize import Step, Training, memorize
+from gcr_core.memory import Memory
+from gcr_core.pairs import Pairs
+from gcr_core.together import is_first, state
+
+DENSE_STEPS = 10
+TRAINING = Training(memorise=10, describe=10, retrieve=30, queries=9, pictures=7, descriptions=5, descriptions_every=4)
+
+
+def run(gallery_folder: Path, llava: Path, clip: Path, out: Path, kill_at: int = 0, victim: int = 0) -> None:
+    torch.set_num_threads(1)
+    gallery = Gallery.from_folder(gallery_folder)
+    pairs = Pairs.from_captions(gallery.captions)
+
+    def note(name: str, step: int, loss: float) -> None:
+        if is_first():
+            with (out / "curve.jsonl").open("a") as file:
+                file.write(json.dumps([name, step, loss]) + "\n")
+
+    def on_step(step: Step) -> None:
+        note(step.task, step.step, step.loss)
+        if step.step == kill_at and state().process_index == victim:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    model, processor = load_clip(clip)
+    tune(model, processor, gallery, pairs, DENSE_STEPS, 9, 0, lambda *done: note("dense", *done), out / "clip")
+    dense = DenseIndex.build(gallery, (model, processor))
+    backbone = Backbone.from_pretrained(llava)
+    identifiers = Identifiers.build("structured", gallery, backbone.tokenizer, dense.vectors)
+    memorize(backbone, gallery, identifiers, pairs, TRAINING, on_step, checkpoint=out / "backbone")
+
+    memory = Memory(backbone, identifiers, gallery, dense)
+    asked = zip(gallery.file_names, gallery.captions, strict=True)
+    answer: dict[str, Any] = evaluate(memory, [Query(text, None, frozenset([name])) for name, (text, _) in asked])
+    for engine in ("generative", "dense"):
+        del answer[engine]["latency_ms_p50"], answer[engine]["latency_ms_p95"]
+    answer["score"] = memory.recall(["a red circle"], top=1)[0][0].score
+    if is_first():
+        (out / "answer.json").write_text(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    checkpoint.SAVE_EVERY_SECONDS = 0.0
+    run(*map(Path, sys.argv[1:5]), *map(int, sys.argv[5:]))
