@@ -151,6 +151,23 @@ const gcr = {
       input.setAttribute("aria-label", "Name");
       return gcr.dialog(words, verb, input);
     },
+    push: ({ words, verb, name, token }) => {
+      const make = (kind, set) => Object.assign(document.createElement(kind), set);
+      const labelled = (words, field) => {
+        const label = make("label", { className: field.type === "checkbox" ? "check" : "" });
+        label.append(...(field.type === "checkbox" ? [field, words] : [words, field]));
+        return label;
+      };
+      const placeholder = token || "from huggingface.co/settings/tokens, one that may write";
+      return gcr.dialog(
+        words,
+        verb,
+        labelled("Name on the hub", make("input", { name: "repository", value: name, maxLength: 193, required: true })),
+        labelled("Token", make("input", { name: "token", type: "password", autocomplete: "off", placeholder, required: !token })),
+        labelled("with the gallery’s pictures", make("input", { name: "pictures", type: "checkbox" })),
+        labelled("public: everybody can see it", make("input", { name: "public", type: "checkbox" })),
+      );
+    },
     picture: async ({ words, verb }) => {
       const file = Object.assign(document.createElement("input"), { type: "file", accept: "image/*", multiple: true, required: true });
       file.setAttribute("aria-label", "Pictures");
@@ -178,7 +195,7 @@ const gcr = {
     document.querySelector(".gradio-container").append(dialog);
     dialog.setAttribute("aria-label", words);
     dialog.showModal();
-    (fields[0] ?? no).focus();
+    (form.querySelector("input, textarea") ?? no).focus();
     return new Promise((answer) => {
       no.onclick = () => dialog.close("no");
       dialog.onclose = () => {

@@ -36,6 +36,12 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
     return facts
 
 
+def repository_of(facts: dict[str, Any]) -> str | None:
+    """The hub's repository that the memory was pushed to or pulled from."""
+    hub = facts.get("hub")
+    return str(hub["repository"]) if isinstance(hub, dict) and "repository" in hub else None
+
+
 def check_target(path: Path) -> None:
     """Raises MemoryFormatError for a path that holds something other than a memory, where none may be written."""
     if path.exists() and not (path / FACTS_FILE).is_file() and (path.is_file() or any(path.iterdir())):

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from .atomic import new_folder
 from .errors import GcrError, HubError, MemoryFormatError
-from .facts import ADAPTER_FILE, CARD_FILE, FACTS_FILE, check_target, facts_text, model_card, read_facts, write_facts
+from .facts import (
+    ADAPTER_FILE,
+    CARD_FILE,
+    FACTS_FILE,
+    check_target,
+    facts_text,
+    model_card,
+    read_facts,
+    repository_of,
+    write_facts,
+)
 from .hub import DATA_FILES, REPOSITORY_ID, TEXT_FILES
 
 if TYPE_CHECKING:
@@ -62,7 +72,7 @@ def push(
         owner = api.whoami()["name"]
         name = repo_id if "/" in repo_id else f"{owner}/{repo_id}"
         additions = _additions(folder, name, facts, pictures)
-        before = _repository(api, name, public, facts.get("hub", {}).get("repository") == name)
+        before = _repository(api, name, public, repository_of(facts) == name)
         _note(folder, name, before.sha)
         revision = _commit(api, name, additions, before, on_progress)
         if public and before.private:
@@ -73,7 +83,7 @@ def push(
     return {
         "repository": name,
         "revision": revision,
-        "url": f"{api.endpoint}/{name}",
+        "url": address(name),
         "private": not public,
         "pictures": pictures,
         "images": facts["images"],
@@ -103,6 +113,18 @@ def pull(repo_id: str, out: str | Path, token: str | None = None) -> dict[str, A
         shutil.copytree(snapshot, building, dirs_exist_ok=True)
         _note(building, repo_id, info.sha)
     return {"repository": repo_id, "revision": info.sha, "memory": str(out), "images": read_facts(out)["images"]}
+
+
+def name_on_the_hub(name: str) -> str:
+    """What a memory of this name can be called there."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-").lower() or "memory"
+
+
+def address(repository: str) -> str:
+    """Where a repository is looked at."""
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/{repository}"
 
 
 def _additions(folder: Path, name: str, facts: dict[str, Any], pictures: bool) -> list["CommitOperationAdd"]:

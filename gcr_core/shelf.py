@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from . import atomic, parcel
 from .errors import GalleryError, GcrError, InputError, NotFoundError
-from .facts import read_facts, write_facts
+from .facts import read_facts, repository_of, write_facts
 from .gallery import Gallery
 from .names import safe_name
 from .settings import Settings
@@ -89,11 +89,13 @@ class Shelf:
         return self.folder("galleries", id)
 
     def memories(self) -> list[dict[str, Any]]:
-        """The memories, the newest first: {"id", "name", "images", "captions", "created"}."""
+        """The memories, the newest first: {"id", "name", "images", "captions", "created", "repository"}, the last of
+        the hub where the memory was pushed to or pulled from there, else None."""
         rows = []
         for id in self.ids("memories"):
             facts = read_facts(self.root / "memories" / id)
-            rows.append({"id": id, **{name: facts.get(name) for name in ("name", "images", "captions", "created")}})
+            row = {name: facts.get(name) for name in ("name", "images", "captions", "created")}
+            rows.append({"id": id, **row, "repository": repository_of(facts)})
         return sorted(rows, key=lambda row: row["created"] or "", reverse=True)
 
     def memory(self, id: str) -> Path:

@@ -20,7 +20,8 @@ START_SECONDS = 120
 def serve(memory: Path, log: Path, **variables: object) -> Iterator[str]:
     """The address of an app with that memory, once the page answers; the process ends with the block.
 
-    Galleries, jobs and memories are kept in `home` beside the log; `variables` are GCR_* ones, in lower case.
+    Galleries, jobs and memories are kept in `home` beside the log; `variables` are GCR_* ones, in lower case. A hub is
+    asked where HF_ENDPOINT names one.
     """
     port = free_port()
     process = start(memory, log, port, **variables)
@@ -42,7 +43,7 @@ def start(memory: Path, log: Path, port: int, **variables: object) -> subprocess
     command = [sys.executable, "app.py", "--memory", str(memory), "--host", "127.0.0.1", "--port", str(port)]
     environment = {
         **os.environ,
-        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_OFFLINE": "0" if "HF_ENDPOINT" in os.environ else "1",
         "GRADIO_TEMP_DIR": str(log.parent / "uploads"),
         "GCR_HOME": str(log.parent / "home"),
         **{f"GCR_{name.upper()}": str(value) for name, value in variables.items()},

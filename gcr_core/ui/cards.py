@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TRACE_ROWS = 12
 """Beams shown for a step of the trace; the rest are counted."""
 MOSAIC_PICTURES = 60
+NO_PICTURE = "no-picture.svg"
 
 SIDES = {
     "generative": ("Recalled from memory", "memory", "log p"),
@@ -43,7 +44,10 @@ class Album:
     """images "added" and "forgotten" since the memory was trained"""
 
     def url(self, index: int) -> str:
-        """Where the page finds an image; changes when the file does, so that a browser may keep it."""
+        """Where the page finds an image, or what stands for one whose picture is not in the memory; changes when the
+        file does, so that a browser may keep it."""
+        if not self.gallery.has_picture(index):
+            return NO_PICTURE
         return f"picture/{self.id}/{index}/{self.gallery.path(index).stat().st_mtime_ns:x}"
 
     def name(self, index: int) -> str:
@@ -201,10 +205,10 @@ def waiting() -> str:
 
 
 def mosaic(album: Album, most: int = MOSAIC_PICTURES) -> str:
-    """Pictures spread evenly over the gallery."""
+    """Pictures spread evenly over the gallery, of those that are in the memory."""
     images = len(album.gallery)
     count = min(most, images)
-    picked: Iterable[int] = (i * images // count for i in range(count))
+    picked: Iterable[int] = filter(album.gallery.has_picture, (i * images // count for i in range(count)))
     pictures = "".join(f'<img src="{album.url(i)}" alt="" loading="lazy">' for i in picked)
     return f'<div class="mosaic" aria-hidden="true">{pictures}</div>'
 

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from gcr_core.gallery import Gallery
+from gcr_core.publish import address, name_on_the_hub
 from gcr_core.ui.cards import Album, mosaic, text
 
 ROWS = 12
@@ -197,12 +198,12 @@ def training_is_off() -> str:
     )
 
 
-def jobs(rows: Sequence[dict[str, Any]], losses: dict[str, list[dict[str, Any]]]) -> str:
-    """A card for each job that its owner has not put away; `losses` by the job's id."""
-    return "".join(_job(row, losses.get(row["id"], [])) for row in rows)
+def jobs(rows: Sequence[dict[str, Any]], losses: dict[str, list[dict[str, Any]]], token: str = "") -> str:
+    """A card for each job that its owner has not put away; `losses` by the job's id; `token` as in `shelf`."""
+    return "".join(_job(row, losses.get(row["id"], []), token) for row in rows)
 
 
-def _job(job: dict[str, Any], points: list[dict[str, Any]]) -> str:
+def _job(job: dict[str, Any], points: list[dict[str, Any]], token: str) -> str:
     state, id, name = job["state"], job["id"], text(job["name"])
     does = []
     if state in UNFINISHED:
@@ -214,6 +215,7 @@ def _job(job: dict[str, Any], points: list[dict[str, Any]]) -> str:
         does = [
             f'<button type="button" class="primary" data-do="search" data-memory="{memory}">Search it now</button>',
             f'<a class="button" href="download/{memory}" download>Download</a>',
+            _push({"id": memory, "name": job["name"]}, token),
         ]
     if state not in UNFINISHED:
         lost = "" if state == "done" else " What it has learnt so far goes with it."
@@ -312,9 +314,10 @@ def _report(report: dict[str, Any]) -> str:
     return f'<div class="report">{"".join(f"<p>{line}</p>" for line in words)}{notes}</div>'
 
 
-def shelf(albums: Sequence[tuple[dict[str, Any], Album]], busy: dict[str, str]) -> str:
-    """One's own memories and what can be done with them; `busy` says of a memory what is being done with it."""
-    rows = "".join(_memory(row, album, busy.get(row["id"])) for row, album in albums)
+def shelf(albums: Sequence[tuple[dict[str, Any], Album]], busy: dict[str, str], token: str = "") -> str:
+    """One's own memories and what can be done with them; `busy` says of a memory what is being done with it, `token`
+    what a push goes out with where no token is typed, nothing where one must be."""
+    rows = "".join(_memory(row, album, busy.get(row["id"]), token) for row, album in albums)
     empty = '<p class="hint">None yet. What you memorise, or open from a zip, stands here.</p>'
     return (
         '<h2 class="shelf">Your memories</h2>'
@@ -325,7 +328,7 @@ def shelf(albums: Sequence[tuple[dict[str, Any], Album]], busy: dict[str, str]) 
     )
 
 
-def _memory(row: dict[str, Any], album: Album, busy: str | None) -> str:
+def _memory(row: dict[str, Any], album: Album, busy: str | None, token: str) -> str:
     id, name = row["id"], text(row["name"])
     changes = [f"{count:,} {what}" for what, count in album.changes.items() if count]
     consolidate = (
@@ -337,7 +340,7 @@ def _memory(row: dict[str, Any], album: Album, busy: str | None) -> str:
         f'<a class="button" href="download/{id}" download>Download</a>'
         f'<button type="button" data-do="add" data-memory="{id}" data-ask="picture" data-verb="Add" '
         f'data-words="Add pictures to {name}. They can be recalled at once.">Add pictures</button>'
-        f"{consolidate}"
+        f"{consolidate}{_push(row, token)}"
         f'<button type="button" class="quiet" data-do="rename" data-memory="{id}" data-ask="name" data-verb="Rename" '
         f'data-words="A name for this memory" data-name="{name}">Rename</button>'
         f'<button type="button" class="quiet" data-do="delete" data-memory="{id}" data-ask="sure" data-verb="Delete" '
@@ -347,8 +350,26 @@ def _memory(row: dict[str, Any], album: Album, busy: str | None) -> str:
     return (
         f'<li aria-label="{name}"><div class="strip">{mosaic(album, STRIP)}</div><div class="about"><h3>{name}</h3>'
         f'<p class="hint">{_count(row["images"], "image")}, {_count(row["captions"], "caption")}, '
-        f"{text(str(row['created'])[:10])}</p>{since if changes else ''}</div>{doing}</li>"
+        f"{text(str(row['created'])[:10])}{_on_the_hub(row)}</p>{since if changes else ''}</div>{doing}</li>"
     )
+
+
+def _push(row: dict[str, Any], token: str) -> str:
+    """The button that opens the form of a push."""
+    name = text(row.get("repository") or name_on_the_hub(row["name"]))
+    words = f"Push {text(row['name'])} to the Hugging Face hub. Its file names and captions go with it."
+    return (
+        f'<button type="button" data-do="push" data-memory="{row["id"]}" data-ask="push" data-verb="Push" '
+        f'data-words="{words}" data-name="{name}" data-token="{text(token)}">Push to hub</button>'
+    )
+
+
+def _on_the_hub(row: dict[str, Any]) -> str:
+    """The link to what a memory was pushed to or pulled from."""
+    repository = row.get("repository")
+    if not repository:
+        return ""
+    return f', <a href="{text(address(repository))}" target="_blank" rel="noopener">{text(repository)}</a>'
 
 
 def notice(words: object, kind: str = "") -> str:

@@ -51,7 +51,7 @@ def _picture(find: Callable[[], Gallery], place: Callable[[Gallery, int], Path],
         gallery, index = find(), request.path_params["index"]
     except GcrError:
         return Response(status_code=NOT_FOUND)
-    if index >= len(gallery):
+    if index >= len(gallery) or not gallery.has_picture(index):
         return Response(status_code=NOT_FOUND)
     path = place(gallery, index)
     media_type = mimetypes.guess_type(path.name)[0] or ""

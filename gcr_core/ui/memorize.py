@@ -22,7 +22,7 @@ from gcr_core.prospects import remarks
 from gcr_core.recipe import PRESET_WORDS, Recipe
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf
-from gcr_core.ui import desk, uploads, zero
+from gcr_core.ui import desk, sharing, uploads, zero
 from gcr_core.ui.apart import EndedError, workshop
 from gcr_core.ui.importing import NAME, Importing, read_report
 from gcr_core.ui.library import Library
@@ -78,6 +78,7 @@ class MemorizeTab:
                 self.how = gr.HTML("", elem_id="how", **part)
             with gr.Column(scale=3, elem_id="aside"):
                 self.kept = gr.HTML("", elem_id="shelf", **part)
+                sharing.sign_in()
         self.notice = gr.HTML("", elem_id="notice", **part)
         self.timer = gr.Timer(POLL_SECONDS, active=False)
         self.seen = gr.State("")
@@ -105,7 +106,8 @@ class MemorizeTab:
         losses = {row["id"]: self.jobs.losses(shelf, row["id"]) for row in rows if row["state"] != "queued"}
         alive = any(row["state"] in desk.UNFINISHED for row in rows) or self._busy(shelf)
         seen = json.dumps([[row["id"], row["state"]] for row in rows])
-        return {self.work: desk.jobs(rows, losses), self.timer: gr.Timer(active=bool(alive)), self.seen: seen}
+        work = desk.jobs(rows, losses, sharing.instead_of_token(self.settings))
+        return {self.work: work, self.timer: gr.Timer(active=bool(alive)), self.seen: seen}
 
     def show_draft(self, request: Any, id: str = "") -> dict[Any, Any]:
         """The gallery on its way to a memory, or where to drop one."""
@@ -151,7 +153,8 @@ class MemorizeTab:
 
     def show_shelf(self, request: Any) -> dict[Any, Any]:
         rows = [(row, self.library.album(request, row["id"])) for row in self.shelf(request).memories()]
-        return {self.kept: desk.shelf(rows, self.chores.doing), self.search.chosen: self.search.offered(request)}
+        kept = desk.shelf(rows, self.chores.doing, sharing.instead_of_token(self.settings))
+        return {self.kept: kept, self.search.chosen: self.search.offered(request)}
 
     def _draft(self, shelf: Shelf) -> str:
         """The newest gallery that no job has taken up, if there is one."""
@@ -216,9 +219,9 @@ class MemorizeTab:
         except GcrError as mistake:
             yield {self.notice: desk.notice(mistake)}
 
-    def act(self, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
+    def act(self, request: gr.Request, event: gr.EventData, signed_in: gr.OAuthToken | None = None) -> dict[Any, Any]:
         """One thing that was clicked, sent or typed; `do` says which."""
-        data = event._data
+        data = event._data | {"signed_in": signed_in}
         verb = {
             "heard": self._heard,
             "page": self._turn,
@@ -232,6 +235,7 @@ class MemorizeTab:
             "search": self._search,
             "add": self._add,
             "consolidate": self._consolidate,
+            "push": self._push,
             "rename": self._rename,
             "delete": self._delete,
         }.get(str(data.get("do")))
@@ -314,6 +318,13 @@ class MemorizeTab:
             return "Consolidated: what was added is trained in, what was forgotten is trained out."
 
         self.chores.begin(id, "Consolidating…", work)
+        return {**self.show_work(request), **self.show_shelf(request)}
+
+    def _push(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        id = _id(data, "memory")
+        self.library.own_memory(request, id)
+        folder = self.shelf(request).memory(id)
+        self.chores.begin(id, "Pushing…", sharing.pushing(self.settings, folder, data, data["signed_in"]))
         return {**self.show_work(request), **self.show_shelf(request)}
 
     def _rename(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:

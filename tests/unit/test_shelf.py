@@ -50,7 +50,7 @@ def test_a_kept_memory_is_listed_renamed_and_deleted(shelf: Shelf, tiny_memory_d
     assert shelf.memories() == []
     id = put(shelf, tiny_memory_dir)
     (row,) = shelf.memories()
-    assert list(row) == ["id", "name", "images", "captions", "created"]
+    assert list(row) == ["id", "name", "images", "captions", "created", "repository"]
     assert (row["id"], row["name"], row["images"], row["captions"]) == (id, "shapes", 12, 24)
     shelf.rename(id, "  my\n shapes ")
     assert [memory["name"] for memory in shelf.memories()] == ["my shapes"]
