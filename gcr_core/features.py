@@ -11,11 +11,13 @@ import random
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -39,22 +41,29 @@ class Features:
         self.folder, self.images, self.views = folder, images, views
         self.tokens, self.hidden = tokens, hidden
         self.images_a_shard = max(1, PICTURES_A_SHARD // views)
+        self._temporary: TemporaryDirectory[str] | None = None
 
     @classmethod
     def compute(
         cls,
         backbone: Backbone,
         gallery: Gallery,
-        folder: Path,
         views: int,
         seed: int = 0,
+        folder: Path | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> "Features | None":
         """The features in a folder, those of them computed that are not there yet; None where the disk is too small.
 
-        There are fewer views where the disk has no room for all. `on_progress(done, total)` counts pictures, a view
-        each; its exception stops the computation. Raises InputError for a picture that cannot be opened.
+        Without a folder they are in a temporary one, as long as they are used. There are fewer views where the disk has
+        no room for all. `on_progress(done, total)` counts pictures, a view each; its exception stops the computation.
+        Raises InputError for a picture that cannot be opened.
         """
+        state = PartialState()
+        temporary = None
+        if folder is None:
+            temporary = TemporaryDirectory(prefix="gcr-features-")
+            folder = Path(broadcast_object_list([temporary.name])[0])
         prompt = backbone.image_prompt()
         tokens, hidden = prompt.count(backbone.image_token_id), backbone.hidden_size
         made_of = {
@@ -65,8 +74,7 @@ class Features:
             "hidden": hidden,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        state = PartialState()
-        with state.main_process_first():
+        with state.local_main_process_first():
             kept = _read(folder)
             if {**kept, "views": None} != {**made_of, "views": None}:
                 a_view = len(gallery) * tokens * hidden * torch.bfloat16.itemsize
@@ -78,13 +86,19 @@ class Features:
         if not kept["views"]:
             return None
         features = cls(folder, len(gallery), kept["views"], tokens, hidden)
-        missing = [shard for shard in range(features.shards) if not features._path(shard).exists()]
+        features._temporary = temporary
         looks = Looks(backbone.processor.image_processor, gallery)
-        done, total = (features.shards - len(missing)) * features.images_a_shard * features.views, features.total
+        missing = features._missing()
+        done = features.total - len(missing) * features.images_a_shard * features.views
         for shard in missing[state.process_index :: state.num_processes]:
-            for part in features._make(shard, backbone, gallery, looks, seed):
-                done += part * state.num_processes
-                on_progress(min(done, total), total)
+            for count in features._make(shard, backbone, gallery, looks, seed):
+                done += count * state.num_processes
+                on_progress(min(max(done, 0), features.total), features.total)
+        state.wait_for_everyone()
+        if state.is_local_main_process:  # what other machines made, where they have a disk of their own
+            for shard in features._missing():
+                for _ in features._make(shard, backbone, gallery, looks, seed):
+                    on_progress(features.total, features.total)
         state.wait_for_everyone()
         return features
 
@@ -109,6 +123,9 @@ class Features:
     def pictures(self, images: Sequence[int]) -> torch.Tensor:
         """(b, tokens, hidden) bfloat16: of these images as they are."""
         return self.read(images, [0] * len(images))
+
+    def _missing(self) -> list[int]:
+        return [shard for shard in range(self.shards) if not self._path(shard).exists()]
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"{shard:06}.safetensors"

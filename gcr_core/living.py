@@ -24,6 +24,7 @@ from .backbone import Backbone
 from .batches import text_inputs
 from .decoding import recall
 from .errors import MemoryFormatError
+from .features import Features
 from .gallery import Gallery
 from .looks import input_side, perturb
 from .memorize import Training
@@ -64,8 +65,10 @@ class Known:
     """(n,) int64: the image that each query is of"""
 
     @classmethod
-    def read(cls, backbone: Backbone, trie: IdentifierTrie, gallery: Gallery) -> Self:
-        """The captions of a gallery's images, their pictures, and their pictures a little changed."""
+    def read(
+        cls, backbone: Backbone, trie: IdentifierTrie, gallery: Gallery, features: Features | None = None
+    ) -> Self:
+        """The captions of a gallery's images, their pictures (or features), and their pictures a little changed."""
         draws, side = random.Random(0), input_side(backbone.processor.image_processor)
         queries = 2 * len(gallery) + sum(min(len(texts), MAX_CAPTIONS) for texts in gallery.captions)
         images = sorted(draws.sample(range(len(gallery)), min(len(gallery), len(gallery) * MAX_KNOWN // queries)))
@@ -77,6 +80,10 @@ class Known:
             parts.append(cls._of(backbone, trie, text_inputs(backbone, list(asked)), owners))
         for start in range(0, len(images), AT_ONCE):
             chosen = images[start : start + AT_ONCE]
+            if features:
+                inputs = [features.read(chosen, [view] * len(chosen)) for view in range(min(2, features.views))]
+                parts += [cls._of(backbone, trie, backbone.feature_inputs(views), chosen) for views in inputs]
+                continue
             pictures = [gallery.open(image) for image in chosen]
             for looks in (pictures, [perturb(picture, side, draws) for picture in pictures]):
                 parts.append(cls._of(backbone, trie, backbone.image_inputs(looks), chosen))

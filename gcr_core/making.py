@@ -2,11 +2,11 @@
 
 First the dense baseline is trained on the gallery's captions, then the backbone memorises: both on the same pairs. Of
 images with several captions a few are kept out until both have been measured with them; the last steps then train on
-them too. Every part can be interrupted and goes on from its checkpoint. Knows nothing about jobs or pages.
+them too. Every part can be interrupted and goes on from its checkpoint. Of several processes the first one writes.
+Knows nothing about jobs or pages.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from .atomic import new_folder
 from .backbone import Backbone
 from .contrast import tune
 from .dense import DenseIndex, load_clip
+from .features import Features
 from .gallery import Gallery
 from .identifiers import Identifiers
 from .memorize import Step, memorize
@@ -27,6 +28,7 @@ from .planning import plan
 from .progress import Clock, Listener, Notes, Progress
 from .prospects import hold_out, remarks
 from .recipe import Recipe
+from .together import is_first, mapped, state
 
 HELD_OUT_ODDS = 4.0
 """How often a caption that was kept out is drawn in the last steps, for once that another is."""
@@ -52,7 +54,7 @@ def make_memory(
     on_progress(Progress("prepare", 0, steps))
     kept, held_out = hold_out(gallery, recipe.seed)
     pairs, last_pairs = Pairs.from_captions(kept), _with_odds(Pairs.from_captions(gallery.captions), held_out)
-    notes = Notes(checkpoint)
+    notes = Notes(checkpoint if is_first() else None)
     clock = Clock(training, dense_steps + last_dense_steps, notes, on_progress)
 
     dense_folder = checkpoint / "dense" if checkpoint else None
@@ -65,25 +67,31 @@ def make_memory(
             tune(model, processor, gallery, asked, count, training.queries, recipe.seed, clock.dense(done), folder)
             dense = DenseIndex.build(gallery, (model, processor))
             if not done:
-                notes["dense_retrieved"] = _share_right(_nearest(dense, list(held_out)), held_out.values())
-        if dense_folder:
+                answers = mapped(partial(_nearest, dense), list(held_out))
+                notes["dense_retrieved"] = _share_right(answers, held_out.values())
+        if dense_folder and is_first():
             with new_folder(dense_folder) as building:
                 dense.save(building)
 
     backbone = Backbone.from_pretrained(recipe.backbone)
+    features = None
+    if backbone.takes_features and not backbone.is_small:
+        folder = checkpoint / "features" if checkpoint else None
+        features = Features.compute(backbone, gallery, training.views, recipe.seed, folder, clock.looked)
     identifiers = Identifiers.build(recipe.identifiers, gallery, backbone.tokenizer, dense.vectors, recipe.seed)
 
     def on_step(step: Step) -> None:
         clock.backbone(step)
         if step.step == training.steps - training.finish:
             backbone.model.eval()
-            answers = _recalled(Memory(backbone, identifiers, gallery, dense), list(held_out))
+            recalled = partial(_recalled, Memory(backbone, identifiers, gallery, dense))
+            answers = mapped(recalled, list(held_out))
             notes["retrieved"] = _share_right(answers, held_out.values())
             backbone.model.train()
 
     taught = Gallery(gallery.root, gallery.file_names, kept)
     folder = checkpoint / "backbone" if checkpoint else None
-    memorize(backbone, taught, identifiers, pairs, training, on_step, last_pairs, folder)
+    memorize(backbone, taught, identifiers, pairs, training, on_step, last_pairs, folder, features)
     on_progress(Progress("measure", steps, steps, 0.0))
     memory = Memory(backbone, identifiers, gallery, dense)
     report = {
@@ -92,7 +100,7 @@ def make_memory(
         "pseudo_queries": sum(map(len, gallery.pseudo_queries)),
         "seconds": round(clock.spent["backbone"], 1),
         "dense_seconds": round(clock.spent["dense"], 1),
-        **_measured(memory),
+        **_measured(memory, features),
         "held_out": len(held_out),
         "retrieved": notes.get("retrieved"),
         "preset": recipe.preset,
@@ -102,12 +110,14 @@ def make_memory(
     report["dense"]["retrieved"] = notes.get("dense_retrieved")
     on_progress(Progress("save", steps, steps, 0.0, memorized=report["memorized"]))
     facts = {
-        "backbone": {"name": recipe.backbone, "revision": None},
+        "backbone": {"name": recipe.backbone, "revision": backbone.revision},
         "training": report,
     }
     memory = Memory(backbone, identifiers, gallery, dense, facts)
-    memory.rehearse()
-    memory.save(out)
+    if is_first():
+        memory.rehearse(features)
+        memory.save(out)
+    state().wait_for_everyone()
     return report
 
 
@@ -136,19 +146,27 @@ def _share_found(ask: Callable[[list[Any]], list[int]], captions: list[list[str]
     if not any(captions):
         return None
     texts = Pairs.from_captions(captions)
-    return round(float((texts.images == np.array(ask(texts.texts))[:, None]).any(1).mean()), 4)
+    return round(float((texts.images == np.array(mapped(ask, texts.texts))[:, None]).any(1).mean()), 4)
 
 
-def _measured(memory: Memory) -> dict[str, Any]:
+def _measured(memory: Memory, features: Features | None) -> dict[str, Any]:
     """ "memorized", "trained_captions" and "trained_pseudo_queries" of both engines."""
-    gallery, pictures = memory.gallery, Counter[str]()
-    for start in range(0, len(gallery), AT_ONCE):
-        images = range(start, min(start + AT_ONCE, len(gallery)))
-        shown = [gallery.open(image) for image in images]
-        pictures["generative"] += sum(map(int.__eq__, _recalled(memory, shown), images))
-        pictures["dense"] += sum(map(int.__eq__, _nearest(memory.dense, shown), images))
+    gallery = memory.gallery
+
+    def own_found(images: Sequence[int]) -> list[tuple[bool, bool]]:
+        found: list[tuple[bool, bool]] = []
+        for start in range(0, len(images), AT_ONCE):
+            some = images[start : start + AT_ONCE]
+            shown = [gallery.open(image) for image in some]
+            seen = list(features.pictures(some)) if features else shown
+            answers = zip(some, _recalled(memory, seen), _nearest(memory.dense, shown), strict=True)
+            found += [(image == recalled, image == nearest) for image, recalled, nearest in answers]
+        return found
+
+    right = np.mean(mapped(own_found, range(len(gallery))), axis=0)
     shares: dict[str, dict[str, Any]] = {
-        engine: {"memorized": round(right / len(gallery), 4)} for engine, right in pictures.items()
+        engine: {"memorized": round(float(share), 4)}
+        for engine, share in zip(("generative", "dense"), right, strict=True)
     }
     both = zip(gallery.captions, gallery.pseudo_queries, strict=True)
     people = [[text for text in texts if text not in written] for texts, written in both]

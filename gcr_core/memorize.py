@@ -36,6 +36,10 @@ NATS = 20.0
 """that a new token's first row scores its code above chance where a query matches it altogether"""
 ROW_NORM = 1.25
 """the length of such a row for gcr-mini"""
+MINI_WIDTH = 256
+"""of gcr-mini's states"""
+LORA_WIDTH, LORA_POWER = 1_000, 0.78
+"""numbers of a state up to which LoRA takes the whole learning rate; how fast it falls beyond"""
 USUAL_TOKENS = 32
 """of a text query with its prompt"""
 STAGES = ("memorise", "describe", "retrieve", "finish")
@@ -183,7 +187,7 @@ def memorize(
         backbone.adapt(training.seed)
     start_rows(backbone, gallery, identifiers, features)
     weights = {name: weight for name, weight in backbone.model.named_parameters() if weight.requires_grad}
-    optimizer = torch.optim.AdamW(weights.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(_groups(backbone, weights), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     pictures = PictureBatches(backbone, gallery, training.pictures, training.seed, features)
     queries = QueryBatches(backbone, pairs, training.queries, training.seed)
     last_queries = QueryBatches(backbone, last_pairs, training.queries, training.seed) if last_pairs else queries
@@ -229,7 +233,8 @@ def memorize(
             if task == "pictures":
                 pictures.learnt(pictures.drawn(step), losses)
             accelerator.clip_grad_norm_(weights.values(), 1.0)
-            optimizer.param_groups[0]["lr"] = training.learning_rate * rise_and_fall(step, training.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = group["pace"] * training.learning_rate * rise_and_fall(step, training.steps)
             optimizer.step()
             kept.done(step + 1)
             on_step(Step(stage, task, step + 1, training.steps, losses.mean().item(), pictures.known))
@@ -295,6 +300,24 @@ def image_states(
         states[chosen] = _states(backbone, inputs)
     states = summed(torch.from_numpy(states)).numpy()
     return states / np.linalg.norm(states, axis=1, keepdims=True).clip(1e-6)
+
+
+def _groups(backbone: Backbone, weights: dict[str, torch.nn.Parameter]) -> list[dict[str, Any]]:
+    """What AdamW trains, and at which "pace", as a share of the learning rate: that is for gcr-mini.
+
+    A wider model takes a lower rate for LoRA (Schulman et al., "LoRA Without Regret", 2025); rows change by the same
+    share of themselves a step, however long they are.
+    """
+    if backbone.new_rows is None:
+        return [{"params": list(weights.values()), "pace": 1.0}]
+    rows = {id(weight) for weight in backbone.new_rows.parameters()}
+    lora = [weight for weight in weights.values() if id(weight) not in rows]
+    width = backbone.hidden_size
+    row_pace = NATS / _state_length(backbone) / ROW_NORM * (MINI_WIDTH / width) ** 0.5
+    return [
+        {"params": lora, "pace": min(1.0, (LORA_WIDTH / width) ** LORA_POWER)},
+        {"params": [weight for weight in weights.values() if id(weight) in rows], "pace": row_pace},
+    ]
 
 
 @torch.inference_mode()

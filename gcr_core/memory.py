@@ -26,6 +26,7 @@ from .dense import DenseIndex
 from .describing import describe
 from .errors import HubError, InputError, MemoryFormatError
 from .facts import FORMAT_VERSION, check_target, read_facts, write_facts
+from .features import Features
 from .gallery import THUMBNAIL_SIDE, Gallery
 from .hub import fetch
 from .identifiers import Identifiers
@@ -133,9 +134,12 @@ class Memory:
         return self._recall([self.clean(query) for query in queries], top, beams)[0]
 
     def recall_images(
-        self, images: list[Image.Image], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS
+        self, images: list[Image.Image] | list[torch.Tensor], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS
     ) -> list[list[Hit]]:
-        """For each picture at most `top` images of the gallery, best first: has the memory seen it?"""
+        """For each picture at most `top` images of the gallery, best first: has the memory seen it?
+
+        A picture may come as its features (tokens, hidden).
+        """
         check_limits(top, beams)
         return self._recall(images, top, beams)[0]
 
@@ -184,10 +188,13 @@ class Memory:
         with self._lock:
             return [self._add(name, picture, texts) for (name, picture), texts in named]
 
-    def rehearse(self) -> None:
-        """Reads the gallery's own queries, which new images must leave alone, unless that was done and saved before."""
+    def rehearse(self, features: Features | None = None) -> None:
+        """Reads the gallery's own queries, which new images must leave alone, unless that was done and saved before.
+
+        `features` of the gallery spare the vision tower.
+        """
         with self._lock:
-            self._rehearse()
+            self._rehearse(features)
 
     def forget(self, file_names: list[str]) -> None:
         """Never returns these images again, with either engine; the tokens that only they had lose their rows.
@@ -276,9 +283,9 @@ class Memory:
     def _note(self, added: int, forgotten: int) -> None:
         self.facts["changes"] = {"added": added, "forgotten": forgotten}
 
-    def _rehearse(self) -> Known:
+    def _rehearse(self, features: Features | None = None) -> Known:
         if self._known is None:
-            self._known = Known.read(self.backbone, self.trie, self.gallery)
+            self._known = Known.read(self.backbone, self.trie, self.gallery, features)
         return self._known
 
     def _add(self, file_name: str, picture: Image.Image, captions: list[str]) -> str:
@@ -354,6 +361,8 @@ class Memory:
     def _prompts(self, queries: list[Any]) -> decoding.Prompts:
         if isinstance(queries[0], str):
             return self.backbone.query_prompts(queries)
+        if isinstance(queries[0], torch.Tensor):
+            return self.backbone.feature_inputs(torch.stack(queries))
         return self.backbone.image_inputs(queries)
 
     def _hits(self, images: list[int], scores: list[float]) -> list[Hit]:

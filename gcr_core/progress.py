@@ -24,7 +24,7 @@ class Progress:
     """Where making a memory stands."""
 
     stage: str
-    """"prepare", "dense", "memorise", "describe", "retrieve", "measure" or "save"."""
+    """"prepare", "dense", "look", "memorise", "describe", "retrieve", "measure" or "save"."""
     step: int
     """training steps done, of both engines"""
     steps: int
@@ -70,6 +70,10 @@ class Clock:
     def dense(self, done: int) -> Callable[[int, float], None]:
         """What `tune` is to call, where `done` steps of the dense baseline came before."""
         return lambda step, loss: self._step("dense", "dense", done + step, loss, None)
+
+    def looked(self, done: int, total: int) -> None:
+        """What `Features.compute` is to call; how far it is shows as a share of the stage, not of the steps."""
+        self._on_progress(Progress("look", self.dense_steps, len(self.order)))
 
     def backbone(self, step: Step) -> None:
         self._step("backbone", step.stage, self.dense_steps + step.step, step.loss, step.memorized)
