@@ -93,8 +93,9 @@ def make_memory(
     folder = checkpoint / "backbone" if checkpoint else None
     memorize(backbone, taught, identifiers, pairs, training, on_step, last_pairs, folder, features)
     on_progress(Progress("measure", steps, steps, 0.0))
-    memory = Memory(backbone, identifiers, gallery, dense)
-    report = {
+    facts = {"backbone": {"name": recipe.backbone, "revision": backbone.revision}}
+    memory = Memory(backbone, identifiers, gallery, dense, facts)
+    report = memory.facts["training"] = {
         "images": len(gallery),
         "captions": sum(map(len, gallery.captions)),
         "pseudo_queries": sum(map(len, gallery.pseudo_queries)),

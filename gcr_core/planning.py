@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from .backbone import Backbone
 from .contrast import tune
 from .dense import load_clip
@@ -29,7 +31,10 @@ FINISH = 0.15
 """The last part of learning to retrieve, on all captions."""
 MIN_STEPS = 6
 """Batches that a pass has at least: a small gallery has small ones."""
+REVISED = Training.pictures_every / (Training.pictures_every - 1)
+"""Steps that retrieving takes for each batch of queries, as one in so many is of pictures."""
 TIMED_STEPS = 4
+"""of each kind, after one that warms up"""
 
 
 def plan(gallery: Gallery, preset: str, seed: int = 0) -> tuple[Training, int, int]:
@@ -39,13 +44,11 @@ def plan(gallery: Gallery, preset: str, seed: int = 0) -> tuple[Training, int, i
     passes = PASSES[preset]
     asked = passes * max(MIN_STEPS, captions / queries)
     shown = passes * max(MIN_STEPS, len(gallery) / pictures)
-    said = passes * max(MIN_STEPS, len(gallery) / pictures) * DESCRIPTION_PASSES
-    finish = math.ceil(FINISH * asked * 1.5)
     training = Training(
         memorise=math.ceil(PICTURE_PASSES * shown),
-        describe=math.ceil(said),
-        retrieve=math.ceil((1 - FINISH) * asked * 1.5),
-        finish=finish,
+        describe=math.ceil(DESCRIPTION_PASSES * shown),
+        retrieve=math.ceil((1 - FINISH) * asked * REVISED),
+        finish=math.ceil(FINISH * asked * REVISED),
         pictures=pictures,
         descriptions=pictures,
         descriptions_every=8,
@@ -69,12 +72,13 @@ def estimate(gallery: Gallery, recipe: Recipe) -> dict[str, float]:
         if sizes not in timed:
             timed[sizes] = _seconds_a_step(backbone, clip, gallery, training)
         per = timed[sizes]
-        tasks = Counter(training.task(step) for step in range(training.steps))
-        spent = sum(per[task] * count for task, count in tasks.items()) + per["dense"] * (
-            dense_steps + last_dense_steps
-        )
-        asked = len(gallery) + sum(map(len, gallery.captions))
-        seconds[preset] = loading + spent + per["queries"] * asked / training.queries
+        steps = Counter(training.task(step) for step in range(training.steps))
+        captions = sum(map(len, gallery.captions))
+        # A step reads its batch about three times, and so does all that is read outside of training.
+        steps["queries"] += math.ceil(captions / training.queries)
+        steps["pictures"] += math.ceil(len(gallery) / training.pictures)
+        steps["dense"] = dense_steps + last_dense_steps + math.ceil(max(captions, len(gallery)) / training.queries)
+        seconds[preset] = loading + sum(per[task] * count for task, count in steps.items())
     return seconds
 
 
@@ -87,22 +91,22 @@ def _batch(wanted: float, largest: int) -> int:
 def _seconds_a_step(
     backbone: Backbone, clip: tuple[Any, Any], gallery: Gallery, training: Training
 ) -> dict[str, float]:
-    """Task → seconds: the fastest of a few steps of each, on the gallery's first images."""
-    few = Gallery(gallery.root, gallery.file_names[: training.pictures], gallery.captions[: training.pictures])
+    """Task → seconds: the median of a few steps of each, on the gallery's first images."""
+    few = Gallery(gallery.root, gallery.file_names[: training.queries], gallery.captions[: training.queries])
     if not any(few.captions):
         few.captions[0] = [next(texts[0] for texts in gallery.captions if texts)]
     pairs = Pairs.from_captions(few.captions)
-    best: dict[str, float] = {}
+    laps: dict[str, list[float]] = {}
     last = time.monotonic()
 
     def lap(task: str) -> None:
         nonlocal last
         now = time.monotonic()
-        best[task] = min(best.get(task, math.inf), now - last)
+        laps.setdefault(task, []).append(now - last)
         last = now
 
-    tune(*clip, few, pairs, TIMED_STEPS, training.queries, on_step=lambda step, loss: lap("dense"))
+    tune(*clip, few, pairs, 1 + TIMED_STEPS, training.queries, on_step=lambda step, loss: lap("dense"))
     identifiers = Identifiers.build("atomic", few, backbone.tokenizer)
     trial = replace(training, memorise=0, describe=0, retrieve=4 * TIMED_STEPS, finish=0, descriptions_every=2)
     memorize(backbone, few, identifiers, pairs, trial, lambda step: lap(step.task))
-    return best
+    return {task: float(np.median(seconds[1:])) for task, seconds in laps.items()}
