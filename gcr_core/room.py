@@ -1,5 +1,6 @@
 """Room: how many tokens may pass a backbone with gradients at a time, so that they fit the free memory."""
 
+import warnings
 from typing import Any
 
 from .backbone import Backbone
@@ -25,7 +26,9 @@ class Room:
         self.free = SHARE * free_bytes(backbone.device)
         self.short = largest * self.token > self.free
         if self.short:
-            backbone.inner_with_head.gradient_checkpointing_enable({"use_reentrant": False})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # its new name is not in all of transformers 5
+                backbone.inner_with_head.gradient_checkpointing_enable({"use_reentrant": False})
             self.token = text.num_hidden_layers * text.hidden_size * backbone.dtype.itemsize + kept
 
     def rows(self, length: int, said: bool = False) -> int:

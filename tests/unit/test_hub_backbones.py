@@ -1,0 +1,323 @@
+"""Each family of the hub's backbones, from a checkpoint in its file format to a memory that another process loads.
+
+An adapter leaves the backbone's weights alone, and a memory holds nothing else; features stand in for pictures.
+"""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from PIL import Image
+
+from gcr_core import backbone as backbone_module
+from gcr_core.adapter import RANK
+from gcr_core.backbone import Backbone
+from gcr_core.decoding import recall, score_all
+from gcr_core.errors import HubError, MemoryFormatError
+from gcr_core.features import Features
+from gcr_core.gallery import Gallery
+from gcr_core.identifiers import Identifiers
+from gcr_core.making import make_memory
+from gcr_core.memorize import Training, memorize, start_rows
+from gcr_core.memory import Memory
+from gcr_core.pairs import Pairs
+from gcr_core.planning import PASSES
+from gcr_core.recipe import Recipe
+from gcr_core.trie import IdentifierTrie
+from tests import tiny
+
+NEW = [f"<img_{image}>" for image in range(6)]
+FAMILIES = ["chat_llava", "tied_llava", "idefics3"]
+
+
+@pytest.fixture(scope="session")
+def chat_llava_folder(tmp_path_factory):
+    return tiny.save_llava(tmp_path_factory.mktemp("chat_llava"), chat=True)
+
+
+@pytest.fixture(params=FAMILIES)
+def folder(request):
+    return request.getfixturevalue(f"{request.param}_folder")
+
+
+@pytest.fixture(autouse=True)
+def large(monkeypatch):
+    """Every backbone counts as a large one."""
+    monkeypatch.setattr(backbone_module, "SMALL_PARAMETERS", 0)
+
+
+@pytest.fixture
+def backbone(folder):
+    return Backbone.from_pretrained(folder, device="cpu", dtype=torch.float32)
+
+
+@pytest.fixture
+def adapted(backbone):
+    backbone.adapt()
+    backbone.add_tokens(NEW)
+    torch.manual_seed(1)
+    backbone.set_rows(range(backbone.first_new_id, backbone.first_new_id + 6), torch.randn(6, backbone.hidden_size))
+    for name, weight in backbone.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.2)
+    return backbone
+
+
+def states(backbone, extra=()):
+    return backbone.hidden(input_ids=torch.tensor([[*backbone.query_prompt("a happy dog"), *extra]]))[0]
+
+
+def test_an_adapter_changes_nothing_before_it_is_trained_and_freezes_all_else(backbone):
+    before = states(backbone)
+    backbone.adapt()
+    backbone.add_tokens(NEW)
+    assert torch.equal(states(backbone), before)
+    trained = {name for name, weight in backbone.model.named_parameters() if weight.requires_grad}
+    assert trained and all("lora_" in name or name.endswith((".embedded", ".said")) for name in trained)
+    assert not [name for name in trained if "vision" in name or "projector" in name or "connector" in name]
+    linear = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert {name.split(".lora_")[0].rpartition(".")[2] for name in trained if "lora_" in name} == linear
+
+
+def test_an_adapter_is_all_that_is_saved_and_comes_back_as_it_was(adapted, folder, tmp_path):
+    last = adapted.first_new_id + 5
+    adapted.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "rows.safetensors",
+    ]
+    kept = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (kept["peft_type"], kept["r"], kept["base_model_name_or_path"]) == ("LORA", RANK, str(folder))
+    loaded = Backbone.from_pretrained(folder, device="cpu", dtype=torch.float32, adapter=tmp_path)
+    loaded.add_tokens(NEW)
+    assert torch.equal(states(loaded, [last]), states(adapted, [last]))
+    assert not torch.equal(states(adapted), states(Backbone.from_pretrained(folder, dtype=torch.float32)))
+    codes = slice(adapted.first_new_id, last + 1)
+    assert torch.equal(loaded.head_rows(codes)[0], adapted.head_rows(codes)[0])
+
+
+def test_rows_of_old_and_new_tokens_come_from_where_they_are(adapted):
+    first, (weight, _) = adapted.first_new_id, adapted.head()
+    codes = torch.tensor([3, first + 1, first - 1, first + 5])
+    rows, _ = adapted.head_rows(codes)
+    assert torch.equal(rows[[0, 2]], weight[[3, first - 1]])
+    assert torch.equal(rows[[1, 3]], adapted.head_rows(slice(first, first + 6))[0][[1, 5]])
+    assert torch.equal(
+        adapted.head_rows(slice(first - 2, first + 2))[0][2:], adapted.head_rows(slice(first, first + 2))[0]
+    )
+    assert torch.equal(adapted.head_rows(slice(0, first))[0], weight[:first])
+
+
+def test_decoding_with_an_adapter_is_brute_force_with_it(adapted):
+    first = adapted.first_new_id
+    sequences = [[first, first + 1], [first, first + 2], [first + 3, first + 1], [first + 4, first + 5]]
+    trie = IdentifierTrie.build([0, 2, 4, 6, 8], [token for sequence in sequences for token in sequence])
+    prompt = adapted.query_prompt("a happy dog")
+    found = recall(adapted, trie, [prompt], beams=4, top=4)
+    scores = score_all(adapted, trie, prompt)
+    assert found.images[0].tolist() == scores.argsort(descending=True).tolist()
+    torch.testing.assert_close(found.scores[0], scores.sort(descending=True).values, atol=1e-4, rtol=0)
+
+
+def test_an_adapter_of_another_backbone_is_refused_with_the_remedy(adapted, tmp_path, tmp_path_factory):
+    adapted.save_pretrained(tmp_path)
+    other = tiny.save_llava(tmp_path_factory.mktemp("other"), hidden=16)
+    with pytest.raises(MemoryFormatError, match=r"no adapter of this backbone.*memorise the gallery anew"):
+        Backbone.from_pretrained(other, adapter=tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(MemoryFormatError, match="no adapter of this backbone"):
+        Backbone.from_pretrained(other, adapter=tmp_path)
+
+
+def test_settings_of_an_adapter_name_no_code_to_import(adapted, folder, tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text("raise SystemExit('their code ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    adapted.save_pretrained(tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    theirs = {"megatron_core": "theirs", "megatron_config": {"a": 1}, "auto_mapping": {"parent_library": "theirs"}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | theirs))
+    Backbone.from_pretrained(folder, adapter=tmp_path / "adapter")
+    assert "theirs" not in sys.modules
+
+
+def test_features_stand_in_for_pictures(backbone):
+    assert backbone.takes_features
+    pictures = [Image.effect_mandelbrot((60, 40), (-2, -1, 1, 1), 20).convert("RGB"), Image.new("RGB", (32, 64), "red")]
+    seen = backbone.hidden(**backbone.image_inputs(pictures))[0][:, -1]
+    given = backbone.hidden(**backbone.feature_inputs(backbone.image_features(pictures)))[0][:, -1]
+    torch.testing.assert_close(given, seen, atol=1e-5, rtol=1e-5)
+
+
+class StopError(Exception):
+    """Ends a computation before its end."""
+
+
+def test_features_are_computed_once_and_an_interrupted_computation_goes_on(
+    idefics3_folder, tiny_gallery, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("gcr_core.features.PICTURES_A_SHARD", 8)
+    backbone = Backbone.from_pretrained(idefics3_folder, device="cpu")
+    seen = []
+
+    def stop(done, total):
+        seen.append((done, total))
+        if done == 16:
+            raise StopError
+
+    with pytest.raises(StopError):
+        Features.compute(backbone, tiny_gallery, 2, 0, tmp_path, stop)
+    assert seen == [(8, 24), (16, 24)]
+    Features.compute(backbone, tiny_gallery, 2, 0, tmp_path, lambda done, total: seen.append((done, total)))
+    assert seen[2:] == [(16, 24), (24, 24)], "what was interrupted is done again, what was written is not"
+    again = []
+    features = Features.compute(backbone, tiny_gallery, 2, 0, tmp_path, lambda done, total: again.append(done))
+    assert not again
+    own = backbone.image_features([tiny_gallery.open(image) for image in (11, 3)])
+    torch.testing.assert_close(features.pictures([11, 3]), own.bfloat16())
+    perturbed = features.read([11, 3], [1, 1])
+    assert not torch.equal(perturbed, features.pictures([11, 3]))
+    whole = Features.compute(backbone, tiny_gallery, 2, 0, tmp_path / "whole")
+    assert torch.equal(whole.read(range(12), [1] * 12), features.read(range(12), [1] * 12))
+
+
+def test_features_of_another_gallery_or_seed_are_not_taken_for_these(idefics3_folder, tiny_gallery, tmp_path):
+    backbone = Backbone.from_pretrained(idefics3_folder, device="cpu")
+    Features.compute(backbone, tiny_gallery, 1, 0, tmp_path)
+    few = Gallery(tiny_gallery.root, tiny_gallery.file_names[6:], tiny_gallery.captions[6:])
+    features = Features.compute(backbone, few, 1, 0, tmp_path)
+    torch.testing.assert_close(features.pictures([0]), backbone.image_features([few.open(0)]).bfloat16())
+
+
+def test_features_that_the_disk_has_no_room_for_have_fewer_views_or_none(
+    idefics3_folder, tiny_gallery, tmp_path, monkeypatch
+):
+    backbone = Backbone.from_pretrained(idefics3_folder, device="cpu")
+    a_view = 12 * 4 * backbone.hidden_size * 2
+    for room, views in ((2.5, 2), (0.5, None)):
+        usage = type("Usage", (), {"free": room * a_view / 0.5})
+        monkeypatch.setattr("gcr_core.features.shutil.disk_usage", lambda path, usage=usage: usage)
+        features = Features.compute(backbone, tiny_gallery, 4, 0, tmp_path / str(room))
+        assert (features and features.views) == views
+
+
+RECALL_ELSEWHERE = """
+    import sys
+    from pathlib import Path
+    from gcr_core import Memory
+    from gcr_core.images import open_image
+
+    memory = Memory.from_pretrained(sys.argv[1], device="cpu")
+    pictures = [open_image(Path(sys.argv[2], name)) for name in memory.gallery.file_names]
+    shown = [hits[0].index for hits in memory.recall_images(pictures, top=1)]
+    asked = [[hits[0].index for hits in memory.recall(list(texts), top=1)] for texts in zip(*memory.gallery.captions)]
+    assert shown == list(range(12)), shown
+    assert asked == [list(range(12))] * 2, asked
+    assert memory.backbone.new_rows is not None
+"""
+
+
+@pytest.mark.parametrize("family", ["chat_llava", "idefics3"])
+def test_a_memory_of_each_family_recalls_all_its_images_in_a_new_process(
+    family, request, tiny_gallery, tiny_clip_dir, tmp_path, monkeypatch
+):
+    folder = request.getfixturevalue(f"{family}_folder")
+    monkeypatch.setitem(PASSES, "balanced", 25)
+    recipe = Recipe(backbone=str(folder), clip=str(tiny_clip_dir), preset="balanced")
+    stages = []
+    report = make_memory(tiny_gallery, recipe, tmp_path / "memory", lambda progress: stages.append(progress.stage))
+    assert "look" in stages
+    assert (report["memorized"], report["trained_captions"]) == (1.0, 1.0)
+    assert {path.name for path in (tmp_path / "memory" / "model").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "rows.safetensors",
+    }
+    code = [sys.executable, "-c", textwrap.dedent(RECALL_ELSEWHERE), tmp_path / "memory", tiny_gallery.root]
+    done = subprocess.run(code, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def memory_dir(idefics3_folder, tiny_gallery, tiny_memory, tmp_path):
+    """A memory of an adapted Idefics3, untrained."""
+    backbone = Backbone.from_pretrained(idefics3_folder, device="cpu")
+    backbone.adapt()
+    identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
+    start_rows(backbone, tiny_gallery, identifiers)
+    Memory(backbone, identifiers, tiny_gallery, tiny_memory.dense).save(tmp_path / "memory")
+    return tmp_path / "memory"
+
+
+def test_a_memory_whose_backbone_is_gone_says_how_to_go_on(memory_dir, idefics3_folder):
+    facts = json.loads((memory_dir / "memory.json").read_text())
+    assert facts["backbone"] == {"name": str(idefics3_folder), "revision": None}
+    facts["backbone"] = {"name": "somebody/gone", "revision": "0123abc"}
+    (memory_dir / "memory.json").write_text(json.dumps(facts))
+    with pytest.raises(
+        HubError, match=r"needs its backbone 'somebody/gone' at revision 0123abc.*backbone\.name"
+    ) as told:
+        Memory.from_pretrained(memory_dir)
+    assert "\n" not in str(told.value)
+    facts["backbone"]["name"] = str(idefics3_folder)
+    (memory_dir / "memory.json").write_text(json.dumps(facts))
+    assert len(Memory.from_pretrained(memory_dir).gallery) == 12
+
+
+def test_an_adapted_memory_takes_in_images_and_forgets_them(memory_dir):
+    memory, picture = Memory.from_pretrained(memory_dir), Image.effect_mandelbrot((48, 48), (-2, -1, 1, 1), 20)
+    memory.add([("fractal.png", picture.convert("RGB"))], [["a fractal of the brown fox"]])
+    assert memory.recall(["a fractal of the brown fox"])[0][0].file_name == "fractal.png"
+    memory.save(memory_dir)
+    memory = Memory.from_pretrained(memory_dir)
+    assert memory.recall(["a fractal of the brown fox"])[0][0].file_name == "fractal.png"
+    token = memory.identifiers.sequence(12)
+    memory.forget(["fractal.png"])
+    assert not memory.backbone.head_rows(torch.from_numpy(token).long())[0].any()
+    assert len(memory.recall(["a fractal of the brown fox"], top=100, beams=20)[0]) == 12
+
+
+def test_the_commit_that_the_hub_gave_is_written_down_and_asked_for_again(
+    memory_dir, idefics3_folder, tiny_gallery, tiny_memory, tmp_path, monkeypatch
+):
+    snapshot = tmp_path / "hub" / "models--somebody--smol" / "snapshots" / "0123abc"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(idefics3_folder)
+    asked = []
+
+    def download(name, revision=None, **options):
+        asked.append((name, revision))
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    backbone = Backbone.from_pretrained("somebody/smol", device="cpu")
+    backbone.adapt()
+    identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
+    Memory(backbone, identifiers, tiny_gallery, tiny_memory.dense).save(tmp_path / "pinned")
+    memory = Memory.from_pretrained(tmp_path / "pinned")
+    assert memory.facts["backbone"] == {"name": "somebody/smol", "revision": "0123abc"}
+    assert asked == [("somebody/smol", None), ("somebody/smol", "0123abc")]
+
+
+@pytest.mark.parametrize("free", [2**21, 2**18])
+def test_batches_that_do_not_fit_the_memory_are_learnt_in_parts_to_the_same_weights(
+    free, idefics3_folder, tiny_gallery, monkeypatch
+):
+    training = Training(memorise=3, describe=3, retrieve=6, queries=8, pictures=6, descriptions=6, descriptions_every=4)
+
+    def losses(free):
+        monkeypatch.setattr("gcr_core.room.free_bytes", lambda device: free)
+        backbone, seen = Backbone.from_pretrained(idefics3_folder, device="cpu"), []
+        identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
+        pairs = Pairs.from_captions(tiny_gallery.captions)
+        memorize(backbone, tiny_gallery, identifiers, pairs, training, lambda step: seen.append(step.loss))
+        return seen, backbone.inner.get_decoder().gradient_checkpointing
+
+    plenty, computed_twice = losses(2**34)
+    assert not computed_twice
+    little, computed_twice = losses(free)
+    assert computed_twice
+    assert little == pytest.approx(plenty, rel=1e-3)
