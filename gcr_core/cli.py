@@ -37,16 +37,23 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         answer, table = options.command(options)
-        print(json.dumps(answer) if options.json else table)
-        sys.stdout.flush()
+        if _reports():
+            print(json.dumps(answer) if options.json else table)
+            sys.stdout.flush()
     except GcrError as error:
-        print(f"gcr_core: {' '.join(str(error).split())}", file=sys.stderr)
+        which = "gcr_core" if _reports() else f"gcr_core, process {os.environ['RANK']}"
+        print(f"{which}: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_MISTAKE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
+
+
+def _reports() -> bool:
+    """Whether this process is the first, or the only one, of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -155,22 +162,24 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if options.write_captions is not None:
             check_written(options.write_captions, options.backbone)
         gallery = _gallery(options, Path(imported, "gallery"))
-        _hush()
+        _together()
         if options.write_captions is not None:
             gallery = _written(gallery, options)
         from tqdm import tqdm
 
         from .making import make_memory
         from .progress import Progress
+        from .unfinished import unfinished
 
-        with tqdm(unit="step", disable=None, leave=False) as bar:
+        bars = tqdm(unit="step", disable=None if _reports() else True, leave=False)
+        with unfinished(out, gallery, recipe) as checkpoint, bars as bar:
 
             def on_progress(progress: Progress) -> None:
                 bar.total = progress.steps
                 bar.set_description(progress.stage, refresh=False)
                 bar.update(progress.step - bar.n)
 
-            report = make_memory(gallery, recipe, out, on_progress)
+            report = make_memory(gallery, recipe, out, on_progress, checkpoint)
     answer = {"memory": str(out), **{key: report[key] for key in ("images", "seconds", "memorized", "retrieved")}}
     if report["pseudo_queries"]:
         answer["pseudo_queries"] = report["pseudo_queries"]
@@ -184,7 +193,8 @@ def _written(gallery: Gallery, options: argparse.Namespace) -> Gallery:
     from .backbone import Backbone
     from .pseudo import write_captions
 
-    backbone, written = Backbone.from_pretrained(options.backbone), {}
+    backbone = Backbone.from_pretrained(options.backbone)
+    written: dict[int, list[str]] = {}
     with tqdm(total=len(gallery.bare), desc="writing captions", unit="image", disable=None, leave=False) as bar:
         for some in write_captions(backbone, gallery, gallery.bare, options.write_captions, options.seed):
             written |= some
@@ -261,6 +271,7 @@ def _describe(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from .evaluate import among, evaluate, karpathy_queries, load_queries
 
+    _together()
     memory = _load(options.memory)
     if options.split is not None:
         queries = karpathy_queries(options.queries, options.split, memory.gallery)
@@ -320,6 +331,16 @@ def _own(path: str) -> tuple[Path, "Memory"]:
     if not Path(path).is_dir():
         raise HubError(f"{path!r} is no folder here: changes are written to the memory, so name one that is")
     return Path(path).absolute(), _load(path)
+
+
+def _together() -> None:
+    """Joins the processes that were launched with this one; says so where only this one was."""
+    _hush()
+    from .together import was_left_alone
+
+    if was_left_alone():
+        note = "only 1 of the processes asked for was started: without a GPU, accelerate launch needs --multi_gpu too"
+        print(f"gcr_core: {note}", file=sys.stderr)
 
 
 def _hush() -> None:

@@ -33,6 +33,12 @@ def alone() -> bool:
     return state().num_processes == 1
 
 
+def was_left_alone() -> bool:
+    """Whether `accelerate launch` was asked for several processes and started one, as without GPUs it does."""
+    launched = {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= set(os.environ)
+    return alone() and launched and "WORLD_SIZE" not in os.environ
+
+
 def is_first() -> bool:
     """Whether this is the process that writes and reports."""
     return state().is_main_process
@@ -74,7 +80,13 @@ def joined(own: torch.Tensor, count: int) -> torch.Tensor:
 
 def mapped(answers: Callable[[Any], list[Answer]], questions: Sequence[Any]) -> list[Answer]:
     """An answer to each question, in order; each process answers its share."""
-    return gather_object(answers(questions[share(len(questions))]))
+    own = answers(questions[share(len(questions))])
+    return gather_object(own)
+
+
+def kinds(value: Any) -> set[Any]:
+    """The different values that the processes have."""
+    return {value} if alone() else set(gather_object([value]))
 
 
 @torch.no_grad()
@@ -96,8 +108,8 @@ def same_start(weights: Iterable[torch.nn.Parameter], step: int) -> None:
     """Give all processes the first one's weights. Raises GcrError where they stand at different steps."""
     if alone():
         return
-    steps = gather_object([step])
-    if len(set(steps)) > 1:
+    steps = kinds(step)
+    if len(steps) > 1:
         raise GcrError(
             f"the processes find checkpoints of steps {min(steps):,} to {max(steps):,}: "
             "keep the memory in a folder that all machines share"
