@@ -158,12 +158,14 @@ const gcr = {
         label.append(...(field.type === "checkbox" ? [field, words] : [words, field]));
         return label;
       };
-      const placeholder = token || "from huggingface.co/settings/tokens, one that may write";
       return gcr.dialog(
         words,
         verb,
         labelled("Name on the hub", make("input", { name: "repository", value: name, maxLength: 193, required: true })),
-        labelled("Token", make("input", { name: "token", type: "password", autocomplete: "off", placeholder, required: !token })),
+        labelled(
+          "Token that may write, from huggingface.co/settings/tokens",
+          make("input", { name: "token", type: "password", autocomplete: "off", placeholder: token, required: !token }),
+        ),
         labelled("with the gallery’s pictures", make("input", { name: "pictures", type: "checkbox" })),
         labelled("public: everybody can see it", make("input", { name: "public", type: "checkbox" })),
       );

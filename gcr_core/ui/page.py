@@ -16,6 +16,8 @@ from gcr_core.ui.visitors import OwnerCookie, Visitors
 from gcr_core.ui.waking import WakingMemory
 
 UPLOADS_KEPT_SECONDS = 3600
+TOOL = "/search"
+"""The one endpoint that language models may call by MCP."""
 QUEUED_REQUESTS = 200
 """Requests of all visitors that may wait; who comes later is told that the queue is full."""
 ASSETS = ROOT / "assets"
@@ -69,7 +71,7 @@ def launch(page: gr.Blocks, app: App, host: str | None = None, port: int | None 
     """Serves the page from a thread of its own, never shared, and returns its address.
 
     Without `host` and `port` Gradio decides: GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else this machine
-    only and the first free port from 7860.
+    only and the first free port from 7860. With GRADIO_MCP_SERVER the search is also an MCP tool, and nothing else.
     """
     _, address, _ = page.launch(
         server_name=host,
@@ -90,6 +92,9 @@ def launch(page: gr.Blocks, app: App, host: str | None = None, port: int | None 
             "middleware": [Middleware(OwnerCookie)] if app.settings.visitors else [],
         },
     )
+    if page.mcp_server_obj:
+        offered = page.mcp_server_obj.tool_to_endpoint
+        page.mcp_server_obj.tool_to_endpoint = {name: path for name, path in offered.items() if path == TOOL}
     return address
 
 

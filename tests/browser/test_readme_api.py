@@ -1,0 +1,63 @@
+"""The README's examples of the API, run as they stand there, against an app with the tiny memory."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.serving import ROOT
+
+ADDRESS = "http://127.0.0.1:7860"
+SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## API\n")[1].split("\n## ")[0]
+
+
+@pytest.fixture
+def example(app_address):
+    """The README's example in a language, for the app of these tests."""
+
+    def example_(language):
+        (code,) = re.findall(rf"```{language}\n(.*?)```", SECTION, re.DOTALL)
+        assert ADDRESS in code
+        return code.replace(ADDRESS, app_address.rstrip("/"))
+
+    return example_
+
+
+@pytest.fixture
+def expected(tiny_memory):
+    return [hit["file_name"] for hit in tiny_memory.search("a happy dog", top=3)["generative"]]
+
+
+def printed(*command):
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_curl_example_prints_the_answer(example, expected):
+    assert shutil.which("curl"), "this test runs curl: install the package 'curl'"
+    told = printed("bash", "-c", example("bash"))
+    (answer,) = json.loads(told.split("event: complete\ndata: ")[1])
+    assert [hit["file_name"] for hit in answer["generative"]] == expected
+    assert answer.keys() == {"query", "generative", "dense", "latency_ms"}
+
+
+def test_the_python_example_prints_the_answer(example, expected):
+    lines = printed(sys.executable, "-c", example("python")).splitlines()
+    assert [line.split()[:2] for line in lines if line.endswith(tuple("0123456789"))] == [
+        [str(rank), name] for rank, name in enumerate(expected, start=1)
+    ]
+
+
+def test_the_javascript_example_prints_the_answer(example, expected, page):
+    with page.expect_console_message(lambda message: expected[0] in message.text) as told:
+        page.evaluate(f"async () => {{ {example('javascript')} }}")
+    assert told.value.args[0].json_value() == expected
+
+
+def test_the_address_of_the_mcp_server_is_the_one_in_the_readme():
+    assert f"{ADDRESS}/gradio_api/mcp/" in SECTION
+    assert "GRADIO_MCP_SERVER=True" in SECTION
