@@ -357,7 +357,7 @@ def _memory(row: dict[str, Any], album: Album, busy: str | None, token: str) -> 
 def _push(row: dict[str, Any], token: str) -> str:
     """The button that opens the form of a push."""
     name = text(row.get("repository") or name_on_the_hub(row["name"]))
-    words = f"Push {text(row['name'])} to the Hugging Face hub. Its file names and captions go with it."
+    words = f"Push “{text(row['name'])}” to the Hugging Face hub. Its file names and captions go with it."
     return (
         f'<button type="button" data-do="push" data-memory="{row["id"]}" data-ask="push" data-verb="Push" '
         f'data-words="{words}" data-name="{name}" data-token="{text(token)}">Push to hub</button>'
