@@ -129,7 +129,7 @@ def test_memorize_tells_people_what_came_of_it(
     report = {"images": 12, "seconds": 61.2, "memorized": 1.0, "retrieved": 0.25, "remarks": ["Type captions in."]}
     report |= {"captions": 24, "pseudo_queries": 0}
 
-    def make_memory(gallery: Gallery, recipe: Recipe, out: Path, on_progress: Callable[..., None]) -> dict[str, object]:
+    def make_memory(gallery: Gallery, recipe: Recipe, out: Path, *_: object) -> dict[str, object]:
         assert (len(gallery), recipe.preset, recipe.identifiers, recipe.seed) == (12, "thorough", "numeric", 7)
         return report
 
