@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .identifiers import IDENTIFIER_TYPES, Identifiers
     from .images import open_image
     from .memory import Hit, Memory
+    from .publish import pull, push
     from .settings import Settings
     from .trie import IdentifierTrie
 
@@ -38,6 +39,8 @@ __all__ = [
     "MemoryFormatError",
     "Settings",
     "open_image",
+    "pull",
+    "push",
 ]
 
 _MODULES = {
@@ -54,6 +57,8 @@ _MODULES = {
     "open_image": "images",
     "Hit": "memory",
     "Memory": "memory",
+    "pull": "publish",
+    "push": "publish",
     "Settings": "settings",
     "IdentifierTrie": "trie",
 }

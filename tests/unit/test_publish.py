@@ -178,6 +178,30 @@ def test_a_name_without_owner_is_the_tokens_owners(hub, memory):
     assert push(memory, "shapes", token="hf_bob")["repository"] == "bob/shapes"
 
 
+def test_a_memory_that_did_not_change_makes_no_commit(hub, memory):
+    first, second = push(memory, NAME, pictures=True), push(memory, NAME, pictures=True)
+    assert first == second
+    assert len(hub.repositories[NAME].commits) == 2
+
+
+def test_a_memory_that_is_rewritten_meanwhile_is_to_be_pushed_again(hub, memory):
+    def rewrite(done, total):
+        if done == total:
+            Memory.from_pretrained(memory, device="cpu").save(memory)
+
+    with pytest.raises(HubError, match="rewritten while it was pushed: push it again"):
+        push(memory, NAME, on_progress=rewrite)
+    assert push(memory, NAME)["repository"] == NAME
+
+
+def test_more_files_than_the_hub_takes_at_once_are_named_with_the_remedy(hub, memory, monkeypatch):
+    monkeypatch.setattr("gcr_core.publish.MAX_FILES", 20)
+    with pytest.raises(HubError, match=r"has 28 files, a push takes 20: leave the pictures out"):
+        push(memory, NAME, pictures=True)
+    assert hub.repositories == {}
+    assert push(memory, NAME)["images"] == 12
+
+
 def test_progress_counts_all_bytes(hub, memory):
     told = []
     push(memory, NAME, pictures=True, on_progress=lambda done, total: told.append((done, total)))
