@@ -9,14 +9,13 @@ Several processes share the shards out.
 import json
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -25,6 +24,7 @@ from .atomic import write_text
 from .backbone import Backbone
 from .gallery import Gallery
 from .looks import Looks
+from .together import state
 
 FILE = "features.json"
 PICTURES_A_SHARD = 32
@@ -59,7 +59,7 @@ class Features:
         no room for all. `on_progress(done, total)` counts pictures, a view each; its exception stops the computation.
         Raises InputError for a picture that cannot be opened.
         """
-        state = PartialState()
+        processes = state()
         temporary = None
         if folder is None:
             temporary = TemporaryDirectory(prefix="gcr-features-")
@@ -74,7 +74,7 @@ class Features:
             "hidden": hidden,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        with state.local_main_process_first():
+        with processes.local_main_process_first():
             kept = _read(folder)
             if {**kept, "views": None} != {**made_of, "views": None}:
                 a_view = len(gallery) * tokens * hidden * torch.bfloat16.itemsize
@@ -87,19 +87,18 @@ class Features:
             return None
         features = cls(folder, len(gallery), kept["views"], tokens, hidden)
         features._temporary = temporary
-        looks = Looks(backbone.processor.image_processor, gallery)
         missing = features._missing()
         done = features.total - len(missing) * features.images_a_shard * features.views
-        for shard in missing[state.process_index :: state.num_processes]:
-            for count in features._make(shard, backbone, gallery, looks, seed):
-                done += count * state.num_processes
+        for shard in missing[processes.process_index :: processes.num_processes]:
+            for count in features._make(shard, backbone, gallery, seed):
+                done += count * processes.num_processes
                 on_progress(min(max(done, 0), features.total), features.total)
-        state.wait_for_everyone()
-        if state.is_local_main_process:  # what other machines made, where they have a disk of their own
+        processes.wait_for_everyone()
+        if processes.is_local_main_process:  # what other machines made, where they have a disk of their own
             for shard in features._missing():
-                for _ in features._make(shard, backbone, gallery, looks, seed):
+                for _ in features._make(shard, backbone, gallery, seed):
                     on_progress(features.total, features.total)
-        state.wait_for_everyone()
+        processes.wait_for_everyone()
         return features
 
     @property
@@ -130,11 +129,12 @@ class Features:
     def _path(self, shard: int) -> Path:
         return self.folder / f"{shard:06}.safetensors"
 
-    def _make(self, shard: int, backbone: Backbone, gallery: Gallery, looks: Looks, seed: int) -> Any:
+    def _make(self, shard: int, backbone: Backbone, gallery: Gallery, seed: int) -> Iterator[int]:
         """Write a shard; yields the number of pictures after each few that went through the vision tower."""
         first = shard * self.images_a_shard
         images = range(first, min(first + self.images_a_shard, self.images))
         wanted = [(image, view) for image in images for view in range(self.views)]
+        looks = Looks(backbone.processor.image_processor, gallery)
         made = torch.empty(len(wanted), self.tokens, self.hidden, dtype=torch.bfloat16)
         for start in range(0, len(wanted), AT_ONCE):
             pictures = [

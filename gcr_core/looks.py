@@ -17,6 +17,8 @@ LONGEST = 3
 """times its shorter side that a picture is long at most"""
 PICTURE_BYTES = 2**30
 """of reduced pictures that are held; the others are opened anew whenever they are asked for"""
+BYTES_A_PIXEL = 4
+"""of an RGB picture that Pillow holds"""
 
 
 class Looks:
@@ -25,7 +27,7 @@ class Looks:
     def __init__(self, image_processor: Any, gallery: Gallery):
         self.side = input_side(image_processor)
         self.square = not getattr(image_processor, "do_center_crop", False)
-        held = PICTURE_BYTES // (3 * round(KEPT * self.side) ** 2)
+        held = PICTURE_BYTES // (BYTES_A_PIXEL * round(KEPT * self.side) ** 2)
         self.picture = lru_cache(held)(lambda image: reduced(gallery.open(image), self.side))
 
     def perturbed(self, image: int, draws: random.Random) -> Image.Image:
