@@ -53,7 +53,7 @@ def remarks(gallery: Gallery, recipe: Recipe) -> list[str]:
     alone = sum(0 < len(texts) == len(written) for texts, written in _both(gallery))
     if alone:
         told.append(
-            f"{alone:,} of {len(gallery):,} images have only captions that the model wrote, no person: "
+            f"{alone:,} of {len(gallery):,} images have only captions that the model wrote, not a person: "
             "where it is wrong about a picture, so is what is learnt."
         )
     if not _eligible(gallery):

@@ -10,11 +10,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from gcr_core.gallery import Gallery
+from gcr_core.prospects import ABLE
 from gcr_core.publish import address, name_on_the_hub
 from gcr_core.ui.cards import Album, mosaic, text
 
-ROWS = 12
-"""Pictures on a page of the caption table."""
 LISTED = 200
 """Files that a report names; the rest are counted."""
 STRIP = 5
@@ -42,6 +41,21 @@ STATES = {
 }
 UNFINISHED = ("queued", "running", "stopping")
 RESUMABLE = ("stopped", "interrupted")
+KNOWN = {
+    "backbone": (
+        "checkpoints/gcr-mini",
+        ABLE,
+        "HuggingFaceTB/SmolVLM-500M-Instruct",
+        "llava-hf/llava-interleave-qwen-0.5b-hf",
+        "llava-hf/llava-1.5-7b-hf",
+    ),
+    "clip": (
+        "checkpoints/gcr-mini-clip",
+        "openai/clip-vit-base-patch32",
+        "google/siglip-base-patch16-224",
+    ),
+}
+"""Models to choose from; any other of their kinds can be typed in."""
 
 
 def drop_zone() -> str:
@@ -79,7 +93,7 @@ def taken_in(id: str, gallery: Gallery, report: dict[str, Any]) -> str:
 def _taken_in(gallery: Gallery, report: dict[str, Any]) -> str:
     merged = [(name, gallery.file_names[i]) for i, names in enumerate(gallery.also) for name in names]
     skipped = report.get("skipped", [])
-    parts = [f"<b>{_count(len(gallery), 'picture')} taken in</b>"]
+    parts = [f"<b>{count(len(gallery), 'picture')} taken in</b>"]
     parts += [f"{len(merged):,} merged with {'its' if len(merged) == 1 else 'their'} double"] if merged else []
     parts += [f"{len(skipped):,} skipped"] if skipped else []
     rows = [(name, f"the same picture as {kept}") for name, kept in merged] + [tuple(row) for row in skipped]
@@ -99,55 +113,6 @@ def _taken_in(gallery: Gallery, report: dict[str, Any]) -> str:
 def remarks(words: Sequence[str], refused: bool) -> str:
     """What will be found and what will not, before anything is trained; or why nothing can be."""
     return "".join(f'<p class="note{" warning" if refused else ""}" role="note">{text(line)}</p>' for line in words)
-
-
-def table(id: str, gallery: Gallery, page: int = 0, only: bool = False) -> str:
-    """A page of the pictures with their captions to edit; `only` those that have none."""
-    bare = [i for i, captions in enumerate(gallery.captions) if not captions]
-    listed = bare if only else list(range(len(gallery)))
-    pages = max(1, math.ceil(len(listed) / ROWS))
-    page = min(max(page, 0), pages - 1)
-    rows = "".join(_row(id, gallery, i) for i in listed[page * ROWS : (page + 1) * ROWS])
-    first, last = page * ROWS + 1, min((page + 1) * ROWS, len(listed))
-    shown = f"{first:,} to {last:,} of {len(listed):,}" if listed else "none"
-
-    def step(words: str, to: int, label: str) -> str:
-        off = "" if 0 <= to < pages else " disabled"
-        return (
-            f'<button type="button" class="quiet" data-do="page" data-gallery="{id}" data-page="{to}" '
-            f'data-only="{only:d}" aria-label="{label}"{off}>{words}</button>'
-        )
-
-    pager = (
-        f'<nav class="pager" aria-label="Pages of the captions">{step("←", page - 1, "Previous pictures")}'
-        f"<span>{shown}</span>"
-        f"{step('→', page + 1, 'Next pictures')}</nav>"
-    )
-    checked = " checked" if only else ""
-    choice = (
-        f'<label class="only"><input type="checkbox" data-do="only" data-gallery="{id}"{checked}> '
-        f"only those without a caption ({len(bare):,})</label>"
-        if bare or only
-        else ""
-    )
-    return (
-        '<div class="table"><div class="bar"><p class="hint">One caption a line; saved as you go.</p>'
-        f'{choice}{pager}</div><ul class="captions">{rows}</ul></div>'
-    )
-
-
-def _row(id: str, gallery: Gallery, index: int) -> str:
-    name, captions = text(gallery.file_names[index]), text("\n".join(gallery.captions[index]))
-    return (
-        f'<li><img src="{thumbnail_url(id, gallery, index)}" alt="" loading="lazy"><div><p title="{name}">{name}</p>'
-        f'<textarea rows="2" value="{captions}" data-do="caption" data-gallery="{id}" data-index="{index}" '
-        f'aria-label="Captions of {name}, one a line" placeholder="no caption yet">{captions}</textarea></div></li>'
-    )
-
-
-def thumbnail_url(id: str, gallery: Gallery, index: int) -> str:
-    """Where the page finds the thumbnail of a picture that waits to be memorised."""
-    return f"thumbnail/{id}/{index}/{gallery.path(index).stat().st_mtime_ns:x}"
 
 
 def recipe(
@@ -175,17 +140,27 @@ def recipe(
         for key, words in presets.items()
     )
     options = "".join(f'<option value="{type}">{type}</option>' for type in types)
-    lock = " readonly" if fixed else ""
     return (
         f'<form class="recipe" data-do="memorise" data-gallery="{id}">{_heading(3, "How well")}'
         f'<fieldset class="presets"><legend class="sr">Preset</legend>{choices}</fieldset>'
         '<details class="advanced"><summary>Advanced</summary><div class="fields">'
         f'<label>Identifier type<select name="identifiers">{options}</select></label>'
-        f'<label>Backbone<input name="backbone" value="{text(models["backbone"])}"{lock}></label>'
-        f'<label>CLIP of the dense baseline<input name="clip" value="{text(models["clip"])}"{lock}></label>'
+        f"<label>Backbone{_model(id, 'backbone', models['backbone'], fixed)}</label>"
+        f"<label>CLIP of the dense baseline{_model(id, 'clip', models['clip'], fixed)}</label>"
         '<label>Seed<input name="seed" type="number" min="0" max="4294967295" value="0"></label></div></details>'
         f'<p class="go"><label>Name<input name="name" maxlength="80" required value="{text(name)}"></label>'
         f'<button class="primary"{" disabled" if refused else ""}>Memorise</button></p></form>'
+    )
+
+
+def _model(id: str, which: str, value: str, fixed: bool) -> str:
+    """The field of a model, a folder or a hub id."""
+    if fixed:
+        return f'<input name="{which}" value="{text(value)}" readonly>'
+    known = "".join(f'<option value="{model}"></option>' for model in KNOWN[which])
+    return (
+        f'<input name="{which}" value="{text(value)}" list="known-{which}" spellcheck="false" autocapitalize="none" '
+        f'data-do="choose" data-which="{which}" data-gallery="{id}"><datalist id="known-{which}">{known}</datalist>'
     )
 
 
@@ -238,7 +213,7 @@ def _progress(job: dict[str, Any], points: list[dict[str, Any]]) -> str:
     message = f'<p class="why" role="status">{text(job["message"])}</p>' if job.get("message") else ""
     if job["state"] == "queued":
         before = job.get("queue_position") or 0
-        place = f"{_count(before, 'job')} before it" if before else "next in line"
+        place = f"{count(before, 'job')} before it" if before else "next in line"
         return f'{message}<p class="now">{place}</p>'
     step, steps = job.get("step") or 0, job.get("steps") or 0
     facts = [f"step {step:,} of {steps:,}"] if steps else []
@@ -293,18 +268,20 @@ def _report(report: dict[str, Any]) -> str:
     if not report:
         return ""
     dense, retrieved = report.get("dense") or {}, report.get("retrieved")
-    pictures, time = _count(report["images"], "picture"), duration(report["seconds"], about=False)
+    pictures, time = count(report["images"], "picture"), duration(report["seconds"], about=False)
     words = [f"It memorised <b>{_percent(report['memorized'])}</b> of {pictures} in {time}."]
     if dense.get("memorized") is not None:
         words[0] += f" CLIP + FAISS knows {_percent(dense['memorized'])} of them by sight."
-    if report.get("trained_captions") is not None:
-        words.append(
-            f"Of the captions that it learnt, {_percent(report['trained_captions'])} bring up their picture first."
-        )
+    for measured, whose in (
+        ("trained_captions", "captions that it learnt"),
+        ("trained_pseudo_queries", f"{report.get('pseudo_queries', 0):,} captions that the model wrote itself"),
+    ):
+        if report.get(measured) is not None:
+            words.append(f"Of the {whose}, {_percent(report[measured])} bring up their picture first.")
     if retrieved is None:
         words.append("No caption was kept out of training, so how well it answers to new words is not measured.")
     else:
-        unseen = _count(report.get("held_out") or 0, "caption")
+        unseen = count(report.get("held_out") or 0, "caption")
         words.append(
             f"Asked with {unseen} that it had never seen, it recalls the right picture first in "
             f'<b class="memory">{_percent(retrieved)}</b> of cases; CLIP + FAISS, trained on the same captions, finds '
@@ -349,7 +326,7 @@ def _memory(row: dict[str, Any], album: Album, busy: str | None, token: str) -> 
     doing = f'<p class="doing" role="status">{text(busy)}</p>' if busy else f'<p class="does">{does}</p>'
     return (
         f'<li aria-label="{name}"><div class="strip">{mosaic(album, STRIP)}</div><div class="about"><h3>{name}</h3>'
-        f'<p class="hint">{_count(row["images"], "image")}, {_count(row["captions"], "caption")}, '
+        f'<p class="hint">{count(row["images"], "image")}, {count(row["captions"], "caption")}, '
         f"{text(str(row['created'])[:10])}{_on_the_hub(row)}</p>{since if changes else ''}</div>{doing}</li>"
     )
 
@@ -406,5 +383,5 @@ def _uploading() -> str:
     return '<p class="uploading" role="status"><progress aria-label="uploaded"></progress><span></span></p>'
 
 
-def _count(number: int, thing: str) -> str:
+def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

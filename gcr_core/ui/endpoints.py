@@ -23,8 +23,8 @@ def offer(tab: MemorizeTab) -> None:
         """Begins to memorise pictures: image files, zips, metadata.jsonl or metadata.csv, uploaded with handle_file.
         `preset` is quick, balanced or thorough. Returns the job (see /job), with "skipped": the files left out."""
         with _said():
-            tab.check_training()
-            recipe = tab.recipe({"preset": preset, "identifiers": identifiers, "seed": seed})
+            tab.draft.check_training()
+            recipe = tab.draft.recipe({"preset": preset, "identifiers": identifiers, "seed": seed})
             importing = Importing(tab.shelf(request), pictures)
             gallery = importing.result()
             shelf = tab.shelf(request)

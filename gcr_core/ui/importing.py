@@ -5,13 +5,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from gcr_core.atomic import write_text
 from gcr_core.shelf import Shelf
 from gcr_core.ui import uploads
 
 NAME = "My pictures"
 """What a gallery is called where what was dropped has no name."""
 REPORT_FILE = ".import.json"
-"""What the import left out and how the pictures were called; in the gallery's folder, hidden from the gallery."""
+"""What the import left out, how the pictures were called, the models chosen for them; in the gallery's folder, hidden
+from the gallery."""
 
 
 class Importing(threading.Thread):
@@ -30,8 +32,7 @@ class Importing(threading.Thread):
             with uploads.laid_out(self._files) as paths:
                 self._id, gallery = self._shelf.collect(paths, self._on_progress)
                 name = paths[0].stem if len(paths) == 1 else ""
-            report = {"name": name, "skipped": gallery.skipped}
-            (self._shelf.gallery(self._id) / REPORT_FILE).write_text(json.dumps(report), encoding="utf-8")
+            write_report(self._shelf.gallery(self._id), {"name": name, "skipped": gallery.skipped})
         except Exception as mistake:
             self._mistake = mistake
 
@@ -46,6 +47,11 @@ class Importing(threading.Thread):
         return self._id
 
 
+def write_report(gallery: Path, report: dict[str, Any]) -> None:
+    write_text(gallery / REPORT_FILE, json.dumps(report))
+
+
 def read_report(gallery: Path) -> dict[str, Any]:
+    """{"name", "skipped", and "backbone" and "clip" where others than the page's were chosen}."""
     path = gallery / REPORT_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from gcr_core.backbone import Backbone
 from gcr_core.facts import FACTS_FILE
 from gcr_core.gallery import Gallery
 from gcr_core.hub import fetch
@@ -72,6 +73,16 @@ class Workshop:
 
     def __init__(self, say: Callable[[Any], None]) -> None:
         self._say = say
+        self._backbone: tuple[str, Backbone] | None = None
+
+    def write_captions(self, gallery: Path, images: list[int], backbone: str, count: int) -> None:
+        """Says image → captions, batch after batch; the backbone stays for the next images."""
+        from gcr_core.pseudo import write_captions
+
+        if self._backbone is None or self._backbone[0] != backbone:
+            self._backbone = backbone, Backbone.from_pretrained(backbone)
+        for written in write_captions(self._backbone[1], Gallery.load(gallery), images, count):
+            self._say(written)
 
     def estimate(self, gallery: Path, recipe: Recipe) -> dict[str, float]:
         from gcr_core import planning

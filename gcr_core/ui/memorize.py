@@ -5,32 +5,27 @@ that comes in. Models are asked in another process.
 """
 
 import json
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
-from pathlib import Path
 from typing import Any, Literal
 
-from gcr_core.errors import GalleryError, GcrError, InputError, NotFoundError
-from gcr_core.identifiers import IDENTIFIER_TYPES
+from gcr_core.errors import GcrError, InputError, NotFoundError
 from gcr_core.images import open_image
 from gcr_core.jobs import Jobs
-from gcr_core.prospects import remarks
-from gcr_core.recipe import PRESET_WORDS, Recipe
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf
 from gcr_core.ui import desk, sharing, uploads, zero
-from gcr_core.ui.apart import EndedError, workshop
-from gcr_core.ui.importing import NAME, Importing, read_report
+from gcr_core.ui.apart import workshop
+from gcr_core.ui.captions import Place
+from gcr_core.ui.draft import Draft
 from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
 from gcr_core.ui.search import SCRIPT, SearchTab
 
 POLL_SECONDS = 1.0
-IMPORT_POLL_SECONDS = 0.3
 LISTEN = "gcr.listen(element, trigger, 'act', watch); gcr.take(element, trigger, 'dropped')"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -63,19 +58,13 @@ class MemorizeTab:
 
     def __init__(self, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs) -> None:
         self.library, self.jobs, self.search, self.tabs = library, jobs, search, tabs
-        self.workshop = zero.host(workshop, "workshop")
         self.settings: Settings = library.visitors.settings
         self.chores = Chores(library.doing)
-        self._editing = threading.Lock()
-        self._times: dict[Path, dict[str, float]] = {}
         part: dict[str, Any] = {"apply_default_css": False, "head": SCRIPT, "js_on_load": LISTEN}
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=5, elem_id="flow"):
                 self.work = gr.HTML("", elem_id="jobs", **part)
-                self.prepare = gr.HTML("", elem_id="prepare", **part)
-                self.notes = gr.HTML("", elem_id="notes", **part)
-                self.table = gr.HTML("", elem_id="captions", **part)
-                self.how = gr.HTML("", elem_id="how", **part)
+                self.draft = Draft(library, jobs, part)
             with gr.Column(scale=3, elem_id="aside"):
                 self.kept = gr.HTML("", elem_id="shelf", **part)
                 sharing.sign_in()
@@ -85,8 +74,7 @@ class MemorizeTab:
 
     @property
     def parts(self) -> list[Any]:
-        flow = [self.work, self.prepare, self.notes, self.table, self.how]
-        return [*flow, self.kept, self.notice, self.timer, self.seen, self.search.chosen]
+        return [self.work, *self.draft.parts, self.kept, self.notice, self.timer, self.seen, self.search.chosen]
 
     def shelf(self, request: Any) -> Shelf:
         return self.library.visitors.shelf(request)
@@ -95,71 +83,25 @@ class MemorizeTab:
 
     def everything(self, request: Any) -> dict[Any, Any]:
         try:
-            return {**self.show_work(request), **self.show_draft(request), **self.show_shelf(request)}
+            return {**self.show_work(request), **self.draft.show(request), **self.show_shelf(request)}
         except GcrError as mistake:
             return {self.notice: desk.notice(mistake)}
 
     def show_work(self, request: Any) -> dict[Any, Any]:
-        """The jobs; asked for again every second while one of them goes on."""
+        """The jobs; asked for again every second while something goes on."""
         shelf = self.shelf(request)
         rows = self.jobs.list(shelf)
         losses = {row["id"]: self.jobs.losses(shelf, row["id"]) for row in rows if row["state"] != "queued"}
-        alive = any(row["state"] in desk.UNFINISHED for row in rows) or self._busy(shelf)
-        seen = json.dumps([[row["id"], row["state"]] for row in rows])
+        stirs = self.draft.stirs(shelf)
+        alive = any(row["state"] in desk.UNFINISHED for row in rows) or self._busy(shelf) or stirs
+        seen = json.dumps([[[row["id"], row["state"]] for row in rows], stirs])
         work = desk.jobs(rows, losses, sharing.instead_of_token(self.settings))
         return {self.work: work, self.timer: gr.Timer(active=bool(alive)), self.seen: seen}
-
-    def show_draft(self, request: Any, id: str = "") -> dict[Any, Any]:
-        """The gallery on its way to a memory, or where to drop one."""
-        if not self.settings.training:
-            return self._no_draft(desk.training_is_off())
-        shelf = self.shelf(request)
-        id = id or self._draft(shelf)
-        if not id:
-            return self._no_draft(desk.drop_zone())
-        gallery, report = self.library.gallery(request, id), read_report(shelf.gallery(id))
-        return {
-            self.prepare: desk.taken_in(id, gallery, report),
-            self.table: desk.table(id, gallery),
-            **self._show_prospects(request, id),
-        }
-
-    def _no_draft(self, instead: str) -> dict[Any, Any]:
-        return {self.prepare: instead, self.notes: "", self.table: "", self.how: ""}
-
-    def _show_prospects(self, request: Any, id: str) -> dict[Any, Any]:
-        """What will be found, and how long each preset takes, once the workshop has measured that."""
-        shelf, gallery = self.shelf(request), self.library.gallery(request, id)
-        try:
-            words, refused = remarks(gallery, self.recipe({})), False
-        except GalleryError as refusal:
-            words, refused = [str(refusal)], True
-        times = self._times.get(shelf.gallery(id))
-        most = self.settings.max_gpu_seconds if zero.is_here() else math.inf
-        if times and min(times.values()) > most:
-            words, refused = [*words, zero.too_long(min(times.values()), most)], True
-        how = desk.recipe(
-            id,
-            name=read_report(shelf.gallery(id)).get("name") or NAME,
-            presets=PRESET_WORDS,
-            times=times,
-            most=most,
-            types=IDENTIFIER_TYPES,
-            models={"backbone": self.settings.backbone, "clip": self.settings.clip},
-            fixed=self.settings.visitors,
-            refused=refused,
-        )
-        return {self.notes: desk.remarks(words, refused), self.how: how}
 
     def show_shelf(self, request: Any) -> dict[Any, Any]:
         rows = [(row, self.library.album(request, row["id"])) for row in self.shelf(request).memories()]
         kept = desk.shelf(rows, self.chores.doing, sharing.instead_of_token(self.settings))
         return {self.kept: kept, self.search.chosen: self.search.offered(request)}
-
-    def _draft(self, shelf: Shelf) -> str:
-        """The newest gallery that no job has taken up, if there is one."""
-        taken = {row["gallery"] for row in self.jobs.list(shelf)}
-        return next((row["id"] for row in shelf.galleries() if row["id"] not in taken), "")
 
     def _busy(self, shelf: Shelf) -> list[str]:
         return [id for id in shelf.ids("memories") if id in self.chores.doing or id in self.chores.ended]
@@ -169,12 +111,14 @@ class MemorizeTab:
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
         return self.everything(request)
 
-    def tick(self, seen: str, request: gr.Request) -> dict[Any, Any]:
+    def tick(self, seen: str, place: Place, request: gr.Request) -> dict[Any, Any]:
         try:
             shelf = self.shelf(request)
             shown = self.show_work(request)
             if shown[self.seen] != seen or self._busy(shelf):
-                shown |= {**self.show_shelf(request), **self.show_draft(request)}
+                shown |= {**self.show_shelf(request), **self.draft.show(request, place=place)}
+            if ended := self.draft.ended(shelf):
+                shown |= {self.notice: desk.notice(ended[1], ended[0])}
             for id in self._busy(shelf):
                 if ended := self.chores.ended.pop(id, None):
                     shown |= {self.notice: desk.notice(ended[1], ended[0])}
@@ -193,29 +137,23 @@ class MemorizeTab:
                         self.shelf(request).open_memory(path)
                 yield {self.notice: "", **self.show_shelf(request)}
                 return
-            self.check_training()
-            yield {self.prepare: desk.importing(0, 0), self.notice: ""}
-            importing = Importing(self.shelf(request), files)
-            while importing.is_alive():
-                importing.join(IMPORT_POLL_SECONDS)
-                yield {self.prepare: desk.importing(*importing.progress)}
-            yield self.show_draft(request, importing.result())
+            yield {self.notice: ""}
+            yield from self.draft.take_in(request, files)
         except GcrError as mistake:
-            yield {self.notice: desk.notice(mistake), **self.show_draft(request)}
+            yield {self.notice: desk.notice(mistake), **self.draft.show(request)}
 
-    def study(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """How long each preset takes for the gallery that waits here, where that was not measured yet."""
+    def follow(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """An import that went on while the page was loaded anew."""
         yield {self.notice: gr.skip()}  # Gradio empties the outputs of a generator that yields nothing.
         try:
-            shelf = self.shelf(request)
-            if not self.settings.training or not (id := self._draft(shelf)):
-                return
-            folder = shelf.gallery(id)
-            if folder not in self._times and any(self.library.gallery(request, id).captions):
-                self._times[folder] = self.workshop.ask("estimate", folder, self.recipe({}))
-                yield self._show_prospects(request, id)
-        except (EndedError, NotFoundError):
-            return  # The job that has begun meanwhile needs the cores more.
+            yield from self.draft.follow(request)
+        except GcrError as mistake:
+            yield {self.notice: desk.notice(mistake), **self.draft.show(request)}
+
+    def study(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        yield {self.notice: gr.skip()}
+        try:
+            yield from self.draft.study(request)
         except GcrError as mistake:
             yield {self.notice: desk.notice(mistake)}
 
@@ -224,10 +162,13 @@ class MemorizeTab:
         data = event._data | {"signed_in": signed_in}
         verb = {
             "heard": self._heard,
-            "page": self._turn,
-            "only": self._turn,
-            "caption": self._caption,
-            "discard": self._discard,
+            "page": self.draft.turn,
+            "only": self.draft.turn,
+            "caption": self.draft.caption,
+            "choose": self.draft.choose,
+            "write": self._write,
+            "hush": self.draft.hush,
+            "discard": self.draft.discard,
             "memorise": self._memorise,
             "stop": self._job,
             "resume": self._job,
@@ -249,34 +190,16 @@ class MemorizeTab:
     def _heard(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         return {self.notice: ""}
 
-    def _turn(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        id, only = _id(data, "gallery"), data.get("value") is True or data.get("only") == "1"
-        return {self.table: desk.table(id, self.library.gallery(request, id), _number(data, "page"), only)}
-
-    def _caption(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        id, index, words = _id(data, "gallery"), _number(data, "index"), str(data.get("value") or "")
-        with self._editing:
-            gallery = self.library.gallery(request, id)
-            if index >= len(gallery):
-                raise InputError(f"picture {index} is not one of the gallery's {len(gallery):,}: reload the page")
-            captions = list(gallery.captions)
-            captions[index] = words.splitlines()
-            gallery.with_captions(captions)
-        return self._show_prospects(request, id)
-
-    def _discard(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        self.shelf(request).delete(_id(data, "gallery"))
-        return self.show_draft(request)
+    def _write(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        return {**self.draft.write(request, data), **self.show_work(request)}
 
     def _memorise(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        self.check_training()
-        self.jobs.submit(self.shelf(request), _id(data, "gallery"), self.recipe(data), str(data.get("name", "")))
-        self.workshop.end()
-        return {**self.show_work(request), **self.show_draft(request)}
+        self.draft.memorise(request, data)
+        return {**self.show_work(request), **self.draft.show(request)}
 
     def _job(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         self.do(self.shelf(request), str(data["do"]), _id(data, "job"))
-        return {**self.show_work(request), **self.show_draft(request)}
+        return {**self.show_work(request), **self.draft.show(request)}
 
     def do(self, shelf: Shelf, verb: str, id: str) -> None:
         """Stops, resumes or removes a job; with one that is done its gallery goes too, as the memory has its own."""
@@ -340,33 +263,9 @@ class MemorizeTab:
         self.library.own_memory(request, id)
         getattr(self.shelf(request), verb)(id, *arguments)
 
-    def recipe(self, data: dict[str, Any]) -> Recipe:
-        """The recipe that a form asks for. Raises InputError."""
-        settings = self.settings
-        given = {key: str(data.get(key) or getattr(settings, key)) for key in ("backbone", "clip")}
-        if settings.visitors and given != {"backbone": settings.backbone, "clip": settings.clip}:
-            raise InputError("backbone and CLIP are fixed on this page: run it on your own machine to choose others")
-        return Recipe(
-            **given,
-            identifiers=str(data.get("identifiers") or "atomic"),
-            preset=str(data.get("preset") or "balanced"),
-            seed=_number(data, "seed"),
-        )
-
-    def check_training(self) -> None:
-        if not self.settings.training:
-            raise InputError("memorising is switched off here (GCR_TRAINING=0): run the page on your own machine")
-
 
 def _id(data: dict[str, Any], kind: str) -> str:
     return str(data.get(kind, ""))
-
-
-def _number(data: dict[str, Any], key: str) -> int:
-    text = str(data.get(key) or 0)
-    if not text.isascii() or not text.isdigit():
-        raise InputError(f"{key} is {text!r}, not a whole number from 0: correct it")
-    return int(text)
 
 
 def build(page: gr.Blocks, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs) -> MemorizeTab:
@@ -374,11 +273,14 @@ def build(page: gr.Blocks, library: Library, jobs: Jobs, search: SearchTab, tabs
     tab = MemorizeTab(library, jobs, search, tabs)
     studied = {"concurrency_id": "study", "concurrency_limit": 1, **PRIVATE}
     often = {"trigger_mode": "multiple", "concurrency_limit": None, **PRIVATE}
-    page.load(tab.open_page, None, tab.parts, **PRIVATE).then(tab.study, None, tab.parts, **studied)
-    tab.timer.tick(tab.tick, [tab.seen], tab.parts, **PRIVATE)
-    for part in (tab.work, tab.prepare, tab.how, tab.kept, tab.notice):
+    opened = page.load(tab.open_page, None, tab.parts, **PRIVATE).then(tab.follow, None, tab.parts, **often)
+    opened.then(tab.study, None, tab.parts, **studied)
+    tab.timer.tick(tab.tick, [tab.seen, tab.draft.place], tab.parts, **PRIVATE)
+    tab.seen.change(tab.study, None, tab.parts, **studied)
+    for part in (tab.work, tab.draft.prepare, tab.draft.notes, tab.kept, tab.notice):
         part.act(tab.act, None, [*tab.parts, tabs], **often)
-    tab.table.act(tab.act, None, [*tab.parts, tabs], **often).then(tab.study, None, tab.parts, **studied)
-    for part in (tab.prepare, tab.kept):
+    for part in (tab.draft.table, tab.draft.how):
+        part.act(tab.act, None, [*tab.parts, tabs], **often).then(tab.study, None, tab.parts, **studied)
+    for part in (tab.draft.prepare, tab.kept):
         part.dropped(tab.drop, None, tab.parts, **often).then(tab.study, None, tab.parts, **studied)
     return tab

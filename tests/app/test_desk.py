@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from gcr_core.gallery import Gallery
-from gcr_core.ui import desk
+from gcr_core.ui import captions, desk
+from gcr_core.ui.scribe import Writing
 
 ID = "AAAAAAAAAAAA"
 HOSTILE = "<script>alert(1)</script> ${1} {{x}} ` \" ' \\"
@@ -55,7 +56,10 @@ def pages(gallery):
     report = {"name": HOSTILE, "skipped": [[HOSTILE, HOSTILE]]}
     models = {"backbone": HOSTILE, "clip": HOSTILE}
     yield desk.taken_in(ID, gallery, report)
-    yield desk.table(ID, gallery)
+    yield captions.table(ID, gallery)
+    yield captions.table(ID, gallery.with_pseudo_queries({0: [f"more {HOSTILE}"]}))
+    yield captions.offer(ID, HOSTILE, bare=3, each=5)
+    yield captions.writing(ID, Writing(HOSTILE, 3, waits=False))
     yield desk.remarks([HOSTILE], refused=True)
     yield desk.recipe(ID, HOSTILE, {"quick": HOSTILE}, None, ["atomic"], models, fixed=False, refused=False)
     yield desk.jobs([JOB, JOB | {"state": "interrupted", "message": HOSTILE}], {})
@@ -70,12 +74,34 @@ def test_nothing_from_outside_reaches_the_page_as_html_or_template(gallery):
 
 
 def test_the_captions_come_in_pages_and_those_missing_can_be_had_alone(gallery):
-    assert desk.table(ID, gallery).count("<textarea") == desk.ROWS
-    assert f"{desk.ROWS + 1} to {2 * desk.ROWS} of 30" in desk.table(ID, gallery, 1)
-    assert desk.table(ID, gallery, 99).count("<textarea") == 30 - 2 * desk.ROWS
-    alone = desk.table(ID, gallery, only=True)
+    rows = captions.ROWS
+    assert captions.table(ID, gallery).count("<textarea") == rows
+    assert f"{rows + 1} to {2 * rows} of 30" in captions.table(ID, gallery, (1, False))
+    assert captions.table(ID, gallery, (99, False)).count("<textarea") == 30 - 2 * rows
+    alone = captions.table(ID, gallery, (0, True))
     assert "of 15" in alone
     assert "picture 1" not in alone
+
+
+def test_what_the_model_wrote_stands_apart_from_what_people_wrote(gallery):
+    page = captions.table(ID, gallery.with_pseudo_queries({1: ["a field"], 2: ["a hill", "a road"]}))
+    values = re.findall(r'<textarea rows="\d" value="([^"]*)"', page)
+    assert values[1:5] == ["", "a field", "picture 1", "a hill\na road"]
+    assert page.count("written by the model<") == page.count('data-by="model"') == 2
+
+
+def test_the_model_offers_to_write_only_where_a_caption_is_missing_and_says_how_far_it_is():
+    assert captions.offer(ID, "SmolVLM", 0, 5) == ""
+    assert "SmolVLM writes up to 5 for a picture; 1 picture has none yet" in words(captions.offer(ID, "SmolVLM", 1, 5))
+    going = Writing("owner/SmolVLM", 12)
+    assert "Waiting" in captions.writing(ID, going)
+    going.waits = False
+    assert "Waking SmolVLM…" in captions.writing(ID, going)
+    going.beat(4)
+    assert "4 of 12 pictures…" in captions.writing(ID, going)
+    going.beat(4)
+    assert "8 of 12 pictures, about 1 s left" in captions.writing(ID, going)
+    assert 'data-do="hush"' in captions.writing(ID, going)
 
 
 def test_a_running_job_says_stage_step_time_share_and_loss_and_can_be_stopped():
@@ -97,7 +123,7 @@ def test_a_running_job_says_stage_step_time_share_and_loss_and_can_be_stopped():
         ("stopped", ["resume", "remove"]),
         ("interrupted", ["resume", "remove"]),
         ("failed", ["remove"]),
-        ("done", ["search", "remove"]),
+        ("done", ["search", "push", "remove"]),
     ],
 )
 def test_each_state_offers_what_can_be_done(state, verbs):
@@ -111,6 +137,10 @@ def test_the_report_says_what_was_measured_with_captions_never_seen_and_rounds_n
     for part in ("99.4%", "98 pictures in 54 s", "20 captions that it had never seen", "55%", "40%"):
         assert part in told
     none = REPORT | {"retrieved": None, "held_out": 0}
+    written = REPORT | {"trained_captions": None, "pseudo_queries": 30, "trained_pseudo_queries": 0.9}
+    told = words(desk.jobs([JOB | {"state": "done", "report": written, "memory": ID}], {}))
+    assert "30 captions that the model wrote itself, 90% bring up their picture" in told
+    assert "captions that it learnt" not in told
     assert "No caption was kept out" in desk.jobs([JOB | {"state": "done", "report": none, "memory": ID}], {})
 
 
@@ -123,7 +153,7 @@ def test_times_are_said_as_a_person_says_them(seconds, said):
 
 
 def test_the_thumbnails_of_a_gallery_are_files_with_an_address(gallery):
-    addresses = re.findall(r'<img src="([^"]+)"', desk.table(ID, gallery))
-    assert len(set(addresses)) == desk.ROWS
+    addresses = re.findall(r'<img src="([^"]+)"', captions.table(ID, gallery))
+    assert len(set(addresses)) == captions.ROWS
     assert all(re.fullmatch(rf"thumbnail/{ID}/\d+/[0-9a-f]+", address) for address in addresses)
     assert Path(gallery.root).name not in "".join(addresses)

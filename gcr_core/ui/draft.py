@@ -1,0 +1,288 @@
+"""The draft: a gallery on its way to a memory. Its import, its captions, who writes them, and what will come of it.
+
+Keeps nothing that a reload would lose: the gallery, its captions and the models chosen for it are on the visitor's
+shelf; an import and the writing of captions go on whether or not anyone watches.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gcr_core.errors import GalleryError, HubError, InputError, NotFoundError
+from gcr_core.hub import here
+from gcr_core.identifiers import IDENTIFIER_TYPES
+from gcr_core.jobs import Jobs
+from gcr_core.metadata import checked_captions
+from gcr_core.prospects import WRITTEN, can_describe_pictures, check_written, remarks
+from gcr_core.recipe import PRESET_WORDS, Recipe
+from gcr_core.settings import Settings
+from gcr_core.shelf import Shelf
+from gcr_core.ui import captions, desk, zero
+from gcr_core.ui.apart import EndedError, workshop
+from gcr_core.ui.importing import NAME, Importing, read_report, write_report
+from gcr_core.ui.library import Library
+from gcr_core.ui.quick_gradio import gr
+from gcr_core.ui.scribe import Scribe
+
+IMPORT_POLL_SECONDS = 0.3
+MODELS = {"backbone": "checkpoints/gcr-mini", "clip": "checkpoints/gcr-mini-clip"}
+"""What of a recipe is a model, with one that is always here."""
+Shown = dict[Any, Any]
+"""Parts of the page, with what they show from now on."""
+
+
+class Draft:
+    """The parts of the page that a draft fills, and what a person does with it. Takes the request of whoever asks."""
+
+    def __init__(self, library: Library, jobs: Jobs, part: dict[str, Any]) -> None:
+        """`part`: how each part of the tab is made."""
+        self.library, self.jobs = library, jobs
+        self.settings: Settings = library.visitors.settings
+        self.scribe = Scribe()
+        self.workshop = zero.host(workshop, "workshop")
+        self._imports: dict[Path, Importing] = {}
+        self._times: dict[tuple[Path, Recipe], dict[str, float]] = {}
+        self._refused: dict[tuple[Path, Recipe], str] = {}
+        self.prepare = gr.HTML("", elem_id="prepare", **part)
+        self.notes = gr.HTML("", elem_id="notes", **part)
+        self.table = gr.HTML("", elem_id="captions", **part)
+        self.how = gr.HTML("", elem_id="how", **part)
+        self.place = gr.State(captions.FIRST)
+
+    @property
+    def parts(self) -> list[Any]:
+        return [self.prepare, self.notes, self.table, self.how, self.place]
+
+    # What is shown
+
+    def show(self, request: Any, id: str = "", place: captions.Place = captions.FIRST) -> Shown:
+        """The newest gallery that no job has taken up, or the one with an `id`; without any, where to drop one."""
+        if not self.settings.training:
+            return self._instead(desk.training_is_off())
+        shelf = self.library.visitors.shelf(request)
+        if (importing := self._imports.get(shelf.root)) and importing.is_alive():
+            return self._instead(desk.importing(*importing.progress))
+        id = id or self._newest(shelf)
+        if not id:
+            return self._instead(desk.drop_zone())
+        gallery, report = self.library.gallery(request, id), read_report(shelf.gallery(id))
+        return {
+            self.prepare: desk.taken_in(id, gallery, report),
+            **self._show_table(request, id, place),
+            **self._show_prospects(request, id),
+        }
+
+    def _instead(self, words: str) -> Shown:
+        return {self.prepare: words, self.notes: "", self.table: "", self.how: ""}
+
+    def _show_table(self, request: Any, id: str, place: captions.Place) -> Shown:
+        return {self.table: captions.table(id, self.library.gallery(request, id), place), self.place: place}
+
+    def _show_prospects(self, request: Any, id: str) -> Shown:
+        """What will be found, and how long each preset takes, once the workshop has measured that."""
+        gallery, folder = self.library.gallery(request, id), self.library.visitors.shelf(request).gallery(id)
+        recipe, writing = self._chosen(folder), self.scribe.of(folder)
+        key = folder, recipe
+        try:
+            able = can_describe_pictures(recipe.backbone)
+            words, refused = remarks(gallery, recipe), False
+        except (GalleryError, HubError) as refusal:
+            words, refused = [str(refusal)], True
+        if failure := self._refused.get(key):
+            words, refused = [failure], True
+        times = self._times.get(key)
+        most = self.settings.max_gpu_seconds if zero.is_here() else math.inf
+        if times and min(times.values()) > most:
+            words, refused = [*words, zero.too_long(min(times.values()), most)], True
+        name = Path(recipe.backbone).name
+        bare = len(gallery.bare) if able else 0
+        if writing:
+            notes = captions.writing(id, writing)
+        else:
+            notes = desk.remarks(words, refused) + captions.offer(id, name, bare, WRITTEN)
+        how = desk.recipe(
+            id,
+            name=read_report(folder).get("name") or NAME,
+            presets=PRESET_WORDS,
+            times=times,
+            most=most,
+            types=IDENTIFIER_TYPES,
+            models={"backbone": recipe.backbone, "clip": recipe.clip},
+            fixed=self.settings.visitors,
+            refused=refused or writing is not None,
+        )
+        return {self.notes: notes, self.how: how}
+
+    def _newest(self, shelf: Shelf) -> str:
+        taken = {row["gallery"] for row in self.jobs.list(shelf)}
+        return next((row["id"] for row in shelf.galleries() if row["id"] not in taken), "")
+
+    def stirs(self, shelf: Shelf) -> list[Any]:
+        """What changes without anyone's doing: how far captions are written; empty where nothing does."""
+        folders = [(id, shelf.gallery(id)) for id in shelf.ids("galleries")]
+        return [(id, writing.waits, writing.done) for id, folder in folders if (writing := self.scribe.of(folder))]
+
+    def ended(self, shelf: Shelf) -> tuple[str, str] | None:
+        """How the writing of captions ended, as a notice's kind and words; told once."""
+        ends = (self.scribe.ended(shelf.gallery(id)) for id in shelf.ids("galleries"))
+        return next(filter(None, ends), None)
+
+    # What goes on by itself
+
+    def take_in(self, request: Any, files: Any) -> Iterator[Shown]:
+        """Imports uploads; shows how far that is, and in the end the new draft."""
+        self.check_training()
+        shelf = self.library.visitors.shelf(request)
+        importing = self._imports[shelf.root] = Importing(shelf, files)
+        yield from self._watch(request, importing)
+
+    def follow(self, request: Any) -> Iterator[Shown]:
+        """How far an import is that goes on, and in the end the new draft; nothing where none does."""
+        importing = self._imports.get(self.library.visitors.shelf(request).root)
+        if importing and importing.is_alive():
+            yield from self._watch(request, importing)
+        elif importing:
+            yield self.show(request)
+
+    def _watch(self, request: Any, importing: Importing) -> Iterator[Shown]:
+        yield {self.prepare: desk.importing(*importing.progress)}
+        while importing.is_alive():
+            importing.join(IMPORT_POLL_SECONDS)
+            yield {self.prepare: desk.importing(*importing.progress)}
+        yield self.show(request, importing.result())
+
+    def study(self, request: Any) -> Iterator[Shown]:
+        """How long each preset takes for the draft with the models chosen for it, where that was not measured yet."""
+        try:
+            shelf = self.library.visitors.shelf(request)
+            if not self.settings.training or not (id := self._newest(shelf)):
+                return
+            folder = shelf.gallery(id)
+            key = folder, self._chosen(folder)
+            known = key in self._times or key in self._refused
+            if known or self.scribe.of(folder) or not any(self.library.gallery(request, id).captions):
+                return
+            try:
+                self._times[key] = self.workshop.ask("estimate", *key)
+            except HubError as refusal:
+                self._refused[key] = str(refusal)
+            yield self._show_prospects(request, id)
+        except (EndedError, NotFoundError):
+            return  # The job that has begun meanwhile needs the cores more.
+
+    # What a person does
+
+    def turn(self, request: Any, data: dict[str, Any]) -> Shown:
+        """Another page of the captions, or only the pictures without any."""
+        return self._show_table(request, _id(data), (number(data, "page"), _only(data)))
+
+    def caption(self, request: Any, data: dict[str, Any]) -> Shown:
+        """The captions of a picture, typed anew: a person's, or the model's, of which the corrected are now theirs."""
+        id, index, lines = _id(data), number(data, "index"), str(data.get("value") or "").splitlines()
+        with self.scribe.editing:
+            gallery = self.library.gallery(request, id)
+            if index >= len(gallery):
+                raise InputError(f"picture {index} is not one of the gallery's {len(gallery):,}: reload the page")
+            texts, written = gallery.captions[index], gallery.pseudo_queries[index]
+            try:
+                typed = checked_captions(lines)
+            except ValueError as error:
+                raise GalleryError(f"{gallery.file_names[index]}: {error}") from error
+            if data.get("by") == "model":
+                theirs = [text for text in texts if text not in written]
+                theirs += [text for text in typed if text not in written]
+                written = [text for text in typed if text in written]
+            else:
+                theirs, written = typed, [text for text in written if text not in typed]
+            everything = list(gallery.captions)
+            everything[index] = theirs + written
+            gallery.pseudo_queries[index] = written
+            gallery.with_captions(everything)
+        shown = self._show_prospects(request, id)
+        if data.get("by"):
+            shown |= self._show_table(request, id, (number(data, "page"), _only(data)))
+        return shown
+
+    def choose(self, request: Any, data: dict[str, Any]) -> Shown:
+        """Another backbone or CLIP for this draft."""
+        id, which, value = _id(data), str(data.get("which")), str(data.get("value") or "").strip()
+        if which not in MODELS:
+            raise InputError(f"{which!r} is no model of a recipe: choose {' or '.join(MODELS)}")
+        folder = self.library.visitors.shelf(request).gallery(id)
+        report = read_report(folder) | {which: value}
+        recipe = self.recipe(report)
+        here(getattr(recipe, which), instead=MODELS[which])
+        write_report(folder, report)
+        self._refused.pop((folder, recipe), None)
+        return self._show_prospects(request, id)
+
+    def write(self, request: Any, data: dict[str, Any]) -> Shown:
+        """Lets the model write captions for the pictures without any."""
+        self.check_training()
+        id = _id(data)
+        folder = self.library.visitors.shelf(request).gallery(id)
+        recipe = self._chosen(folder)
+        check_written(WRITTEN, recipe.backbone)
+        self.scribe.begin(folder, recipe.backbone)
+        return self._show_prospects(request, id)
+
+    def hush(self, request: Any, data: dict[str, Any]) -> Shown:
+        """Stops the model's writing."""
+        self.scribe.stop(self.library.visitors.shelf(request).gallery(_id(data)))
+        return {}
+
+    def discard(self, request: Any, data: dict[str, Any]) -> Shown:
+        """Deletes the gallery."""
+        id = _id(data)
+        shelf = self.library.visitors.shelf(request)
+        self.scribe.stop(shelf.gallery(id))
+        shelf.delete(id)
+        return self.show(request)
+
+    def memorise(self, request: Any, data: dict[str, Any]) -> None:
+        """Queues a job for the gallery, as the form says."""
+        self.check_training()
+        shelf, id = self.library.visitors.shelf(request), _id(data)
+        if self.scribe.of(shelf.gallery(id)):
+            raise InputError("the model still writes captions for these pictures: wait until it is done, or stop it")
+        self.jobs.submit(shelf, id, self.recipe(data), str(data.get("name", "")))
+        self.workshop.end()
+
+    def recipe(self, data: dict[str, Any]) -> Recipe:
+        """The recipe that a form asks for. Raises InputError."""
+        settings = self.settings
+        given = {key: str(data.get(key) or getattr(settings, key)) for key in MODELS}
+        if settings.visitors and given != {key: getattr(settings, key) for key in MODELS}:
+            raise InputError("backbone and CLIP are fixed on this page: run it on your own machine to choose others")
+        return Recipe(
+            **given,
+            identifiers=str(data.get("identifiers") or "atomic"),
+            preset=str(data.get("preset") or "balanced"),
+            seed=number(data, "seed"),
+        )
+
+    def check_training(self) -> None:
+        if not self.settings.training:
+            raise InputError("memorising is switched off here (GCR_TRAINING=0): run the page on your own machine")
+
+    def _chosen(self, folder: Path) -> Recipe:
+        """The recipe with the models that were chosen for a gallery; the page's own where none may be chosen."""
+        report = {} if self.settings.visitors else read_report(folder)
+        return self.recipe({key: report.get(key) for key in MODELS})
+
+
+def number(data: dict[str, Any], key: str) -> int:
+    """A whole number from 0 that the page sent. Raises InputError."""
+    text = str(data.get(key) or 0)
+    if not text.isascii() or not text.isdigit():
+        raise InputError(f"{key} is {text!r}, not a whole number from 0: correct it")
+    return int(text)
+
+
+def _id(data: dict[str, Any]) -> str:
+    return str(data.get("gallery", ""))
+
+
+def _only(data: dict[str, Any]) -> bool:
+    return data.get("value") is True or data.get("only") == "1"
