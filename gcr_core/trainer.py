@@ -48,19 +48,20 @@ class Record:
     def __init__(self, job: Job, until: float = math.inf) -> None:
         """`until`: when its time is over, on the monotonic clock."""
         self.job, self.max_steps, self.until = job, job.shelf.settings.max_steps, until
-        self._stage, self._written = "", 0.0
+        self._stage, self._written, self._trained = "", 0.0, False
         log = job.folder / "log.jsonl"
         self._log = log.open("a", encoding="utf-8", buffering=1)
         if log.stat().st_size:
             self._log.write("\n")
 
     def __call__(self, progress: "Progress") -> None:
-        """Raises Stopped where that was wished, Paused once its time is over (what is measured is saved first),
-        GcrError for a training of more steps than the settings allow."""
+        """Raises Stopped where that was wished, GcrError for a training of more steps than the settings allow, Paused
+        once its time is over: not before a step is done, nor before what was measured is saved."""
         if self.job.wish.exists():
             raise Stopped
-        if time.monotonic() > self.until and progress.stage != "save":
+        if self._trained and time.monotonic() > self.until and progress.stage != "save":
             raise Paused
+        self._trained |= progress.loss is not None
         if progress.steps > self.max_steps:
             raise GcrError(
                 f"the training takes {progress.steps:,} steps, the limit is {self.max_steps:,}: "
@@ -72,6 +73,9 @@ class Record:
         self._stage, self._written = progress.stage, now
         point = {key: getattr(progress, key) for key in ("stage", "step", "loss", "memorized")}
         known = {key: value for key, value in point.items() if value is not None}
+        if progress.stage == "prepare":
+            # A training that goes on stands where it stood.
+            del known["step"]
         self.job.record(RUNNING, **known, steps=progress.steps, seconds_left=progress.seconds_left)
         if progress.loss is not None:
             self._log.write(json.dumps(point) + "\n")
@@ -91,9 +95,23 @@ def main(folder: Path) -> None:
 def train(job: Job, until: float = math.inf) -> bool:
     """Trains what a job asks for and records how it ended; False where its time was over before that."""
     try:
-        report = _train(job, until)
+        with recorded_end(job):
+            report = _train(job, until)
+            shutil.rmtree(job.checkpoint, ignore_errors=True)
+            steps = job.recorded()["steps"]
+            job.record(DONE, memory=job.id, report=report, step=steps, seconds_left=0.0)
     except Paused:
         return False
+    return True
+
+
+@contextlib.contextmanager
+def recorded_end(job: Job) -> Iterator[None]:
+    """Records why the block did not end well, if it did not. Only Paused comes out of it."""
+    try:
+        yield
+    except Paused:
+        raise
     except Stopped:
         job.record(STOPPED, message=STOPPED_WORDS)
     except GcrError as error:
@@ -102,11 +120,6 @@ def train(job: Job, until: float = math.inf) -> bool:
         traceback.print_exc()
         said = f"{type(error).__name__}: {error}"
         job.record(INTERRUPTED, message=job.cause(said) or ended_with(said))
-    else:
-        shutil.rmtree(job.checkpoint, ignore_errors=True)
-        steps = job.recorded()["steps"]
-        job.record(DONE, memory=job.id, report=report, step=steps, seconds_left=0.0)
-    return True
 
 
 def _train(job: Job, until: float) -> dict[str, Any]:

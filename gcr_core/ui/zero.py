@@ -21,7 +21,7 @@ from gcr_core.gallery import Gallery
 from gcr_core.job import FAILED, INTERRUPTED, RUNNING, STOPPED, STOPPED_WORDS, Job, ended_with
 from gcr_core.processes import unlock
 from gcr_core.recipe import Recipe
-from gcr_core.trainer import beating, train
+from gcr_core.trainer import beating, recorded_end, train
 from gcr_core.ui.apart import Apart, EndedError, answered
 from gcr_core.ui.desk import duration
 
@@ -37,12 +37,19 @@ WORK: dict[str, Callable[..., float]] = {
     "add": lambda folder, pictures, captions: 2 * len(pictures),
     "forget": lambda folder, file_names: 5,
     "estimate": lambda gallery, recipe: 45,
+    "write_captions": lambda gallery, images, backbone, count: 20 + 0.2 * len(images) * count,
 }
 """What a question takes after that, in seconds, by what it is asked with."""
 OTHER_SECONDS = 90
 SLICE_SECONDS = 45
 """Of training at a time. With START_SECONDS a minute, which is lent to everybody."""
 MOST_OWNERS = 256
+GPU_SECONDS = "gpu_seconds"
+"""In a job's status: how long it takes in all, as measured."""
+TOO_LARGE = (
+    f"a part of this training takes longer than the {START_SECONDS + SLICE_SECONDS} s for which a GPU is lent: choose "
+    "fewer pictures or a smaller backbone, or duplicate the Space to hardware of your own"
+)
 
 
 def is_here() -> bool:
@@ -168,37 +175,35 @@ class Slices:
 
     def _is_over(self, job: Job) -> bool:
         """Trains one slice; whether the job has ended. Raises gr.Error where no GPU was lent or it was taken away."""
+        from gradio import Error
+
         if job.wish.exists():
             job.record(STOPPED, message=STOPPED_WORDS)
             return True
         before = job.recorded()
         left = before["seconds_left"]
         seconds = SLICE_SECONDS if left is None else min(SLICE_SECONDS, 10 + 1.5 * left)
-        over = self._requests.run(job.shelf.root, self._forked, job.folder, seconds, self._max_seconds)
-        after = job.recorded()
-        if not over and all(before[key] == after[key] for key in ("stage", "step")):
-            job.record(FAILED, message=TOO_LARGE.format(SLICE_SECONDS))
-            return True
-        return over
-
-
-TOO_LARGE = (
-    "a part of this training takes longer than the {} s for which a GPU is lent: choose fewer pictures or a smaller "
-    "backbone, or duplicate the Space to hardware of your own"
-)
+        try:
+            return self._requests.run(job.shelf.root, self._forked, job.folder, seconds, self._max_seconds)
+        except Error as refusal:
+            if "aborted" in refusal.message and job.recorded()["step"] == before["step"]:
+                job.record(FAILED, message=TOO_LARGE)
+                return True
+            raise
 
 
 def train_slice(folder: Path, seconds: float, max_seconds: float) -> bool:
-    """In a fork: trains the job in a folder for so long; whether it has ended. One that would not fit ends at once."""
-    until = time.monotonic() + seconds
-    job = Job(folder)
-    try:
-        if job.recorded()["step"] == 0:
-            job.record(RUNNING, seconds_left=_fitting(job, max_seconds))
-    except GcrError as refusal:
-        job.record(FAILED, message=str(refusal))
-        return True
-    return train(job, until)
+    """In a fork: trains the job in a folder for so long; whether it has ended.
+
+    The first slice only measures how long the training will take; one of more than `max_seconds` ends there.
+    """
+    job, until = Job(folder), time.monotonic() + seconds
+    if GPU_SECONDS in job.recorded():
+        return train(job, until)
+    with recorded_end(job):
+        job.record(RUNNING, **{GPU_SECONDS: _fitting(job, max_seconds)})
+        return False
+    return True
 
 
 def _fitting(job: Job, most: float) -> float:
