@@ -6,6 +6,7 @@ the machine serves its owner only, never a visitor. No token is kept.
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from gcr_core.ui.quick_gradio import gr
 
 
 def can_sign_in() -> bool:
-    """Whether this is a Space that signs people in (`hf_oauth: true`)."""
-    return bool(os.environ.get("SPACE_ID") and os.environ.get("OAUTH_CLIENT_ID"))
+    """Whether this is a Space that signs people in (`hf_oauth: true`) and has what Gradio needs for it.
+
+    Anywhere else Gradio would sign everybody in as whoever's token the machine has.
+    """
+    return bool(gr.utils.get_space() and os.environ.get("OAUTH_CLIENT_ID") and find_spec("authlib"))
 
 
 def sign_in() -> None:

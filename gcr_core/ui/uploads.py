@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gradio.utils import get_upload_folder
-
 from gcr_core.errors import InputError
+from gcr_core.ui.quick_gradio import gr
 
 
 @contextmanager
@@ -45,7 +44,7 @@ def _checked(file: Any) -> tuple[Path, str]:
     if not isinstance(path, str):
         raise InputError("a file came without its path: upload it again")
     upload = Path(path).resolve()
-    if not upload.is_relative_to(Path(get_upload_folder()).resolve()) or not upload.is_file():
+    if not upload.is_relative_to(Path(gr.utils.get_upload_folder()).resolve()) or not upload.is_file():
         raise InputError(f"{Path(path).name!r} is no upload, or one from over an hour ago: upload it again")
     name = file.get("name") or file.get("orig_name") or upload.name
     return upload, name if isinstance(name, str) else upload.name

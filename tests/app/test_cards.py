@@ -27,6 +27,9 @@ class Gallery:
     def path(self, index):
         return self.root / f"{index}.png"
 
+    def has_picture(self, index):
+        return self.path(index).exists()
+
     def index(self, name):
         return self.file_names.index(name)
 
@@ -86,6 +89,14 @@ def test_sides_that_share_nothing_say_so(album):
     page = results(album, dense=[{"rank": 1, "file_name": "<script>.png", "score": 0.5}])
     assert "nothing found by both" in page
     assert 'class="card both"' not in page
+
+
+def test_an_image_whose_picture_was_left_out_is_shown_by_its_caption(album):
+    album.gallery.path(0).unlink()
+    page = results(album)
+    assert page.count(f'<img src="{cards.NO_PICTURE}" alt="dog">') == 2
+    assert cards.NO_PICTURE not in cards.mosaic(album)
+    assert cards.mosaic(album).count("<img") == 2
 
 
 def test_every_picture_has_a_text_alternative(album):

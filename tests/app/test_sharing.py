@@ -49,6 +49,9 @@ def test_the_form_says_what_serves_where_no_token_is_typed(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_of_the_machine")
     assert sharing.instead_of_token(MINE) == "the one saved on this machine"
     assert sharing.instead_of_token(STRANGERS) == ""
-    monkeypatch.setenv("SPACE_ID", "somebody/gcr")
-    monkeypatch.setenv("OAUTH_CLIENT_ID", "x")
+    monkeypatch.setattr(sharing, "find_spec", lambda name: name == "authlib")
+    for name, value in {"SPACE_ID": "somebody/gcr", "OAUTH_CLIENT_ID": "x"}.items():
+        monkeypatch.setenv(name, value)
+        assert not sharing.can_sign_in()
+    monkeypatch.setenv("SYSTEM", "spaces")
     assert "signed in" in sharing.instead_of_token(STRANGERS)
