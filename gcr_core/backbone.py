@@ -35,6 +35,8 @@ IMAGE_INSTRUCTION = "Which image of the gallery is this?"
 DESCRIBE_INSTRUCTION = "Describe this image of the gallery:"
 SPARE_ROWS = 64
 """Rows that are made ahead where tokens come one by one, since every growth copies them all."""
+SHARED_PREFIX = 8
+"""Tokens of a prefix from which on a training step reads it once for all its queries."""
 QUERY_MARK = "\x1a"
 BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -243,9 +245,7 @@ class Backbone:
         """The token ids of the prompt for a square image, with the image's placeholder tokens."""
         return self.image_inputs([Image.new("RGB", (64, 64))], instruction)["input_ids"][0].tolist()
 
-    def image_inputs(
-        self, images: list[Image.Image], instruction: str = IMAGE_INSTRUCTION
-    ) -> dict[str, torch.Tensor]:
+    def image_inputs(self, images: list[Image.Image], instruction: str = IMAGE_INSTRUCTION) -> dict[str, torch.Tensor]:
         """What `hidden` takes for image queries: input_ids and attention_mask (b, t), pixel_values, ..."""
         if self.has_template:
             text = self._render([{"type": "image"}, {"type": "text", "text": instruction}])
@@ -350,6 +350,29 @@ class Backbone:
             cache.batch_repeat_interleave(batch)
         return cache
 
+    def with_prefix_read(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The same inputs of text queries, their common prefix read once for all of them; differentiable.
+
+        Where that spares nothing, as they were: pictures, short prefixes, layers that are computed twice (these cannot
+        go on from a cache).
+        """
+        prefix, (batch, length) = len(self.prefix_ids), inputs["input_ids"].shape
+        if prefix < SHARED_PREFIX or set(inputs) != {"input_ids", "attention_mask"} or self._computed_twice:
+            return inputs
+        ids, _ = self.pad([self.prefix_ids])
+        cache = DynamicCache()
+        self.hidden(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(batch)
+        # Padded left: behind the prefix stands as much padding as stood before it.
+        mask = torch.cat([torch.ones_like(ids).expand(batch, -1), inputs["attention_mask"][:, : length - prefix]], 1)
+        rest = inputs["input_ids"][:, prefix:]
+        return {"input_ids": rest, "attention_mask": mask, "past_key_values": cache, "use_cache": True}
+
+    @property
+    def _computed_twice(self) -> bool:
+        """Whether layers are computed a second time on the way back rather than kept."""
+        return bool(getattr(self.inner.get_decoder(), "gradient_checkpointing", False))
+
     def head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The vocabulary head's weight (V, hidden) and bias (V,) or None; an adapter's rows are not among them."""
         head = self.model.get_output_embeddings()
@@ -372,7 +395,7 @@ class Backbone:
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights, configuration, tokenizer and processor as the hub holds them; of an adapted model the adapter."""
+        """Write weights, configuration, tokenizer and processor as the hub holds them; of an adapted one the adapter."""
         if self.new_rows is not None:
             save_adapter(self.model, folder, str(self.name), self.revision)
             return

@@ -40,8 +40,6 @@ MINI_WIDTH = 256
 """of gcr-mini's states"""
 LORA_WIDTH, LORA_POWER = 1_000, 0.78
 """numbers of a state up to which LoRA takes the whole learning rate; how fast it falls beyond"""
-USUAL_TOKENS = 32
-"""of a text query with its prompt"""
 STAGES = ("memorise", "describe", "retrieve", "finish")
 
 
@@ -138,12 +136,14 @@ class IdentifierLoss:
         chosen = images.gather(1, torch.multinomial(weights, 1) if drawn is None else drawn).squeeze(1)
         path, candidates = self.paths[chosen], self.paths[images.clamp(min=0)]
         fed = path[:, :-1]
+        inputs = self.backbone.with_prefix_read(inputs)
+        ids = torch.cat([inputs["input_ids"], fed.clamp(min=0)], dim=1)
         mask = torch.cat([inputs["attention_mask"], (fed >= 0).long()], dim=1)
         asked: dict[str, Any] = {
             **inputs,
-            "input_ids": torch.cat([inputs["input_ids"], fed.clamp(min=0)], dim=1),
+            "input_ids": ids,
             "attention_mask": None if mask.all() else mask,
-            "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
+            "position_ids": (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :],
         }
         states = self.backbone.hidden(**asked)[0][:, -path.shape[1] :]
         loss = torch.zeros(len(path), device=states.device)
@@ -194,7 +194,7 @@ def memorize(
     descriptions = DescriptionBatches(gallery, identifiers, training.descriptions, training.seed)
     loss_of = IdentifierLoss(backbone, IdentifierTrie.build(identifiers.indptr, identifiers.tokens))
     kept = Checkpoint(checkpoint, weights, optimizer, pictures.losses)
-    room = Room(backbone, max(pictures.size * len(backbone.image_prompt()), queries.size * USUAL_TOKENS))
+    room = Room(backbone, len(backbone.image_prompt()))
     tasks = [training.task(step) for step in range(training.steps)]
     asked = np.cumsum([task == "queries" for task in tasks])
     optimizer = accelerator.prepare(optimizer)
