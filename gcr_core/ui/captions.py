@@ -6,6 +6,7 @@ Functions from data to a string, as in `desk`. What a person wrote and what the 
 import math
 
 from gcr_core.gallery import Gallery
+from gcr_core.prospects import ABLE
 from gcr_core.ui.cards import text
 from gcr_core.ui.desk import count, duration
 from gcr_core.ui.scribe import Writing
@@ -18,14 +19,21 @@ FIRST: Place = (0, False)
 
 
 def offer(id: str, backbone: str, bare: int, each: int) -> str:
-    """The button that lets a backbone write captions, where pictures have none."""
-    if not bare:
-        return ""
+    """The button that lets a backbone write captions for the `bare` pictures that have none."""
     return (
         f'<p class="does offer"><button type="button" data-do="write" data-gallery="{id}">'
         f'Let the model write captions</button><span class="hint">{text(backbone)} writes up to {each} for a picture; '
         f"{count(bare, 'picture')} {'has' if bare == 1 else 'have'} none yet. You can correct them before they are "
         "learnt.</span></p>"
+    )
+
+
+def offer_able(id: str) -> str:
+    """The button that chooses a backbone which can describe pictures, in the place of one that cannot."""
+    return (
+        f'<p class="does offer"><button type="button" data-do="choose" data-which="backbone" data-value="{ABLE}" '
+        f'data-gallery="{id}">Choose {ABLE.split("/")[1]}</button><span class="hint">It can write them. It is fetched '
+        "from the hub once, half a gigabyte, and takes longer to train.</span></p>"
     )
 
 

@@ -83,7 +83,7 @@ class Draft:
         """What will be found, and how long each preset takes, once the workshop has measured that."""
         gallery, folder = self.library.gallery(request, id), self.library.visitors.shelf(request).gallery(id)
         recipe, writing = self._chosen(folder), self.scribe.of(folder)
-        key = folder, recipe
+        key, able = (folder, recipe), False
         try:
             able = can_describe_pictures(recipe.backbone)
             words, refused = remarks(gallery, recipe), False
@@ -95,12 +95,11 @@ class Draft:
         most = self.settings.max_gpu_seconds if zero.is_here() else math.inf
         if times and min(times.values()) > most:
             words, refused = [*words, zero.too_long(min(times.values()), most)], True
-        name = Path(recipe.backbone).name
-        bare = len(gallery.bare) if able else 0
-        if writing:
-            notes = captions.writing(id, writing)
-        else:
-            notes = desk.remarks(words, refused) + captions.offer(id, name, bare, WRITTEN)
+        notes = captions.writing(id, writing) if writing else desk.remarks(words, refused)
+        if gallery.bare and able and not writing:
+            notes += captions.offer(id, Path(recipe.backbone).name, len(gallery.bare), WRITTEN)
+        elif gallery.bare and not able and not self.settings.visitors:
+            notes += captions.offer_able(id)
         how = desk.recipe(
             id,
             name=read_report(folder).get("name") or NAME,

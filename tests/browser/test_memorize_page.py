@@ -144,6 +144,32 @@ def test_twelve_camera_names_say_before_training_what_to_do_and_what_will_be_fou
     expect(desk.locator(".report")).to_contain_text("7 of 12 images have no caption")
 
 
+def test_the_model_writes_captions_a_person_corrects_one_and_the_report_tells_them_apart(
+    open_page, tiny_memory_dir, models, cameras, tmp_path
+):
+    able = models | {"backbone": tiny.save_idefics3(tmp_path / "idefics3")}
+    with serving.serve(tiny_memory_dir, tmp_path / "app.log", **able) as address:
+        page = open_desk(open_page, address)
+        drop(page, cameras)
+        button(page, "Let the model write captions").click()
+        expect(button(page, "Stop writing")).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("status").filter(has_text="The captions are written")).to_be_visible()
+        expect(page.locator("#captions .written")).to_have_count(12)
+        models_own = page.get_by_label("Captions of IMG_0001.jpg written by the model", exact=False)
+        lines = models_own.input_value().splitlines()
+        models_own.fill("\n".join(["a red rectangle", *lines[1:]]))
+        models_own.press("Tab")
+        expect(page.get_by_label("Captions of IMG_0001.jpg, one a line")).to_have_value("a red rectangle")
+        expect(page.locator("#notes")).to_contain_text("11 of 12 images have only captions that the model wrote")
+        page.reload()
+        expect(page.get_by_label("Captions of IMG_0001.jpg, one a line")).to_have_value("a red rectangle")
+        expect(models_own).to_have_value("\n".join(lines[1:]))
+        memorise(page)
+        expect(page.locator(".report")).to_contain_text("captions that the model wrote itself")
+        expect(page.locator(".report")).to_contain_text("11 of 12 images have only captions that the model wrote")
+
+
 def test_what_was_merged_and_skipped_is_listed_file_by_file_and_nothing_in_a_name_runs(desk, tmp_path):
     for name in ("a red square.png", "its double.png"):
         Image.new("RGB", (40, 40), "red").save(tmp_path / name)

@@ -1,0 +1,180 @@
+"""A draft: its import outlives a reload, the model's captions are written, corrected, stopped and begun again."""
+
+import contextlib
+import threading
+import time
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from gcr_core.errors import GcrError, HubError, InputError
+from gcr_core.gallery import Gallery
+from gcr_core.settings import Settings
+from gcr_core.shelf import Shelf
+from gcr_core.ui import uploads
+from gcr_core.ui.draft import Draft
+from gcr_core.ui.library import Library
+from gcr_core.ui.visitors import Visitors
+from tests import tiny
+
+PICTURES = 34
+PATIENCE_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def models(tiny_clip_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    able, cannot = tiny.save_idefics3(folder / "idefics3"), tiny.save_llava(folder / "llava")
+    return SimpleNamespace(able=str(able), cannot=str(cannot), clip=str(tiny_clip_dir))
+
+
+@pytest.fixture
+def settings(models, tmp_path):
+    return Settings(home=tmp_path / "home", backbone=models.able, clip=models.clip)
+
+
+@pytest.fixture
+def draft(settings):
+    return made(settings)
+
+
+def made(settings):
+    with gr.Blocks():
+        library = Library(None, None, Visitors(settings))
+        return Draft(library, SimpleNamespace(list=lambda shelf: []), {})
+
+
+@pytest.fixture
+def cameras(tmp_path):
+    """Pictures named as a camera names them."""
+    for number in range(PICTURES):
+        Image.new("RGB", (16, 16), (7 * number, 0, 255 - 7 * number)).save(tmp_path / f"IMG_{number:04}.png")
+    return sorted(tmp_path.glob("*.png"))
+
+
+def shelf(draft):
+    return draft.library.visitors.shelf(None)
+
+
+def import_(draft, paths):
+    id, gallery = shelf(draft).collect(paths)
+    return id, gallery.root
+
+
+def finished(draft, folder):
+    """How the writing for a gallery ended."""
+    wait_until(lambda: draft.scribe.of(folder) is None)
+    return draft.ended(shelf(draft))
+
+
+def wait_until(true):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_an_import_goes_on_through_a_reload_and_shows_how_far_it_is(draft, cameras, monkeypatch):
+    go_on, collect = threading.Event(), Shelf.collect
+
+    def slow(self, sources, on_progress):
+        on_progress(3, PICTURES)
+        go_on.wait()
+        return collect(self, sources, on_progress)
+
+    monkeypatch.setattr(Shelf, "collect", slow)
+    monkeypatch.setattr(uploads, "laid_out", lambda files: contextlib.nullcontext(cameras))
+    next(draft.take_in(None, []))
+    wait_until(lambda: "Taking in 3 of 34 files" in draft.show(None)[draft.prepare])
+    followed = draft.follow(None)
+    assert "3 of 34" in next(followed)[draft.prepare]
+    go_on.set()
+    assert f"{PICTURES} pictures taken in" in list(followed)[-1][draft.prepare]
+    assert f"{PICTURES} pictures taken in" in next(draft.follow(None))[draft.prepare]
+
+
+def test_the_model_writes_is_stopped_and_writes_the_rest(draft, cameras):
+    id, folder = import_(draft, cameras)
+    assert "Let the model write captions" in draft.show(None)[draft.notes]
+    draft.write(None, {"gallery": id})
+    writing = draft.scribe.of(folder)
+    assert writing.total == PICTURES
+    with pytest.raises(InputError, match="still writes"):
+        draft.memorise(None, {"gallery": id, "name": "x"})
+    wait_until(lambda: writing.done)
+    assert "Stop writing" in draft.show(None)[draft.notes]
+    draft.hush(None, {"gallery": id})
+    kind, words = finished(draft, folder)
+    gallery = Gallery.load(folder)
+    assert (kind, words) == ("good", f"Stopped: {writing.done} of {PICTURES} pictures have got captions.")
+    assert len(gallery.bare) == PICTURES - writing.done > 0
+    assert gallery.pseudo_queries == gallery.captions
+    draft.write(None, {"gallery": id})
+    assert finished(draft, folder)[0] == "good"
+    whole = Gallery.load(folder)
+    assert not whole.bare
+    assert all(whole.captions[image] == gallery.captions[image] for image in range(writing.done))
+    assert draft.stirs(shelf(draft)) == []
+    notes = draft.show(None)[draft.notes]
+    assert "34 of 34 images have only captions that the model wrote" in notes
+    assert "Let the model" not in notes
+
+
+def test_a_correction_is_a_persons_and_what_is_left_stays_the_models(draft, cameras):
+    id, folder = import_(draft, cameras[:2])
+    gallery = Gallery.load(folder).with_pseudo_queries({0: ["a red thing", "a field", "a sky"]})
+    gallery.with_captions(gallery.captions)
+
+    def typed(value, **by):
+        draft.caption(None, {"gallery": id, "index": "0", "value": value, "page": "0", "only": "0", **by})
+        gallery = Gallery.load(folder)
+        return gallery.captions[0], gallery.pseudo_queries[0]
+
+    assert typed("a red square\n a  field \n", by="model") == (["a red square", "a field"], ["a field"])
+    assert typed("my square\na red square") == (["my square", "a red square", "a field"], ["a field"])
+    assert typed("a field") == (["a field"], [])
+    with pytest.raises(GcrError, match="limit is 1,000"):
+        typed("x" * 1_001)
+    with pytest.raises(GcrError, match="picture 2 is not one"):
+        draft.caption(None, {"gallery": id, "index": "2"})
+
+
+def test_models_are_chosen_for_a_gallery_and_kept_with_it(draft, models, cameras):
+    id, _ = import_(draft, cameras[:2])
+    shown = draft.choose(None, {"gallery": id, "which": "backbone", "value": models.cannot})
+    assert "llava cannot describe pictures by itself" in shown[draft.notes]
+    assert "Choose SmolVLM-256M-Instruct" in shown[draft.notes]
+    with pytest.raises(GcrError, match="llava cannot describe pictures"):
+        draft.write(None, {"gallery": id})
+    with pytest.raises(HubError, match="no folder here and no hub id"):
+        draft.choose(None, {"gallery": id, "which": "backbone", "value": "nowhere"})
+    with pytest.raises(InputError, match="choose backbone or clip"):
+        draft.choose(None, {"gallery": id, "which": "name", "value": "x"})
+    again = made(draft.settings)
+    assert models.cannot in again.show(None)[again.how]
+    again.choose(None, {"gallery": id, "which": "backbone", "value": ""})
+    assert models.able in draft.show(None)[draft.how]
+
+
+def test_a_model_that_the_hub_does_not_give_is_said_and_nothing_can_be_begun_with_it(draft, cameras):
+    id, _ = import_(draft, cameras[:2])
+    draft.caption(None, {"gallery": id, "index": "0", "value": "a red square"})
+    draft.choose(None, {"gallery": id, "which": "clip", "value": "owner/no-such-clip"})
+    shown = list(draft.study(None))[-1]
+    assert "the hub did not give it" in shown[draft.notes]
+    assert "disabled" in shown[draft.how].split("<button")[-1]
+    assert not list(draft.study(None))
+    draft.workshop.end()
+
+
+def test_visitors_choose_no_models(settings, models, cameras):
+    shared = made(Settings(home=settings.home, backbone=models.cannot, clip=models.clip, visitors=True))
+    request = SimpleNamespace(headers={"X-GCR-Owner": "a" * 32}, cookies={})
+    id, _ = shared.library.visitors.shelf(request).collect(cameras[:2])
+    with pytest.raises(InputError, match="fixed on this page"):
+        shared.choose(request, {"gallery": id, "which": "backbone", "value": models.able})
+    shown = shared.show(request)
+    assert "Choose SmolVLM" not in shown[shared.notes]
+    assert "readonly" in shown[shared.how] and 'data-do="choose"' not in shown[shared.how]
