@@ -5,6 +5,7 @@ nothing about memories.
 """
 
 import os
+import secrets
 from pathlib import Path
 
 from starlette.requests import Request
@@ -24,12 +25,13 @@ CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 
 def check_home(home: Path) -> None:
     """Raises InputError for a folder that cannot keep galleries and memories: files are written, locked and renamed."""
+    probe = home / f"probe-{secrets.token_hex(4)}"
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with atomic.new_folder(home / "probe") as folder:
-            atomic.write_text(folder / "probe", "")
-        lock = try_lock(home / "probe" / "probe")
-        atomic.remove(home / "probe")
+        with atomic.new_folder(probe) as folder:
+            atomic.write_text(folder / "file", "")
+        lock = try_lock(probe / "file")
+        atomic.remove(probe)
         if lock is not None:
             os.close(lock)
     except OSError as error:
@@ -56,10 +58,10 @@ def notices(settings: Settings) -> str:
             "Space</a>"
         )
     if settings.training and is_ephemeral(settings.home):
-        where = f"attach a storage bucket at {BUCKET}" if space else "mount a volume there"
+        where = f"attach a storage bucket at {BUCKET}" if space else f"mount a volume at {text(settings.home)}"
         lines.append(
             "<b>Storage is ephemeral here:</b> galleries and memories are lost when this app restarts. Download the "
-            f"memories that you want to keep. Whoever runs the app: {where} (GCR_HOME is {text(settings.home)})."
+            f"memories that you want to keep. Whoever runs the app: {where}."
         )
     return "".join(f'<p class="note warning" role="note">{line}</p>' for line in lines)
 

@@ -1,0 +1,130 @@
+"""What hosts the app: the Space's configuration at the top of the README, the README's words on hosting, the image."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from gcr_core.hub import REPOSITORY_ID
+from gcr_core.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts"))
+
+import check_dockerfile  # noqa: E402
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+REQUIREMENTS = {
+    requirement.name: requirement
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+    for requirement in [Requirement(line)]
+}
+KNOWN_KEYS = """
+    title emoji colorFrom colorTo sdk python_version sdk_version suggested_hardware suggested_storage app_file app_port
+    app_build_command base_path fullWidth header short_description models datasets tags thumbnail pinned license
+    hf_oauth hf_oauth_scopes hf_oauth_expiration_minutes hf_oauth_authorized_org disable_embedding
+    startup_duration_timeout custom_headers preload_from_hub
+"""
+"""Of the Spaces configuration reference, https://huggingface.co/docs/hub/spaces-config-reference, and of any card."""
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+
+
+@pytest.fixture(scope="module")
+def configuration() -> dict:
+    _, front, _ = README.split("---\n", 2)
+    return yaml.safe_load(front)
+
+
+@pytest.fixture(scope="module")
+def hosting() -> str:
+    return README.split("\n## Host it\n")[1].split("\n## ")[0]
+
+
+def test_the_readme_opens_with_a_configuration_of_known_keys(configuration):
+    assert README.startswith("---\n")
+    assert set(configuration) <= set(KNOWN_KEYS.split())
+
+
+def test_its_values_are_of_the_kinds_that_spaces_take(configuration):
+    assert {configuration["colorFrom"], configuration["colorTo"]} <= COLOURS
+    assert len(configuration["emoji"]) == 1
+    assert len(configuration["short_description"]) <= 60
+    assert configuration["hf_oauth"] is True
+    assert configuration["hf_oauth_scopes"] == ["contribute-repos"]
+    assert (ROOT / configuration["app_file"]).is_file()
+
+
+def test_the_spaces_gradio_and_python_are_ones_that_the_project_runs_on(configuration):
+    assert configuration["sdk"] == "gradio"
+    assert REQUIREMENTS["gradio"].specifier.contains(configuration["sdk_version"])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert isinstance(configuration["python_version"], str)
+    assert SpecifierSet(project["requires-python"]).contains(configuration["python_version"])
+
+
+def test_what_is_preloaded_is_models_that_the_space_names_and_files_that_are_fetched(configuration):
+    for line in configuration["preload_from_hub"]:
+        id, files, *revision = line.split()
+        assert REPOSITORY_ID.fullmatch(id) and id in configuration["models"]
+        assert all(re.fullmatch(r"[\w.-]+\.(json|safetensors|jinja|model|txt)", name) for name in files.split(","))
+        assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in revision)
+
+
+def test_every_variable_that_the_readme_names_is_a_setting():
+    named = set(re.findall(r"\bGCR_[A-Z_]+\b", README))
+    known = {f"GCR_{name.upper()}" for name in Settings.__dataclass_fields__}
+    assert {"GCR_HOME", "GCR_TRAINING", "GCR_MAX_GPU_SECONDS"} <= named <= known
+
+
+def test_every_file_that_the_words_on_hosting_name_is_there(hosting):
+    named = set(re.findall(r"(?<![\w./-])(?:[\w-]+/)*[\w-]+\.(?:py|md|txt|toml)\b", hosting))
+    assert "scripts/check_dockerfile.py" in named
+    assert all((ROOT / path).is_file() for path in named)
+    assert (ROOT / "Dockerfile").is_file() and (ROOT / ".dockerignore").is_file()
+
+
+def test_every_hub_command_of_the_readme_is_one_with_those_options(hosting):
+    lines = re.findall(r"^hf (.*)$", hosting, re.MULTILINE)
+    assert len(lines) >= 6
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        command = [word for word in takewhile(str.isalpha, words)]
+        asked = subprocess.run(
+            [Path(sys.executable).with_name("hf"), *command, "--help"], capture_output=True, text=True
+        )
+        assert asked.returncode == 0, line
+        assert f"hf {' '.join(command)} " in asked.stdout, line
+        assert {word for word in words if word.startswith("-")} <= set(re.findall(r"--?[a-z-]+", asked.stdout)), line
+
+
+def test_the_image_has_what_the_app_needs_and_nothing_that_is_private():
+    files = {path.as_posix() for path in check_dockerfile.context()}
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gcr_core").rglob("*.py")}
+    assert modules <= files
+    assert {
+        "app.py",
+        "requirements.txt",
+        "assets/app.css",
+        "assets/emoji.zip",
+        "checkpoints/emoji/memory.json",
+    } <= files
+    assert not any(re.match(r"(\.|runs/|tests/|scripts/)|.*__pycache__", path) for path in files)
+
+
+def test_the_image_installs_a_torch_that_the_requirements_allow_and_ends_as_the_user():
+    steps = list(check_dockerfile.instructions())
+    [torch] = [rest.split("=")[1] for name, rest in steps if name == "ARG" and rest.startswith("TORCH_VERSION=")]
+    assert REQUIREMENTS["torch"].specifier.contains(torch)
+    assert [rest for name, rest in steps if name == "USER"] == ["user"]
+    names = [name for name, _ in steps]
+    assert names.index("USER") > max(i for i, name in enumerate(names) if name in ("RUN", "COPY"))
+    assert steps[0][1] in check_dockerfile.SUITES
