@@ -79,32 +79,44 @@ class PictureBatches:
         return float((self.losses < KNOWN).mean())
 
 
-class QueryBatches:
-    """Texts drawn by their odds; each keeps all images that it asks for."""
+class TextBatches:
+    """Texts of pairs, each as often as its odds say: systematic sampling (Kitagawa 1996), so that chance leaves none
+    out. Those of a batch are about equally long."""
 
-    def __init__(self, backbone: Backbone, pairs: Pairs, size: int, seed: int):
-        self.backbone, self.pairs, self.size, self.seed = backbone, pairs, size, seed
+    def __init__(self, pairs: Pairs, size: int, seed: int):
+        self.pairs, self.size, self.seed = pairs, size, seed
         self._drawn: tuple[int, np.ndarray] | None = None
 
-    def draw(self, number: int) -> Batch:
-        """The batch of that number, counted from 0."""
-        inputs, rows = self.read(number)
-        images = torch.from_numpy(self.pairs.images[rows]).long().to(self.backbone.device)
-        return inputs, images, torch.from_numpy(self.pairs.weights[rows]).to(self.backbone.device)
-
-    def read(self, number: int) -> tuple[dict[str, Any], np.ndarray]:
-        """What `Backbone.hidden` takes for that batch, and the rows (b,) of the pairs that it was made of."""
+    def draw(self, number: int) -> tuple[list[str], np.ndarray]:
+        """The texts of the batch of that number, counted from 0, varied, and their rows (b,) in the pairs."""
         many, one = divmod(number, DRAWN_AT_ONCE)
         if self._drawn is None or self._drawn[0] != many:
             self._drawn = many, self._rows(np.random.default_rng((self.seed, many)))
         rows, draws = self._drawn[1][one], random.Random(f"{self.seed} {number}")
-        return text_inputs(self.backbone, [vary(self.pairs.texts[row], draws) for row in rows]), rows
+        return [vary(self.pairs.texts[row], draws) for row in rows], rows
 
     def _rows(self, choice: np.random.Generator) -> np.ndarray:
-        """(DRAWN_AT_ONCE, size): rows of the pairs, those of a batch about equally long."""
-        drawn = choice.choice(len(self.pairs.odds), self.size * DRAWN_AT_ONCE, p=self.pairs.odds)
+        """(DRAWN_AT_ONCE, size): rows of the pairs."""
+        count = self.size * DRAWN_AT_ONCE
+        ends = self.pairs.odds.cumsum()
+        drawn = np.searchsorted(ends, ends[-1] * (choice.random() + np.arange(count)) / count, side="right")
+        drawn = choice.permutation(drawn)
         drawn = drawn[np.argsort([len(self.pairs.texts[row]) for row in drawn], kind="stable")]
         return choice.permutation(drawn.reshape(DRAWN_AT_ONCE, -1))
+
+
+class QueryBatches:
+    """Texts as queries; each keeps all images that it asks for."""
+
+    def __init__(self, backbone: Backbone, pairs: Pairs, size: int, seed: int):
+        self.backbone, self.pairs, self.texts = backbone, pairs, TextBatches(pairs, size, seed)
+
+    def draw(self, number: int) -> Batch:
+        """The batch of that number, counted from 0."""
+        texts, rows = self.texts.draw(number)
+        images = torch.from_numpy(self.pairs.images[rows]).long().to(self.backbone.device)
+        weights = torch.from_numpy(self.pairs.weights[rows]).to(self.backbone.device)
+        return text_inputs(self.backbone, texts), images, weights
 
 
 class DescriptionBatches:

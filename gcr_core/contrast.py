@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from .batches import vary
+from .batches import TextBatches
 from .checkpoint import Checkpoint
 from .dense import image_features, text_features
 from .gallery import Gallery
@@ -57,23 +57,21 @@ def tune(
     weights = dict(model.named_parameters())
     optimizer = torch.optim.AdamW(weights.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     kept = Checkpoint(checkpoint, weights, optimizer, np.zeros(0))
-    looks = Looks(processor.image_processor, gallery)
+    looks, batches = Looks(processor.image_processor, gallery), TextBatches(pairs, size, seed)
     model.train()
     try:
         done = kept.load()
         same_start(weights.values(), done)
         for step in range(done, steps):
-            choice, draws = np.random.default_rng((seed, step)), random.Random(f"{seed} {step}")
             torch.manual_seed(seed * 1_000_003 + step)
-            rows = choice.choice(len(pairs.texts), size, p=pairs.odds)
+            choice, (asked, rows) = np.random.default_rng((seed, step)), batches.draw(step)
             images = [int(choice.choice(pairs.images[row], p=_shares(pairs.weights[row]))) for row in rows]
             distinct, where = np.unique(images, return_inverse=True)
-            asked = [vary(pairs.texts[row], draws) for row in rows][share(size)]
             shown = [
                 looks.perturbed(image, random.Random(f"{seed} {step} {image}"))
                 for image in distinct[share(len(distinct))]
             ]
-            texts = joined(text_features(model, processor, asked), size)
+            texts = joined(text_features(model, processor, asked[share(size)]), size)
             pictures = joined(image_features(model, processor, shown), len(distinct))
             scale = model.logit_scale.exp()  # all processes have its whole gradient: the first one's counts
             logits = (scale if is_first() else scale.detach()) * texts @ pictures.T

@@ -46,7 +46,7 @@ from transformers import (
 from wordnet import WordNet
 
 from gcr_core.backbone import Backbone
-from gcr_core.batches import PictureBatches, QueryBatches, vary
+from gcr_core.batches import PictureBatches, TextBatches, text_inputs
 from gcr_core.contrast import contrastive_loss
 from gcr_core.dense import DenseIndex
 from gcr_core.describing import describe_loss
@@ -312,21 +312,16 @@ def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> t
     optimizer = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     choice, draws = np.random.default_rng(seed), random.Random(seed)
     looks = picture_variants(gallery, processor.image_processor, draws)
-    queue: list[np.ndarray] = []
+    batches = TextBatches(pairs, 256, seed)
     for step, share, factor in clock(seconds):
         if step % NEW_LOOK_EVERY == 1:
             looks[step // NEW_LOOK_EVERY % len(looks)] = picture_variants(gallery, processor.image_processor, draws, 1)[
                 0
             ]
-        if not queue:
-            rows = choice.choice(len(pairs.texts), 32 * 256, p=pairs.odds)
-            rows = rows[np.argsort([len(pairs.texts[row]) for row in rows], kind="stable")]
-            queue = list(choice.permutation(rows.reshape(32, 256)))
-        rows = queue.pop()
+        texts, rows = batches.draw(step)
         images = [
             int(choice.choice(pairs.images[row], p=pairs.weights[row] / pairs.weights[row].sum())) for row in rows
         ]
-        texts = [vary(pairs.texts[row], draws) for row in rows]
         distinct = sorted(set(images))
         inputs = processor.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(device)
         pixels = looks[[draws.randrange(len(looks)) for _ in distinct], distinct].to(device).float()
@@ -386,19 +381,20 @@ def teach_english(backbone: Backbone, gallery: Gallery, lesson: Lesson, seconds:
     pairs, goal = lesson.pairs, normalize(torch.from_numpy(lesson.targets), dim=-1).to(backbone.device)
     rows_of = {text: row for row, text in enumerate(pairs.texts[: len(goal)])}
     meant = torch.stack([goal[[rows_of[text.lower()] for text in texts]].mean(0) for texts in gallery.captions])
-    queries = QueryBatches(backbone, replace(pairs, odds=_flatter(pairs.odds[: len(goal)])), 256, seed)
+    batches = TextBatches(replace(pairs, odds=_flatter(pairs.odds[: len(goal)])), 256, seed)
     pictures = PictureBatches(backbone, gallery, 96, seed)
     choice = np.random.default_rng(seed)
     backbone.model.train()
     for step, share, factor in clock(seconds):
         task = ("text", "picture", "text", "say")[step % 4]
         if task == "say":
-            rows = choice.choice(len(goal), 128, p=queries.pairs.odds, replace=False)
+            rows = choice.choice(len(goal), 128, p=batches.pairs.odds, replace=False)
             texts = [pairs.texts[row] for row in rows]
             loss = describe_loss(backbone, None, texts, ROW_NORM * goal[rows]).mean()
         else:
             if task == "text":
-                inputs, rows = queries.read(step // 2)
+                texts, rows = batches.draw(step // 2)
+                inputs = text_inputs(backbone, texts)
                 inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
                 wanted = goal[rows]
             else:

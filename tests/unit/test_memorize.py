@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from PIL import Image, ImageChops
 
 from gcr_core.backbone import Backbone
-from gcr_core.batches import PictureBatches, QueryBatches, misspell, text_inputs, vary
+from gcr_core.batches import PictureBatches, QueryBatches, TextBatches, misspell, text_inputs, vary
 from gcr_core.decoding import score_all
 from gcr_core.errors import GcrError
 from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
@@ -172,17 +173,25 @@ def test_pictures_that_are_mistaken_are_drawn_more_often(llava_folder, tiny_gall
     assert batches.known == pytest.approx(11 / 12)
 
 
-def test_a_batch_depends_on_the_seed_and_its_number_alone(llava_folder, tiny_gallery):
-    backbone = Backbone.from_pretrained(llava_folder, device="cpu")
+def test_a_batch_depends_on_the_seed_and_its_number_alone(tiny_gallery):
     pairs = Pairs.from_captions(tiny_gallery.captions)
 
-    def rows(seed, numbers):
-        batches = QueryBatches(backbone, pairs, 4, seed)
-        return {number: batches.read(number)[1].tolist() for number in numbers}
+    def drawn(seed, numbers):
+        batches = TextBatches(pairs, 4, seed)
+        return {number: (batches.draw(number)[0], batches.draw(number)[1].tolist()) for number in numbers}
 
-    forth, back = rows(0, range(40)), rows(0, reversed(range(40)))
+    forth, back = drawn(0, range(40)), drawn(0, reversed(range(40)))
     assert forth == back
-    assert forth != rows(1, range(40))
+    assert forth != drawn(1, range(40))
+
+
+def test_texts_are_drawn_as_often_as_their_odds_say(tiny_gallery):
+    pairs = Pairs.from_captions(tiny_gallery.captions)
+    odds = np.arange(1.0, len(pairs.odds) + 1)
+    batches = TextBatches(replace(pairs, odds=odds / odds.sum()), 5, seed=0)
+    counts = np.bincount(np.concatenate([batches.draw(number)[1] for number in range(32)]), minlength=len(odds))
+    assert counts.sum() == 32 * 5
+    assert np.abs(counts - 32 * 5 * batches.pairs.odds).max() < 1
 
 
 def test_a_slip_changes_a_text_by_at_most_one_letter_and_leaves_a_short_one():
