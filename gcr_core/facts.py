@@ -148,6 +148,7 @@ def _measured(training: dict[str, Any]) -> str:
     lines = {
         "memorized": "images at rank 1, asked with their own picture",
         "trained_captions": "captions with an image of theirs at rank 1, of those trained on",
+        "trained_pseudo_queries": "pseudo-queries with an image of theirs at rank 1, of those trained on",
         "retrieved": f"captions with their image at rank 1, of {held_out:,} that were kept out of training until then",
     }
     rows = [

@@ -413,8 +413,9 @@ def test_push_and_pull_as_commands(hub, memory, tmp_path, capsys):
     assert f"{hub.address}/{NAME}: 12 images, private, without their pictures" in capsys.readouterr().out
     assert main(["pull", NAME, "--out", out]) == 0
     assert f"{out}: 12 images from {NAME}" in capsys.readouterr().out
-    assert main(["recall", "a gold bar", "--memory", out, "--json"]) == 0
-    capsys.readouterr()
+    for memory_or_id in (out, NAME):
+        assert main(["recall", "a gold bar", "--memory", memory_or_id, "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)["generative"]) == 10
     assert main(["push", str(tmp_path), NAME]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["pull", "alice/nothing", "--out", str(tmp_path / "other"), "--json"]) == 2
