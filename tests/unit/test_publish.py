@@ -8,14 +8,17 @@ import huggingface_hub.constants
 import pytest
 import yaml
 
+from gcr_core.backbone import Backbone
 from gcr_core.cli import main
+from gcr_core.dense import DenseIndex
 from gcr_core.errors import GcrError, HubError, MemoryFormatError
 from gcr_core.facts import read_facts
 from gcr_core.gallery import Gallery
+from gcr_core.identifiers import Identifiers
 from gcr_core.images import open_image
 from gcr_core.memory import Memory
 from gcr_core.publish import pull, push
-from tests.hub_server import Hub, RefusedError
+from tests.hub_server import Hub, RefusedError, Repository
 
 NAME = "alice/shapes"
 QUERIES = ["a gold bar", "a red circle", "square in blue"]
@@ -143,6 +146,28 @@ def test_the_card_names_a_backbone_of_the_hub(hub, memory):
     push(memory, NAME, pictures=True)
     front = yaml.safe_load(hub.repositories[NAME].files["README.md"].decode().split("---\n")[1])
     assert (front["base_model"], front["base_model_relation"]) == (base["name"], "finetune")
+
+
+def test_an_adapter_is_pushed_alone_and_finds_its_backbone_on_the_hub(
+    hub, tiny_gallery, tiny_clip_dir, llava_folder, tmp_path
+):
+    hub.repositories["alice/base"] = base = Repository(private=False)
+    revision = base.commit("base", contents(llava_folder))
+    backbone = Backbone.from_pretrained("alice/base", device="cpu")
+    backbone.adapt()
+    identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
+    dense = DenseIndex.build(tiny_gallery, tiny_clip_dir, device="cpu")
+    Memory(backbone, identifiers, tiny_gallery, dense).save(tmp_path / "memory")
+    base.commit("another base", {})
+    push(tmp_path / "memory", NAME)
+    pull(NAME, tmp_path / "pulled")
+    files = hub.repositories[NAME].files
+    assert len(files["model/adapter_model.safetensors"]) < len(base.at(revision)["model.safetensors"])
+    assert "model/model.safetensors" not in files
+    front = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
+    assert (front["base_model"], front["base_model_relation"]) == ("alice/base", "adapter")
+    assert read_facts(tmp_path / "pulled")["backbone"] == {"name": "alice/base", "revision": revision}
+    assert answers(tmp_path / "memory") == answers(tmp_path / "pulled")
 
 
 def test_an_adapter_of_a_backbone_that_nobody_else_has_is_not_pushed(hub, memory):
@@ -365,7 +390,7 @@ def test_a_hub_that_is_ill_is_quoted(hub, memory):
 def test_pull_refuses_what_is_private_missing_or_no_memory(hub, memory, tmp_path, monkeypatch):
     out = tmp_path / "pulled"
     push(memory, NAME)
-    hub.repositories["alice/other"] = hub.repositories[NAME].__class__(private=False)
+    hub.repositories["alice/other"] = Repository(private=False)
     hub.repositories["alice/other"].commit("x", {"config.json": b"{}", "model.safetensors": b"0" * 100})
     with pytest.raises(MemoryFormatError, match="alice/other on the hub holds no memory"):
         pull("alice/other", out)
