@@ -1,7 +1,8 @@
 """Tiny random checkpoints in the hub's file format, made on the spot: nothing is downloaded.
 
 `save_llava` is what gcr-mini is: CLIP ViT + Llama, sentencepiece tokenizer with byte fallback, no chat
-template. `save_idefics3` is what SmolVLM is: SigLIP + Llama, byte-level BPE, a chat template.
+template. `save_idefics3` is what SmolVLM is: SigLIP + Llama, byte-level BPE, a chat template. `save_siglip` is a
+SigLIP, for the dense baseline.
 """
 
 import io
@@ -22,6 +23,11 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+    SiglipProcessor,
+    SiglipTokenizer,
 )
 
 SENTENCES = [
@@ -132,6 +138,34 @@ def save_llava(folder: Path, tied: bool = False, hidden: int = 32, layers: int =
     )
     LlavaForConditionalGeneration(config).eval().save_pretrained(folder)
     processor.save_pretrained(folder)
+    return folder
+
+
+def save_siglip(folder: Path) -> Path:
+    """Write a SigLIP with random weights: 32 px, 32 dimensions, texts of 16 tokens, a sentencepiece model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 20),
+        model_prefix=str(folder / "spiece"),
+        vocab_size=200,
+        hard_vocab_limit=False,
+        bos_id=-1,
+        pad_id=-1,
+        eos_id=1,
+        unk_id=2,
+        minloglevel=2,
+    )
+    tokenizer = SiglipTokenizer(
+        str(folder / "spiece.model"), model_max_length=16, model_input_names=["input_ids"], padding_side="right"
+    )
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "projection_size": 32}
+    ends = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 1}
+    config = SiglipConfig(text_config=tower | text | ends, vision_config=tower | {"image_size": 32, "patch_size": 16})
+    SiglipModel(config).save_pretrained(folder)
+    image_processor = SiglipImageProcessorPil(size={"height": 32, "width": 32})
+    SiglipProcessor(image_processor, tokenizer).save_pretrained(folder)
     return folder
 
 

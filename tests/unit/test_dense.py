@@ -6,12 +6,16 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+import torch
 from transformers import CLIPImageProcessorPil, CLIPModel
 
 from gcr_core import dense as dense_module
+from gcr_core.contrast import tune
 from gcr_core.dense import DenseIndex, load_clip
 from gcr_core.errors import HubError, InputError, MemoryFormatError
 from gcr_core.gallery import Gallery
+from gcr_core.pairs import Pairs
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +168,33 @@ def test_an_inverted_file_that_shrinks_is_searched_exactly_again(
     dense.remove(range(1_000))
     assert isinstance(dense.index, faiss.IndexFlat)
     assert (dense.vectors == scattered[0][1_000:]).all()
+
+
+def test_a_siglip_is_trained_saved_and_asked_as_a_clip_is(
+    tiny_gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gcr_core.contrast.SMALL_RATE", 3e-3)
+    model, processor = load_clip(tiny.save_siglip(tmp_path / "siglip"), "cpu")
+    losses: list[float] = []
+    pairs = Pairs.from_captions(tiny_gallery.captions)
+    tune(model, processor, tiny_gallery, pairs, 60, 16, on_step=lambda step, loss: losses.append(loss))
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    dense = DenseIndex.build(tiny_gallery, (model, processor))
+    dense.save(tmp_path / "dense")
+    loaded = DenseIndex.load(tmp_path / "dense", device="cpu")
+    shown = [tiny_gallery.open(image) for image in range(12)]
+    assert [found[0][0] for found in loaded.search_images(shown, 1)] == list(range(12))
+    assert loaded.search(["a red circle"], 5) == dense.search(["a red circle"], 5)
+
+
+def test_siglip_reads_a_text_padded_to_its_whole_length(tmp_path: Path) -> None:
+    model, processor = load_clip(tiny.save_siglip(tmp_path / "siglip"), "cpu")
+    inputs = processor(text=["a red circle"], padding="max_length", max_length=16, return_tensors="pt")
+    with torch.inference_mode():
+        vector = model.get_text_features(**inputs).pooler_output[0]
+        embedded = DenseIndex(model, processor, faiss.IndexFlatIP(32)).embed_texts(["a red circle"])[0]
+    assert inputs["input_ids"].shape == (1, 16)
+    assert np.allclose(embedded, vector / vector.norm(), atol=1e-5)
 
 
 def test_image_processor_needs_no_torchvision(index: DenseIndex) -> None:
