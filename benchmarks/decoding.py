@@ -41,36 +41,40 @@ PAIRS = 7
 WARM_UPS = 2
 
 
+def smolvlm(vocabulary: int) -> Idefics3Config:
+    """The configuration of SmolVLM-256M with a vocabulary of that size."""
+    return Idefics3Config(
+        text_config=LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=576,
+            intermediate_size=1536,
+            num_hidden_layers=30,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+            max_position_embeddings=8192,
+            rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
+            rms_norm_eps=1e-5,
+            pad_token_id=2,
+        ),
+        vision_config={
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "image_size": 512,
+            "patch_size": 16,
+        },
+        scale_factor=4,
+        image_token_id=49_190,
+    )
+
+
 class RandomBackbone(Backbone):
     """SmolVLM-256M's architecture at full size, untrained and without a tokenizer: prompts are token ids."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        config = Idefics3Config(
-            text_config=LlamaConfig(
-                vocab_size=VOCABULARY + DEPTH * CODES,
-                hidden_size=576,
-                intermediate_size=1536,
-                num_hidden_layers=30,
-                num_attention_heads=9,
-                num_key_value_heads=3,
-                max_position_embeddings=8192,
-                rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
-                rms_norm_eps=1e-5,
-                pad_token_id=2,
-            ),
-            vision_config={
-                "hidden_size": 768,
-                "intermediate_size": 3072,
-                "num_hidden_layers": 12,
-                "num_attention_heads": 12,
-                "image_size": 512,
-                "patch_size": 16,
-            },
-            scale_factor=4,
-            image_token_id=49_190,
-        )
-        self.model: Any = Idefics3ForConditionalGeneration(config).eval()
+        self.model: Any = Idefics3ForConditionalGeneration(smolvlm(VOCABULARY + DEPTH * CODES)).eval()
         generation = self.model.generation_config
         generation.bos_token_id = generation.eos_token_id = None
         generation.pad_token_id = 2

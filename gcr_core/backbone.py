@@ -395,7 +395,7 @@ class Backbone:
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights, configuration, tokenizer and processor as the hub holds them; of an adapted one the adapter."""
+        """Write weights, configuration, tokenizer and processor as the hub holds them; once adapted, the adapter."""
         if self.new_rows is not None:
             save_adapter(self.model, folder, str(self.name), self.revision)
             return

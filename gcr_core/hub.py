@@ -13,15 +13,26 @@ TEXT_FILES = ("*.json", "*.jsonl", "*.txt", "*.md", "*.jinja", "*.model")
 DATA_FILES = ("*.safetensors", "*.faiss", "*.png", "*.jpg", "*.jpeg", "*.webp", "*.gif", "*.bmp")
 
 
+CONVERTER, CONVERSION = "SFconvertbot", "Adding `safetensors` variant of this model"
+"""The hub's own bot, and the title of the pull requests by which it offers a model's weights as safetensors."""
+
+
 def fetch(path_or_id: str | Path, instead: str, revision: str | None = None) -> Path:
-    """The folder at a path, or of a hub id at a revision. Raises HubError, naming what to use `instead`."""
+    """The folder at a path, or of a hub id at a revision. Raises HubError, naming what to use `instead`.
+
+    Of a model whose own weights are in pickles (openai/clip-vit-base-patch32), the one that the hub's bot converted.
+    """
     if folder := _folder(path_or_id, instead):
         return folder
     from huggingface_hub import snapshot_download
 
     name = str(path_or_id)
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[*TEXT_FILES, *DATA_FILES]))
+        wanted = [*TEXT_FILES, *DATA_FILES]
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        if revision is None and not any(folder.glob("*.safetensors")) and (converted := _conversion(name)):
+            folder = Path(snapshot_download(name, revision=converted, allow_patterns=wanted))
+        return folder
     except (OSError, ValueError) as error:
         raise HubError(
             f"{name!r} is no folder here and the hub did not give it ({_first_line(error)}): "
@@ -44,6 +55,16 @@ def here(path_or_id: str | Path, instead: str) -> Path | None:
 def commit(folder: Path) -> str | None:
     """The commit hash that a folder of the hub's cache is of; None for any other folder."""
     return folder.name if folder.parent.name == "snapshots" else None
+
+
+def _conversion(name: str) -> str | None:
+    """The revision of the bot's pull request for a hub id, the newest one; None where it made none."""
+    from huggingface_hub import HfApi
+
+    offered = HfApi().get_repo_discussions(
+        name, author=CONVERTER, discussion_type="pull_request", discussion_status="open"
+    )
+    return next((f"refs/pr/{offer.num}" for offer in offered if offer.title == CONVERSION), None)
 
 
 def _folder(path_or_id: str | Path, instead: str) -> Path | None:

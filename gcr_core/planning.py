@@ -6,14 +6,17 @@ Trains nothing that lasts and writes nothing.
 import math
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from .backbone import Backbone
 from .contrast import tune
 from .dense import load_clip
+from .features import Features
 from .gallery import Gallery
 from .identifiers import Identifiers
 from .memorize import Training, memorize
@@ -23,6 +26,8 @@ from .recipe import PRESETS, Recipe
 
 PASSES = {"quick": 6, "balanced": 14, "thorough": 50}
 """How often each caption is trained on."""
+VIEWS = {"quick": 2, "balanced": 4, "thorough": 8}
+"""Of each picture that a frozen vision tower looks at: the picture as it is, the others perturbed."""
 PICTURE_PASSES = 0.6
 """How often each picture is trained on, as a share of PASSES, before descriptions and queries begin."""
 DESCRIPTION_PASSES = 0.5
@@ -33,8 +38,21 @@ MIN_STEPS = 6
 """Batches that a pass has at least: a small gallery has small ones."""
 REVISED = Training.pictures_every / (Training.pictures_every - 1)
 """Steps that retrieving takes for each batch of queries, as one in so many is of pictures."""
-TIMED_STEPS = 4
-"""of each kind, after one that warms up"""
+TIMED_STEPS, TIMED_LARGE_STEPS = 4, 2
+"""of each kind, of a small backbone and of another, after one that warms up"""
+TIMED_PICTURES = 3
+"""that go through a frozen vision tower, the first to warm it up"""
+
+
+class OnePicture(Features):
+    """In a trial the features of all pictures: those of one."""
+
+    def __init__(self, features: torch.Tensor):
+        """`features` (1, tokens, hidden)"""
+        self.features, self.views = features, 1
+
+    def read(self, images: Sequence[int] | np.ndarray, views: Sequence[int] | np.ndarray) -> torch.Tensor:
+        return self.features.expand(len(images), -1, -1)
 
 
 def plan(gallery: Gallery, preset: str, seed: int = 0) -> tuple[Training, int, int]:
@@ -53,6 +71,7 @@ def plan(gallery: Gallery, preset: str, seed: int = 0) -> tuple[Training, int, i
         descriptions=pictures,
         descriptions_every=8,
         queries=queries,
+        views=VIEWS[preset],
         seed=seed,
     )
     return training, math.ceil((1 - FINISH) * asked), math.ceil(FINISH * asked)
@@ -64,13 +83,14 @@ def estimate(gallery: Gallery, recipe: Recipe) -> dict[str, float]:
     started = time.monotonic()
     backbone, clip = Backbone.from_pretrained(recipe.backbone), load_clip(recipe.clip)
     loading = time.monotonic() - started
+    look, features = _seconds_a_look(backbone, gallery)
     seconds = {}
     timed: dict[tuple[int, int], dict[str, float]] = {}
     for preset in PRESETS:
         training, dense_steps, last_dense_steps = plan(gallery, preset, recipe.seed)
         sizes = training.queries, training.pictures
         if sizes not in timed:
-            timed[sizes] = _seconds_a_step(backbone, clip, gallery, training)
+            timed[sizes] = _seconds_a_step(backbone, clip, gallery, training, features)
         per = timed[sizes]
         steps = Counter(training.task(step) for step in range(training.steps))
         captions = sum(map(len, gallery.captions))
@@ -78,8 +98,21 @@ def estimate(gallery: Gallery, recipe: Recipe) -> dict[str, float]:
         steps["queries"] += math.ceil(captions / training.queries)
         steps["pictures"] += math.ceil(len(gallery) / training.pictures)
         steps["dense"] = dense_steps + last_dense_steps + math.ceil(max(captions, len(gallery)) / training.queries)
-        seconds[preset] = loading + sum(per[task] * count for task, count in steps.items())
+        looking = look * training.views * len(gallery)
+        seconds[preset] = loading + looking + sum(per[task] * count for task, count in steps.items())
     return seconds
+
+
+def _seconds_a_look(backbone: Backbone, gallery: Gallery) -> tuple[float, Features | None]:
+    """Seconds that the features of a picture take, and such features; 0 and None where all is trained."""
+    if backbone.is_small or not backbone.takes_features:
+        return 0.0, None
+    laps = []
+    for image in range(TIMED_PICTURES):
+        started = time.monotonic()
+        features = backbone.image_features([gallery.open(image % len(gallery))])
+        laps.append(time.monotonic() - started)
+    return float(np.median(laps[1:])), OnePicture(features)
 
 
 def _batch(wanted: float, largest: int) -> int:
@@ -89,7 +122,7 @@ def _batch(wanted: float, largest: int) -> int:
 
 
 def _seconds_a_step(
-    backbone: Backbone, clip: tuple[Any, Any], gallery: Gallery, training: Training
+    backbone: Backbone, clip: tuple[Any, Any], gallery: Gallery, training: Training, features: Features | None
 ) -> dict[str, float]:
     """Task → seconds: the median of a few steps of each, on the gallery's first images."""
     few = Gallery(gallery.root, gallery.file_names[: training.queries], gallery.captions[: training.queries])
@@ -107,6 +140,7 @@ def _seconds_a_step(
 
     tune(*clip, few, pairs, 1 + TIMED_STEPS, training.queries, on_step=lambda step, loss: lap("dense"))
     identifiers = Identifiers.build("atomic", few, backbone.tokenizer)
-    trial = replace(training, memorise=0, describe=0, retrieve=4 * TIMED_STEPS, finish=0, descriptions_every=2)
-    memorize(backbone, few, identifiers, pairs, trial, lambda step: lap(step.task))
+    steps = 4 * (TIMED_STEPS if backbone.is_small else TIMED_LARGE_STEPS)
+    trial = replace(training, memorise=0, describe=0, retrieve=steps, finish=0, descriptions_every=2)
+    memorize(backbone, few, identifiers, pairs, trial, lambda step: lap(step.task), features=features)
     return {task: float(np.median(seconds[1:])) for task, seconds in laps.items()}

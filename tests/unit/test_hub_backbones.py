@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from gcr_core.decoding import recall, score_all
 from gcr_core.errors import HubError, MemoryFormatError
 from gcr_core.features import Features
 from gcr_core.gallery import Gallery
+from gcr_core.hub import commit as commit_of
+from gcr_core.hub import fetch
 from gcr_core.identifiers import Identifiers
 from gcr_core.making import make_memory
 from gcr_core.memorize import IdentifierLoss, Training, memorize, start_rows
@@ -319,9 +322,13 @@ def test_batches_that_do_not_fit_the_memory_are_learnt_in_parts_to_the_same_weig
         return seen, backbone._computed_twice
 
     passes = []
-    monkeypatch.setattr(
-        Room, "rows", lambda room, *form, rows=Room.rows: passes.append(rows(room, *form)) or passes[-1]
-    )
+
+    class Watched(Room):
+        def rows(self, length, said=False):
+            passes.append(super().rows(length, said))
+            return passes[-1]
+
+    monkeypatch.setattr("gcr_core.memorize.Room", Watched)
     plenty, computed_twice = losses(2**34)
     assert min(passes) >= 8 and not computed_twice
     little, computed_twice = losses(free)
@@ -337,12 +344,36 @@ def test_a_prefix_that_is_read_once_for_all_queries_changes_neither_loss_nor_gra
 
     def learnt(shortest):
         monkeypatch.setattr(backbone_module, "SHARED_PREFIX", shortest)
+        assert ("past_key_values" in adapted.with_prefix_read(inputs)) == (shortest == 1)
         adapted.model.zero_grad()
         losses = IdentifierLoss(adapted, trie)(*asked)
         losses.sum().backward()
         return losses.detach(), [weight.grad for weight in adapted.model.parameters() if weight.requires_grad]
 
-    assert "past_key_values" in adapted.with_prefix_read(inputs)
     (shared, ours), (alone, theirs) = learnt(1), learnt(1_000)
     torch.testing.assert_close(shared, alone, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("converted", [True, False])
+def test_weights_in_pickles_are_had_as_the_hub_s_own_bot_converted_them(converted, tmp_path, monkeypatch):
+    """The stand-in answers as huggingface_hub does, for a repository like openai/clip-vit-base-patch32."""
+    for commit, files in (("aaa", ["config.json"]), ("bbb", ["config.json", "model.safetensors"])):
+        (tmp_path / "snapshots" / commit).mkdir(parents=True)
+        for file in files:
+            (tmp_path / "snapshots" / commit / file).touch()
+    asked = {}
+
+    def discussions(api, name, **filters):
+        asked.update(filters)
+        titles = {65: "Add a widget", 66: "Adding `safetensors` variant of this model"} if converted else {}
+        return (SimpleNamespace(num=num, title=title) for num, title in titles.items())
+
+    def download(name, revision=None, **options):
+        return str(tmp_path / "snapshots" / {None: "aaa", "refs/pr/66": "bbb"}[revision])
+
+    monkeypatch.setattr("huggingface_hub.HfApi.get_repo_discussions", discussions)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    folder = fetch("openai/clip-vit-base-patch32", "checkpoints/gcr-mini-clip")
+    assert commit_of(folder) == ("bbb" if converted else "aaa")
+    assert asked["author"] == "SFconvertbot", "anybody may open a pull request"
