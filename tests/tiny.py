@@ -1,8 +1,8 @@
 """Tiny random checkpoints in the hub's file format, made on the spot: nothing is downloaded.
 
 `save_llava` is what gcr-mini is: CLIP ViT + Llama, sentencepiece tokenizer with byte fallback, no chat
-template. `save_idefics3` is what SmolVLM is: SigLIP + Llama, byte-level BPE, a chat template. `save_siglip` is a
-SigLIP, for the dense baseline.
+template. `save_idefics3` is what SmolVLM is: SigLIP + Llama, byte-level BPE, a chat template. `save_llava_interleave`
+is SigLIP + Qwen2 as a LLaVA. `save_siglip` is a SigLIP, for the dense baseline.
 """
 
 import io
@@ -23,11 +23,13 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
     SiglipProcessor,
     SiglipTokenizer,
+    SiglipVisionConfig,
 )
 
 SENTENCES = [
@@ -135,6 +137,50 @@ def save_llava(folder: Path, tied: bool = False, hidden: int = 32, layers: int =
         num_additional_image_tokens=1,
         vision_feature_select_strategy="default",
         chat_template=LLAVA_TEMPLATE if chat else None,
+    )
+    LlavaForConditionalGeneration(config).eval().save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def save_llava_interleave(folder: Path) -> Path:
+    """Write what llava-hf/llava-interleave-qwen-0.5b-hf is, with random weights: SigLIP + Qwen2, byte-level BPE."""
+    torch.manual_seed(0)
+    tokenizer = byte_level_tokenizer()
+    config = LlavaConfig(
+        vision_config=SiglipVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=16,
+            vision_use_head=False,
+        ),
+        text_config=Qwen2Config(
+            vocab_size=len(tokenizer) + 8,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            initializer_range=0.3,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            tie_word_embeddings=True,
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=4,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        tie_word_embeddings=True,
+    )
+    processor = LlavaProcessor(
+        SiglipImageProcessorPil(size={"height": 32, "width": 32}),
+        tokenizer,
+        patch_size=16,
+        vision_feature_select_strategy="full",
+        chat_template=CHAT_TEMPLATE,
     )
     LlavaForConditionalGeneration(config).eval().save_pretrained(folder)
     processor.save_pretrained(folder)

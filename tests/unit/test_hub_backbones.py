@@ -35,12 +35,17 @@ from gcr_core.trie import IdentifierTrie
 from tests import tiny
 
 NEW = [f"<img_{image}>" for image in range(6)]
-FAMILIES = ["chat_llava", "tied_llava", "idefics3"]
+FAMILIES = ["chat_llava", "tied_llava", "interleave", "idefics3"]
 
 
 @pytest.fixture(scope="session")
 def chat_llava_folder(tmp_path_factory):
     return tiny.save_llava(tmp_path_factory.mktemp("chat_llava"), chat=True)
+
+
+@pytest.fixture(scope="session")
+def interleave_folder(tmp_path_factory):
+    return tiny.save_llava_interleave(tmp_path_factory.mktemp("interleave"))
 
 
 @pytest.fixture(params=FAMILIES)
