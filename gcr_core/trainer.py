@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 BEAT_SECONDS = 1.0
 RECORD_EVERY_SECONDS = 0.25
+LOOKS = 8
+"""After so many batches of pictures a shard of their features is on the disk."""
 
 
 class Stopped(Exception):  # noqa: N818 - a wish, no error
@@ -48,7 +50,7 @@ class Record:
     def __init__(self, job: Job, until: float = math.inf) -> None:
         """`until`: when its time is over, on the monotonic clock."""
         self.job, self.max_steps, self.until = job, job.shelf.settings.max_steps, until
-        self._stage, self._written, self._trained = "", 0.0, False
+        self._stage, self._written, self._worked = "", 0.0, 0
         log = job.folder / "log.jsonl"
         self._log = log.open("a", encoding="utf-8", buffering=1)
         if log.stat().st_size:
@@ -56,12 +58,13 @@ class Record:
 
     def __call__(self, progress: "Progress") -> None:
         """Raises Stopped where that was wished, GcrError for a training of more steps than the settings allow, Paused
-        once its time is over: not before a step is done, nor before what was measured is saved."""
+        once its time is over: not before a step is done or a shard of features kept, nor before what was measured is
+        saved."""
         if self.job.wish.exists():
             raise Stopped
-        if self._trained and time.monotonic() > self.until and progress.stage != "save":
+        if self._worked > LOOKS and time.monotonic() > self.until and progress.stage != "save":
             raise Paused
-        self._trained |= progress.loss is not None
+        self._worked += LOOKS + 1 if progress.loss is not None else progress.stage == "look"
         if progress.steps > self.max_steps:
             raise GcrError(
                 f"the training takes {progress.steps:,} steps, the limit is {self.max_steps:,}: "

@@ -40,7 +40,7 @@ WORK: dict[str, Callable[..., float]] = {
     "write_captions": lambda gallery, images, backbone, count: 20 + 0.2 * len(images) * count,
 }
 """What a question takes after that, in seconds, by what it is asked with."""
-OTHER_SECONDS = 90
+OTHER_SECONDS = 45
 SLICE_SECONDS = 45
 """Of training at a time. With START_SECONDS a minute, which is lent to everybody."""
 MOST_OWNERS = 256
@@ -90,7 +90,7 @@ class Lent(Apart):
                 if kind == "word":
                     on_word(value)
         except Error as refusal:
-            raise EndedError(f"no GPU was lent for this: {words_of(refusal)}") from refusal
+            raise EndedError(f"no GPU was lent for this, or not for long enough: {words_of(refusal)}") from refusal
         if kind == "error":
             raise value
         return value
