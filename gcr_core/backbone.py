@@ -245,17 +245,23 @@ class Backbone:
         """The token ids of the prompt for a square image, with the image's placeholder tokens."""
         return self.image_inputs([Image.new("RGB", (64, 64))], instruction)["input_ids"][0].tolist()
 
-    def image_inputs(self, images: list[Image.Image], instruction: str = IMAGE_INSTRUCTION) -> dict[str, torch.Tensor]:
-        """What `hidden` takes for image queries: input_ids and attention_mask (b, t), pixel_values, ..."""
+    def image_inputs(
+        self, images: list[Image.Image], instruction: str | Sequence[str] = IMAGE_INSTRUCTION
+    ) -> dict[str, torch.Tensor]:
+        """What `hidden` takes for image queries: input_ids and attention_mask (b, t), pixel_values, ...
+
+        `instruction`: what is asked of all images, or of each.
+        """
         if self.has_template:
-            text = self._render([{"type": "image"}, {"type": "text", "text": instruction}])
-            start = self._start(self._ids(text))
+            asked = [instruction] * len(images) if isinstance(instruction, str) else instruction
+            texts = [self._render([{"type": "image"}, {"type": "text", "text": words}]) for words in asked]
+            start = self._start(self._ids(texts[0]))
             end: list[int] = []
         else:
-            text, start, end = self.processor.image_token, self.prefix_ids, self.suffix_ids
+            texts, start, end = [self.processor.image_token] * len(images), self.prefix_ids, self.suffix_ids
         inputs = dict(
             self.processor(
-                text=[text] * len(images),
+                text=texts,
                 images=[[image] for image in images],
                 add_special_tokens=False,
                 padding=True,

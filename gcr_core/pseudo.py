@@ -6,7 +6,7 @@ say something new. The same backbone, images and seed give the same captions on 
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from .backbone import Backbone
 from .errors import GcrError
 from .gallery import Gallery
+from .machine import free_bytes
 from .metadata import MAX_CAPTION_CHARACTERS, checked_captions
 from .prospects import ABLE, WRITTEN
 
@@ -27,11 +28,13 @@ INSTRUCTIONS = (
     "What is happening in this image? Answer in one sentence.",
 )
 ROUNDS = 2
-"""How often an image is asked for each caption that is wanted, at most: some answers say what another did."""
+"""How often an image is asked for as many captions as are wanted, at most: some answers say what another did."""
 ANSWER_TOKENS = 40
 TEMPERATURE, TOP_P = 0.8, 0.9
-AT_ONCE = {"cpu": 4, "cuda": 32}
-"""Images in a batch."""
+AT_ONCE = {"cpu": 20, "cuda": 80}
+"""Answers sampled at a time, where the memory has room for them."""
+SHARE = 0.5
+"""of the free memory that they may take"""
 
 OPENING = re.compile(
     r"^(?:in )?(?:this|the) (?:image|picture|photo)(?:graph)?,? "
@@ -55,55 +58,72 @@ def write_captions(
         raise GcrError(
             f"{backbone.name} has no chat template, so it cannot describe pictures: choose a backbone such as {ABLE}"
         )
-    size = AT_ONCE.get(backbone.device.type, AT_ONCE["cpu"])
+    rows = _rows(backbone)
+    size = max(1, rows // count)
     for start in range(0, len(images), size):
         chosen = images[start : start + size]
         torch.manual_seed(seed * 1_000_003 + chosen[0])
-        answers = _written(backbone, [gallery.open(image) for image in chosen], count)
+        answers = _written(backbone, [gallery.open(image) for image in chosen], count, rows)
         yield dict(zip(chosen, answers, strict=True))
 
 
-def _written(backbone: Backbone, pictures: list[Image.Image], count: int) -> list[list[str]]:
-    """At most `count` different captions for each picture."""
+def _written(backbone: Backbone, pictures: list[Image.Image], count: int, rows: int) -> list[list[str]]:
+    """At most `count` different captions for each picture; `rows` answers at a time."""
     features = backbone.image_features(pictures) if backbone.takes_features else None
     found: list[dict[str, str]] = [{} for _ in pictures]
-    for instruction in islice(cycle(INSTRUCTIONS), ROUNDS * count):
-        for captions, answer in zip(found, _answers(backbone, pictures, features, instruction), strict=True):
-            caption = tidied(answer)
-            if caption and len(captions) < count:
-                captions.setdefault(_words(caption), caption)
-        if all(len(captions) == count for captions in found):
-            break
+    instructions = cycle(INSTRUCTIONS)
+    for _ in range(ROUNDS):
+        lacking = [picture for picture, captions in enumerate(found) if len(captions) < count]
+        asked = list(product(lacking, islice(instructions, count)))
+        for start in range(0, len(asked), rows):
+            some = asked[start : start + rows]
+            for (picture, _), answer in zip(some, _answers(backbone, pictures, features, some), strict=True):
+                caption, captions = tidied(answer), found[picture]
+                if caption and len(captions) < count:
+                    captions.setdefault(_words(caption), caption)
     return [list(captions.values()) for captions in found]
 
 
 @torch.inference_mode()
 def _answers(
-    backbone: Backbone, pictures: list[Image.Image], features: torch.Tensor | None, instruction: str
+    backbone: Backbone, pictures: list[Image.Image], features: torch.Tensor | None, asked: list[tuple[int, str]]
 ) -> list[str]:
-    """What the backbone says of each picture, given its features where it takes them."""
+    """What the backbone says of a picture to an instruction, for each pair; given features where it takes them."""
     if features is None:
-        inputs: dict[str, Any] = backbone.image_inputs(pictures, instruction)
+        shown, instructions = [pictures[picture] for picture, _ in asked], [words for _, words in asked]
+        inputs: dict[str, Any] = backbone.image_inputs(shown, instructions)
     else:
-        ids, mask = backbone.pad([backbone.image_prompt(instruction)] * len(pictures))
-        seen = {"image": BaseModelOutputWithPooling(pooler_output=list(features))}  # type: ignore[arg-type]
-        inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": seen}
-    model = backbone.inner_with_head
+        prompts = {words: backbone.image_prompt(words) for words in {words for _, words in asked}}
+        ids, mask = backbone.pad([prompts[words] for _, words in asked])
+        seen = BaseModelOutputWithPooling(pooler_output=[features[picture] for picture, _ in asked])  # type: ignore
+        inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {"image": seen}}
+    model, end = backbone.inner_with_head, backbone.tokenizer.eos_token_id
     ends = model.generation_config.eos_token_id
-    ends = {backbone.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    ends = sorted({end, *(ends if isinstance(ends, list) else [ends])} - {None})
     said = model.generate(
         **inputs,
         do_sample=True,
         temperature=TEMPERATURE,
         top_p=TOP_P,
         max_new_tokens=ANSWER_TOKENS,
-        eos_token_id=sorted(ends),
-        pad_token_id=backbone.tokenizer.pad_token_id or 0,
+        eos_token_id=ends,
+        pad_token_id=end,
         suppress_tokens=[token for token in backbone.unsayable if token not in ends],
     )[:, inputs["input_ids"].shape[1] :]
-    ended = torch.isin(said, torch.tensor(sorted(ends), device=said.device)).any(1).tolist()
+    ended = torch.isin(said, torch.tensor(ends, device=said.device)).any(1).tolist()
     texts = backbone.tokenizer.batch_decode(said, skip_special_tokens=True)
     return [text if whole else BROKEN_OFF.sub(r"\1", text) for text, whole in zip(texts, ended, strict=True)]
+
+
+def _rows(backbone: Backbone) -> int:
+    """Answers that are sampled at a time: what the memory has room for, as many as the device is fast with."""
+    text: Any = backbone.model.config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    token = 2 * text.num_hidden_layers * heads * width * backbone.dtype.itemsize
+    length = len(backbone.image_prompt()) + 2 * ANSWER_TOKENS
+    room = int(SHARE * free_bytes(backbone.device) / (token * length))
+    return max(1, min(room, AT_ONCE.get(backbone.device.type, AT_ONCE["cpu"])))
 
 
 def tidied(answer: str) -> str:

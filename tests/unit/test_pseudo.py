@@ -77,6 +77,13 @@ def test_a_backbone_without_features_is_shown_the_pictures_themselves(seeing, ti
     assert written(seeing, few, count=2) == with_features
 
 
+def test_little_memory_means_smaller_batches(seeing, tiny_gallery, monkeypatch):
+    monkeypatch.setattr("gcr_core.pseudo.free_bytes", lambda device: 0)
+    batches = list(write_captions(seeing, tiny_gallery, range(2), count=2))
+    assert [list(batch) for batch in batches] == [[0], [1]]
+    assert all(texts for batch in batches for texts in batch.values())
+
+
 def test_a_backbone_that_cannot_and_a_count_that_cannot_be_are_refused(llava_folder, idefics3_folder, tiny_gallery):
     cannot = Backbone.from_pretrained(llava_folder, device="cpu")
     with pytest.raises(GcrError, match=r"no chat template.*choose a backbone such as .*SmolVLM"):
