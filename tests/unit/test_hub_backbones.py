@@ -9,11 +9,13 @@ import sys
 import textwrap
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from gcr_core import backbone as backbone_module
+from gcr_core import machine
 from gcr_core.adapter import RANK
 from gcr_core.backbone import Backbone
 from gcr_core.batches import text_inputs
@@ -382,3 +384,39 @@ def test_weights_in_pickles_are_had_as_the_hub_s_own_bot_converted_them(converte
     folder = fetch("openai/clip-vit-base-patch32", "checkpoints/gcr-mini-clip")
     assert commit_of(folder) == ("bbb" if converted else "aaa")
     assert asked["author"] == "SFconvertbot", "anybody may open a pull request"
+
+
+@pytest.mark.parametrize(
+    "fast, free, dtype", [(True, 2**40, torch.bfloat16), (False, 2**40, torch.float32), (False, 1_000, torch.bfloat16)]
+)
+def test_a_large_model_is_bfloat16_where_that_is_fast_or_all_that_fits(fast, free, dtype, idefics3_folder, monkeypatch):
+    monkeypatch.setattr(backbone_module, "does_bfloat16", lambda device: fast)
+    monkeypatch.setattr(backbone_module, "free_bytes", lambda device: free)
+    assert Backbone.from_pretrained(idefics3_folder, device="cpu").dtype == dtype
+    monkeypatch.setattr(backbone_module, "SMALL_PARAMETERS", 10**9)
+    assert Backbone.from_pretrained(idefics3_folder, device="cpu").dtype == torch.float32
+
+
+def test_what_is_learnt_beside_a_bfloat16_model_is_float32(idefics3_folder, tiny_gallery):
+    backbone = Backbone.from_pretrained(idefics3_folder, device="cpu", dtype=torch.bfloat16)
+    frozen = {name: weight.clone() for name, weight in backbone.inner_with_head.named_parameters()}
+    identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
+    training, seen = Training(memorise=0, describe=0, retrieve=40, pictures_every=40, queries=24, pictures=6), []
+    pairs = Pairs.from_captions(tiny_gallery.captions)
+    memorize(backbone, tiny_gallery, identifiers, pairs, training, lambda step: seen.append(step.loss))
+    assert np.mean(seen[-5:]) < 0.7 * np.mean(seen[1:6])
+    weights = dict(backbone.model.get_base_model().named_parameters())
+    assert {weight.dtype for weight in weights.values() if weight.requires_grad} == {torch.float32}
+    for name, weight in weights.items():
+        if not weight.requires_grad:
+            assert torch.equal(weight, frozen[name.replace(".base_layer", "").replace("tokens.embedding", "tokens")])
+
+
+def test_a_container_s_limit_is_the_memory_that_is_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    everything = machine.free_bytes(torch.device("cpu"))
+    for name, text in (("max", "1000000"), ("current", "600000"), ("stat", "anon 5\ninactive_file 100000\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert machine.free_bytes(torch.device("cpu")) == 500_000 < everything
+    (tmp_path / "memory.max").write_text("max")
+    assert machine.free_bytes(torch.device("cpu")) > 500_000
