@@ -18,7 +18,7 @@ from .looks import Looks
 from .pairs import Pairs
 
 DRAWN_AT_ONCE = 32
-"""query batches drawn together and sorted by length, so that a batch needs little padding"""
+"""text batches drawn together at most and sorted by length, so that a batch needs little padding"""
 REVISED = 0.3
 """how often a picture that is known is drawn, as a share of the mean picture"""
 KNOWN = np.log(2)
@@ -85,24 +85,25 @@ class TextBatches:
 
     def __init__(self, pairs: Pairs, size: int, seed: int):
         self.pairs, self.size, self.seed = pairs, size, seed
+        self.at_once = min(DRAWN_AT_ONCE, max(1, len(pairs.texts) // size))  # a text stands in a batch once
         self._drawn: tuple[int, np.ndarray] | None = None
 
     def draw(self, number: int) -> tuple[list[str], np.ndarray]:
         """The texts of the batch of that number, counted from 0, varied, and their rows (b,) in the pairs."""
-        many, one = divmod(number, DRAWN_AT_ONCE)
+        many, one = divmod(number, self.at_once)
         if self._drawn is None or self._drawn[0] != many:
             self._drawn = many, self._rows(np.random.default_rng((self.seed, many)))
         rows, draws = self._drawn[1][one], random.Random(f"{self.seed} {number}")
         return [vary(self.pairs.texts[row], draws) for row in rows], rows
 
     def _rows(self, choice: np.random.Generator) -> np.ndarray:
-        """(DRAWN_AT_ONCE, size): rows of the pairs."""
-        count = self.size * DRAWN_AT_ONCE
+        """(at_once, size): rows of the pairs."""
+        count = self.size * self.at_once
         ends = self.pairs.odds.cumsum()
         drawn = np.searchsorted(ends, ends[-1] * (choice.random() + np.arange(count)) / count, side="right")
         drawn = choice.permutation(drawn)
         drawn = drawn[np.argsort([len(self.pairs.texts[row]) for row in drawn], kind="stable")]
-        return choice.permutation(drawn.reshape(DRAWN_AT_ONCE, -1))
+        return choice.permutation(drawn.reshape(self.at_once, -1))
 
 
 class QueryBatches:
