@@ -24,7 +24,7 @@ from .pairs import Pairs
 from .prospects import remarks
 from .recipe import PRESETS, Recipe
 
-PASSES = {"quick": 6, "balanced": 14, "thorough": 50}
+PASSES = {"quick": 6, "balanced": 12, "thorough": 50}
 """How often each caption is trained on."""
 VIEWS = {"quick": 2, "balanced": 4, "thorough": 8}
 """Of each picture that a frozen vision tower looks at: the picture as it is, the others perturbed."""
