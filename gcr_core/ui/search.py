@@ -153,7 +153,7 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
     page.load(None, js=AT_FIRST)
     page.load(open_page, None, [chosen], **private)
     page.load(show, [chosen], shown, **in_turn, **private)
-    answers = [
+    answers: list[dict[str, Any]] = [
         box.submit(ask, [box, top, beams, chosen], [results, box, asked_last], **asked),
         *(chip.click(ask_example, [chip, top, beams, chosen], [results, box, asked_last], **asked) for chip in chips),
     ]
