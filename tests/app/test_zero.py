@@ -105,7 +105,7 @@ def test_a_users_mistake_keeps_its_words_on_the_way_out_of_the_fork(space):
 
 def test_a_gpu_that_is_refused_is_said_with_the_reason(space):
     space.allow(3)
-    with pytest.raises(AppError, match=r"no GPU was lent for this.*quota \(15s requested vs. 3s left\). Try again in 3:20:10"):
+    with pytest.raises(AppError, match=r"no GPU was lent.* quota \(15s requested vs. 3s left\). Try again in 3:20:10"):
         space.client.predict("a red circle", 3, 5, api_name="/search")
 
 
