@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -187,19 +188,24 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _written(gallery: Gallery, options: argparse.Namespace) -> Gallery:
-    """The gallery with captions that the backbone wrote for the images that had none; no file is touched."""
+    """The gallery with captions that the backbone wrote for the images that had none; no file is touched.
+
+    Several processes share the batches of images out.
+    """
     from tqdm import tqdm
 
     from .backbone import Backbone
-    from .pseudo import write_captions
+    from .pseudo import batches, write_captions
+    from .together import mapped
 
-    backbone = Backbone.from_pretrained(options.backbone)
-    written: dict[int, list[str]] = {}
-    with tqdm(total=len(gallery.bare), desc="writing captions", unit="image", disable=None, leave=False) as bar:
-        for some in write_captions(backbone, gallery, gallery.bare, options.write_captions, options.seed):
-            written |= some
-            bar.update(len(some))
-    return gallery.with_pseudo_queries(written)
+    backbone, count = Backbone.from_pretrained(options.backbone), options.write_captions
+
+    def write(shares: list[Sequence[int]]) -> list[dict[int, list[str]]]:
+        bar = tqdm(shares, desc="writing captions", unit="batch", disable=None if _reports() else True, leave=False)
+        return [some for images in bar for some in write_captions(backbone, gallery, images, count, options.seed)]
+
+    written = mapped(write, batches(backbone, gallery.bare, count))
+    return gallery.with_pseudo_queries({image: texts for some in written for image, texts in some.items()})
 
 
 def _gallery(options: argparse.Namespace, imported: Path) -> Gallery:

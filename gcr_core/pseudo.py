@@ -59,12 +59,16 @@ def write_captions(
             f"{backbone.name} has no chat template, so it cannot describe pictures: choose a backbone such as {ABLE}"
         )
     rows = _rows(backbone)
-    size = max(1, rows // count)
-    for start in range(0, len(images), size):
-        chosen = images[start : start + size]
+    for chosen in batches(backbone, images, count):
         torch.manual_seed(seed * 1_000_003 + chosen[0])
         answers = _written(backbone, [gallery.open(image) for image in chosen], count, rows)
         yield dict(zip(chosen, answers, strict=True))
+
+
+def batches(backbone: Backbone, images: Sequence[int], count: int) -> list[Sequence[int]]:
+    """The images that are written about together, in order. What is written of a batch depends on no other."""
+    size = max(1, _rows(backbone) // count)
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def _written(backbone: Backbone, pictures: list[Image.Image], count: int, rows: int) -> list[list[str]]:
