@@ -176,7 +176,7 @@ def measure(whole: bool) -> dict[str, Any]:
         save_backbone(folder / "backbone", [*texts, *(" " + word for word in words)])
         gallery = draw_gallery(folder / "gallery", words)
         recipe = Recipe(backbone=str(folder / "backbone"), preset=PRESET)
-        training, *_ = plan(gallery, PRESET)
+        training, *_ = plan(gallery, PRESET, small=False)
 
         figures["page_estimate_seconds"] = estimate(gallery, recipe)[PRESET]
         backbone = Backbone.from_pretrained(recipe.backbone)

@@ -357,13 +357,9 @@ class Backbone:
         return cache
 
     def with_prefix_read(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The same inputs of text queries, their common prefix read once for all of them; differentiable.
-
-        Where that spares nothing, as they were: pictures, short prefixes, layers that are computed twice (these cannot
-        go on from a cache).
-        """
-        prefix, (batch, length) = len(self.prefix_ids), inputs["input_ids"].shape
-        if prefix < SHARED_PREFIX or set(inputs) != {"input_ids", "attention_mask"} or self._computed_twice:
+        """The same inputs of text queries, their `shared_prefix` read once for all of them; differentiable."""
+        prefix, (batch, length) = self.shared_prefix(inputs), inputs["input_ids"].shape
+        if not prefix:
             return inputs
         ids, _ = self.pad([self.prefix_ids])
         cache = DynamicCache()
@@ -373,6 +369,16 @@ class Backbone:
         mask = torch.cat([torch.ones_like(ids).expand(batch, -1), inputs["attention_mask"][:, : length - prefix]], 1)
         rest = inputs["input_ids"][:, prefix:]
         return {"input_ids": rest, "attention_mask": mask, "past_key_values": cache, "use_cache": True}
+
+    def shared_prefix(self, inputs: dict[str, Any]) -> int:
+        """How many tokens `with_prefix_read` reads once.
+
+        None where that spares nothing: of pictures, of short prefixes, where layers are computed twice (these cannot go
+        on from a cache).
+        """
+        text = inputs.keys() == {"input_ids", "attention_mask"}
+        prefix = len(self.prefix_ids)
+        return prefix if text and prefix >= SHARED_PREFIX and not self._computed_twice else 0
 
     @property
     def _computed_twice(self) -> bool:
@@ -431,12 +437,25 @@ class Backbone:
         return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
 
-def _dtype(folder: Path, device: torch.device) -> torch.dtype:
-    """The dtype to load a checkpoint in; see `Backbone.from_pretrained`."""
+def is_small(path_or_id: str | Path) -> bool:
+    """Whether memorising will train all weights of a backbone, told without loading it. Raises HubError."""
+    try:
+        return _parameters(fetch(path_or_id, instead="checkpoints/gcr-mini")) < SMALL_PARAMETERS
+    except (OSError, SafetensorError) as error:
+        raise HubError(f"the weights at {str(path_or_id)!r} cannot be read ({error}): fetch them anew") from error
+
+
+def _parameters(folder: Path) -> int:
     weights = 0
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "pt") as tensors:
             weights += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return weights
+
+
+def _dtype(folder: Path, device: torch.device) -> torch.dtype:
+    """The dtype to load a checkpoint in; see `Backbone.from_pretrained`."""
+    weights = _parameters(folder)
     if weights < SMALL_PARAMETERS:
         return torch.float32
     fits = weights * torch.float32.itemsize < free_bytes(device)

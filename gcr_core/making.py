@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .atomic import new_folder
-from .backbone import Backbone
+from .backbone import Backbone, is_small
 from .contrast import tune
 from .dense import DenseIndex, load_clip
 from .features import Features
@@ -49,7 +49,7 @@ def make_memory(
     `checkpoint` folder it goes on from there. Raises GalleryError, GcrError.
     """
     told = remarks(gallery, recipe)
-    training, dense_steps, last_dense_steps = plan(gallery, recipe.preset, recipe.seed)
+    training, dense_steps, last_dense_steps = plan(gallery, recipe.preset, recipe.seed, is_small(recipe.backbone))
     steps = dense_steps + last_dense_steps + training.steps
     on_progress(Progress("prepare", 0, steps))
     kept, held_out = hold_out(gallery, recipe.seed)

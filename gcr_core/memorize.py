@@ -216,7 +216,7 @@ def memorize(
                 else:
                     batch = (last_queries if stage == "finish" else queries).draw(int(asked[step]))
                 batch, losses_of = (*batch, torch.multinomial(batch[2], 1)), loss_of
-                at_once = room.rows(batch[0]["input_ids"].shape[1])
+                at_once = room.rows(batch[0]["input_ids"].shape[1] - backbone.shared_prefix(batch[0]))
             size = pictures.size
             if task != "pictures":
                 size = len(batch[1])

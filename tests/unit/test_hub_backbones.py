@@ -237,7 +237,7 @@ def test_a_memory_of_each_family_recalls_all_its_images_in_a_new_process(
     family, request, tiny_gallery, tiny_clip_dir, tmp_path, monkeypatch
 ):
     folder = request.getfixturevalue(f"{family}_folder")
-    monkeypatch.setitem(PASSES, "balanced", 25)
+    monkeypatch.setitem(PASSES, "balanced", 36)
     recipe = Recipe(backbone=str(folder), clip=str(tiny_clip_dir), preset="balanced")
     stages = []
     report = make_memory(tiny_gallery, recipe, tmp_path / "memory", lambda progress: stages.append(progress.stage))
