@@ -18,6 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .errors import HubError, MemoryFormatError
+from .faiss_file import check_index
 from .gallery import Gallery
 from .hub import fetch
 from .together import gathered, is_first, share
@@ -109,6 +110,7 @@ class DenseIndex:
         path = Path(folder) / "index.faiss"
         if not path.is_file():
             raise MemoryFormatError(f"{folder} has no index.faiss: save the memory anew")
+        check_index(path)
         model, processor = load_clip(Path(folder) / "clip", device)
         try:
             index = faiss.read_index(str(path))

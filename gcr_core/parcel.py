@@ -5,7 +5,6 @@ limits; then a process of its own opens the memory and every picture of it. Know
 """
 
 import os
-import struct
 import subprocess
 import sys
 import zipfile
@@ -14,14 +13,13 @@ from pathlib import Path, PurePosixPath
 
 from .errors import GalleryError, GcrError, InputError, MemoryFormatError
 from .facts import FACTS_FILE, write_facts
+from .faiss_file import check_index
 from .hub import DATA_FILES, TEXT_FILES
 from .processes import step_back
 from .zips import Limits, Zip
 
 MAX_ENTRIES = 50_000
 TRIAL_SECONDS = 600
-FLAT_INDEX = struct.Struct("<4siqqqBiQ")
-"""How faiss begins a file of plain vectors: kind, width, count, two unused, trained, metric, numbers that follow."""
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -68,7 +66,7 @@ def check(folder: Path) -> None:
 
     The process is the first to die where memory runs out. Raises MemoryFormatError, saying what failed.
     """
-    _check_index(folder / "dense" / "index.faiss")
+    check_index(folder / "dense" / "index.faiss", flat_only=True)
     command = [sys.executable, "-m", __name__, str(folder)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     try:
@@ -101,21 +99,6 @@ def _write(parcel: Zip, member: zipfile.ZipInfo, name: PurePosixPath, top: PureP
     except (InputError, FileExistsError, NotADirectoryError) as error:
         reason = str(error) if isinstance(error, InputError) else "stands twice in the zip: keep one"
         raise MemoryFormatError(f"{parcel.name}: {member.filename!r}: {reason}") from error
-
-
-def _check_index(path: Path) -> None:
-    """Raises MemoryFormatError for anything but plain vectors, of exactly the size that the file says.
-
-    Other kinds of faiss index can name files of this machine to be opened.
-    """
-    try:
-        with path.open("rb") as file:
-            kind, width, count, _, _, _, _, numbers = FLAT_INDEX.unpack(file.read(FLAT_INDEX.size))
-    except (OSError, struct.error) as error:
-        raise MemoryFormatError("the zip holds no dense index: download the memory anew") from error
-    whole = FLAT_INDEX.size + 4 * numbers == path.stat().st_size
-    if kind != b"IxFI" or numbers != width * count or not whole:
-        raise MemoryFormatError("the dense index in the zip is no plain list of vectors: download the memory anew")
 
 
 def _open(folder: Path) -> int:

@@ -238,9 +238,14 @@ def test_an_index_that_is_missing_damaged_or_of_another_clip_is_a_named_error(
     faiss.write_index(faiss.IndexFlatIP(8), str(tmp_path / "index.faiss"))
     with pytest.raises(MemoryFormatError, match="8 numbers"):
         DenseIndex.load(tmp_path)
-    (tmp_path / "index.faiss").write_bytes(b"nonsense")
-    with pytest.raises(MemoryFormatError, match="is damaged"):
-        DenseIndex.load(tmp_path)
+    for content, complaint in (
+        (b"nonsense", "holds no dense index"),
+        (b"IwFl" + bytes(99), "is damaged"),
+        (b"IxPT" + bytes(99), "no plain list of vectors"),
+    ):
+        (tmp_path / "index.faiss").write_bytes(content)
+        with pytest.raises(MemoryFormatError, match=complaint):
+            DenseIndex.load(tmp_path)
 
 
 def test_an_image_that_cannot_be_opened_is_a_named_error(index: DenseIndex, tmp_path: Path) -> None:
