@@ -65,9 +65,7 @@ class Known:
     """(n,) int64: the image that each query is of"""
 
     @classmethod
-    def read(
-        cls, backbone: Backbone, trie: IdentifierTrie, gallery: Gallery, features: Features | None = None
-    ) -> Self:
+    def read(cls, backbone: Backbone, trie: IdentifierTrie, gallery: Gallery, features: Features | None = None) -> Self:
         """The captions of a gallery's images, their pictures (or features), and their pictures a little changed."""
         draws, side = random.Random(0), input_side(backbone.processor.image_processor)
         queries = 2 * len(gallery) + sum(min(len(texts), MAX_CAPTIONS) for texts in gallery.captions)
