@@ -32,7 +32,7 @@ from gcr_core.together import is_first
 ROOT = Path(__file__).resolve().parent.parent
 COLOURS, THINGS = ("red", "blue", "green", "golden"), ("dog", "boat", "child", "street", "tree")
 PICTURE, DETAILS = (500, 375), (31, 42, 3)
-STEPS, OF_PICTURES = 16, 96
+STEPS, OF_PICTURES = 48, 96
 DIMENSIONS, QUERIES, TOP = 512, 200, 100
 HELD_BYTES = 2**26
 """of pictures that are held while they are trained on, instead of 1 GiB, so that the limit is soon reached"""
@@ -88,7 +88,7 @@ def streaming(entries: int) -> dict[str, float]:
         began = time.monotonic()
         features = Features.compute(backbone, gallery, 1, folder=folder / "features", on_progress=on_progress)
         spent = time.monotonic() - began
-        training = Training(memorise=STEPS, describe=0, retrieve=STEPS, pictures=OF_PICTURES)
+        training = Training(memorise=0, describe=0, retrieve=STEPS, pictures_every=2, pictures=OF_PICTURES)
         for stage, given in (("on_features", features), ("on_pictures", None)):
 
             def on_step(step: Step, memory: Memory = memories[stage]) -> None:
