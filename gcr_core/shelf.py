@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from . import atomic, parcel
-from .errors import GalleryError, GcrError, InputError, NotFoundError
-from .facts import read_facts, repository_of, write_facts
+from .errors import GalleryError, GcrError, InputError, MemoryFormatError, NotFoundError
+from .facts import ADAPTER_FILE, read_facts, repository_of, write_facts
 from .gallery import Gallery
 from .names import safe_name
 from .settings import Settings
@@ -144,10 +144,20 @@ class Shelf:
         id = new_id()
         with atomic.new_folder(self.root / "memories" / id) as folder:
             parcel.unpack(archive, folder, self.settings.max_upload_bytes)
+            if self.settings.visitors:
+                self._check_backbone(folder)
             parcel.check(folder)
             name = _on_one_line(str(read_facts(folder).get("name") or archive.stem))
             _sign(folder, name[:MAX_NAME_CHARACTERS] or "memory")
         return id
+
+    def _check_backbone(self, folder: Path) -> None:
+        """Raises MemoryFormatError for an adapter of a backbone that a stranger chose to have loaded."""
+        lent, name = self.settings.backbone, str((read_facts(folder).get("backbone") or {}).get("name"))
+        if (folder / ADAPTER_FILE).is_file() and name not in (lent, str(Path(lent).absolute())):
+            raise MemoryFormatError(
+                f"the memory is an adapter of {name!r}, the backbone here is {lent!r}: open it on your own machine"
+            )
 
     def check_upload(self, size: int) -> None:
         """Raises GcrError where an upload of so many bytes is too much at once, or on top of what is kept."""

@@ -1,5 +1,6 @@
 """Shelves: what one owner keeps, out of sight of the others."""
 
+import json
 import os
 import random
 import shutil
@@ -199,6 +200,18 @@ def test_a_zip_that_is_no_memory_is_refused_and_leaves_nothing(
         other.open_memory(hostile)
     assert other.memories() == []
     assert [path for path in other.root.rglob("*") if path.is_file()] == []
+
+
+def test_strangers_open_adapters_of_the_pages_own_backbone_only(
+    tmp_path: Path, shelf: Shelf, tiny_memory_dir: Path
+) -> None:
+    facts = json.loads((tiny_memory_dir / "memory.json").read_text()) | {"backbone": {"name": "/srv/models/large"}}
+    adapter = {"model/adapter_config.json": b"{}", "memory.json": json.dumps(facts).encode()}
+    hostile = repack(shelf.export(put(shelf, tiny_memory_dir)), tmp_path / "adapter.zip", dict(adapter))
+    strangers = Shelf(tmp_path / "strangers", replace(Settings(), visitors=True))
+    with pytest.raises(MemoryFormatError, match=r"adapter of '/srv/models/large', the backbone here is"):
+        strangers.open_memory(hostile)
+    assert strangers.memories() == []
 
 
 def test_what_is_no_zip_is_refused(tmp_path: Path, shelf: Shelf) -> None:
