@@ -279,7 +279,7 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Shelf, 
                 while not shelf.ids("memories"):
                     time.sleep(0.01)
                 longest = time.monotonic() - started
-            time.sleep(draws.uniform(0, 1.5 * longest))
+            time.sleep(draws.uniform(0, 2 * longest))
             os.kill(pid, signal.SIGKILL)
             assert writers.stdout.readline() == "gone\n"
             for id in shelf.ids("memories"):
