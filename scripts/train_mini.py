@@ -474,6 +474,7 @@ def main() -> None:
         spent = time.monotonic() - begun
         facts = {
             "backbone": {"name": "checkpoints/gcr-mini", "revision": None},
+            "license": "apache-2.0",
             "training": {
                 "seconds": round(seconds * ENGLISH + spent),
                 "dense_seconds": round(seconds),
