@@ -9,7 +9,7 @@ from .settings import Settings
 PRESET_WORDS = {
     "quick": "A first look: knows the pictures, finds them by words close to their captions.",
     "balanced": "The usual choice: knows every picture and caption, finds most by other words too.",
-    "thorough": "For keeping: three times as long, for large galleries and pictures that look alike.",
+    "thorough": "For keeping: four times as long, for large galleries and pictures that look alike.",
 }
 PRESETS = tuple(PRESET_WORDS)
 

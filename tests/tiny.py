@@ -7,6 +7,7 @@ is SigLIP + Qwen2 as a LLaVA. `save_siglip` is a SigLIP, for the dense baseline.
 
 import io
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 import torch
@@ -49,6 +50,22 @@ LLAVA_TEMPLATE = (
     "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }} {% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+
+TOWER: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+}
+DECODER: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+}
 
 
 def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
@@ -106,21 +123,12 @@ def save_llava(folder: Path, tied: bool = False, hidden: int = 32, layers: int =
     tokenizer = sentencepiece_tokenizer()
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=32,
+            **TOWER,
             patch_size=16,
         ),
         text_config=LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=64,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            initializer_range=0.3,
+            **DECODER | {"hidden_size": hidden, "num_hidden_layers": layers},
             bos_token_id=1,
             eos_token_id=2,
             pad_token_id=3,
@@ -149,22 +157,13 @@ def save_llava_interleave(folder: Path) -> Path:
     tokenizer = byte_level_tokenizer()
     config = LlavaConfig(
         vision_config=SiglipVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=32,
+            **TOWER,
             patch_size=16,
             vision_use_head=False,
         ),
         text_config=Qwen2Config(
             vocab_size=len(tokenizer) + 8,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            initializer_range=0.3,
+            **DECODER,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             tie_word_embeddings=True,
@@ -244,22 +243,10 @@ def save_idefics3(folder: Path) -> Path:
     torch.manual_seed(0)
     tokenizer = byte_level_tokenizer()
     config = Idefics3Config(
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 32,
-            "patch_size": 8,
-        },
+        vision_config=TOWER | {"patch_size": 8},
         text_config=LlamaConfig(
             vocab_size=len(tokenizer) + 8,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            initializer_range=0.3,
+            **DECODER,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
