@@ -68,9 +68,14 @@ def write_text(path: Path, text: str) -> None:
 
 def remove(folder: Path) -> None:
     """Removes a folder: at once for those who look for it, then from the disk."""
-    gone = _sibling(folder)
-    folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    shutil.rmtree(put_aside(folder), ignore_errors=True)
+
+
+def put_aside(folder: Path) -> Path:
+    """Hides a folder in one step, to be removed from where it is then; `sweep` removes it otherwise."""
+    aside = _sibling(folder)
+    folder.rename(aside)
+    return aside
 
 
 def sweep(parent: Path) -> None:

@@ -8,7 +8,11 @@ dies. Locks need Linux or macOS; elsewhere they raise OSError.
 import contextlib
 import os
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+WAIT_SECONDS = 0.01
 
 
 def try_lock(path: Path) -> int | None:
@@ -27,6 +31,17 @@ def try_lock(path: Path) -> int | None:
         os.close(handle)
         raise
     return handle
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock of a (perhaps new) file for the block, once nobody else does."""
+    while (handle := try_lock(path)) is None:
+        time.sleep(WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        unlock(handle)
 
 
 def is_locked(path: Path) -> bool:

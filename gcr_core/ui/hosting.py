@@ -16,6 +16,7 @@ from gcr_core import atomic
 from gcr_core.errors import GcrError, InputError
 from gcr_core.processes import try_lock
 from gcr_core.settings import BUCKET, Settings
+from gcr_core.ui import desk
 from gcr_core.ui.cards import text
 from gcr_core.ui.waking import WakingMemory
 
@@ -64,6 +65,14 @@ def notices(settings: Settings) -> str:
             f"memories that you want to keep. Whoever runs the app: {where}."
         )
     return "".join(f'<p class="note warning" role="note">{line}</p>' for line in lines)
+
+
+def kept_for(settings: Settings) -> str:
+    """How long the page keeps what its visitors made, in words; nothing where it is for good."""
+    if not settings.visitors or not settings.unused_days:
+        return ""
+    days = desk.count(settings.unused_days, "day")
+    return f"Kept until {days} after your last visit: download what you want for longer."
 
 
 def health(waking: WakingMemory) -> Route:

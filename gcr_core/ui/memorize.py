@@ -17,7 +17,7 @@ from gcr_core.images import open_image
 from gcr_core.jobs import Jobs
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf
-from gcr_core.ui import desk, sharing, uploads, zero
+from gcr_core.ui import desk, hosting, sharing, uploads, zero
 from gcr_core.ui.apart import workshop
 from gcr_core.ui.captions import Place
 from gcr_core.ui.draft import Draft
@@ -100,7 +100,8 @@ class MemorizeTab:
 
     def show_shelf(self, request: Any) -> dict[Any, Any]:
         rows = [(row, self.library.album(request, row["id"])) for row in self.shelf(request).memories()]
-        kept = desk.shelf(rows, self.chores.doing, sharing.instead_of_token(self.settings))
+        token, kept_for = sharing.instead_of_token(self.settings), hosting.kept_for(self.settings)
+        kept = desk.shelf(rows, self.chores.doing, token, kept_for)
         return {self.kept: kept, self.search.chosen: self.search.offered(request)}
 
     def _busy(self, shelf: Shelf) -> list[str]:

@@ -6,6 +6,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from gcr_core import disuse
 from gcr_core.jobs import Jobs
 from gcr_core.settings import ROOT, Settings
 from gcr_core.ui import endpoints, files, hosting, memorize, search, zero
@@ -47,6 +48,7 @@ class App:
         self.visitors = Visitors(settings, requests.remember if zero.is_here() else lambda root: None)
         self.library = Library(waking, keeper, self.visitors)
         self.jobs = Jobs(settings.home, zero.Slices(requests, settings.max_gpu_seconds) if zero.is_here() else None)
+        disuse.begin(settings)
 
 
 def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:

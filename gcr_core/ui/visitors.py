@@ -16,6 +16,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gcr_core import disuse
 from gcr_core.errors import InputError
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf
@@ -37,6 +38,8 @@ class Visitors:
         """The shelf of a Starlette or Gradio request's sender. Raises InputError for one without a secret."""
         shelf = Shelf.of(self.settings.home, self._secret(request), self.settings)
         self._seen(shelf.root)
+        if self.settings.visitors:
+            disuse.note_use(shelf.root)
         return shelf
 
     def _secret(self, request: Any) -> str | None:

@@ -53,6 +53,12 @@ def test_a_container_elsewhere_is_told_to_mount_a_volume(monkeypatch, tmp_path):
     assert "mount a volume" in shown and "bucket" not in shown
 
 
+def test_strangers_are_told_how_long_what_they_keep_is_kept():
+    assert "Kept until 7 days after your last visit" in hosting.kept_for(Settings(visitors=True, unused_days=7))
+    assert hosting.kept_for(Settings(visitors=True, unused_days=0)) == ""
+    assert hosting.kept_for(Settings()) == ""
+
+
 def test_a_folder_that_is_not_there_yet_has_the_disk_of_the_one_above(tmp_path):
     assert hosting._disk(tmp_path / "not" / "there") == tmp_path.stat().st_dev
 
