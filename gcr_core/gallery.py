@@ -7,10 +7,10 @@ rest goes on. Knows nothing about models.
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,11 +18,11 @@ from PIL import Image
 
 from .atomic import new_folder, write_text
 from .errors import GalleryError
-from .images import SUFFIXES, encoded, fingerprint, is_bare, open_image, read_file
+from .images import SUFFIXES, encoded, fingerprint, is_bare, open_image
 from .intake import Intake
 from .metadata import METADATA_NAMES, checked_captions, checked_row
 from .names import safe_name, stays_inside, unique
-from .sources import File, Sources, files_below
+from .sources import Sources, file_at, files_below
 
 IMPORT_SIDE = 1024
 THUMBNAIL_SIDE = 256
@@ -117,9 +117,7 @@ class Gallery:
         if not root.is_dir():
             raise GalleryError(f"gallery {str(root)!r} is no folder: name a folder of images or a zip of one")
         wanted = SUFFIXES + METADATA_NAMES
-        files: list[File] = [
-            (name, partial(read_file, path)) for name, path in files_below(root) if name.lower().endswith(wanted)
-        ]
+        files = [file_at(path, name) for name, path in files_below(root) if name.lower().endswith(wanted)]
         intake = Intake()
         for name, digest in intake.pictures(files, lambda image, _: fingerprint(image)):
             intake.add(name, name, digest)
@@ -140,24 +138,33 @@ class Gallery:
         sources: Iterable[str | Path | BinaryIO],
         into: str | Path,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
+        max_pictures: int = sys.maxsize,
     ) -> "Gallery":
         """The images of files, metadata files, folders and zips in any mix, imported into the new folder `into`.
 
         Each is decoded, made at most IMPORT_SIDE pixels long and written anew, without metadata, under its own base
         name, made safe and unique; one longer than THUMBNAIL_SIDE gets a thumbnail. `on_progress(done, total)` counts
-        files. Raises GalleryError, and leaves nothing behind, where no image can be used.
+        files. Raises GalleryError, and leaves nothing behind, where no image can be used, or where there are more than
+        `max_pictures`: at once where the files' names and checksums say so, else as soon as so many are decoded.
         """
         into = Path(into)
         if into.exists() and (not into.is_dir() or any(into.iterdir())):
             raise GalleryError(f"folder {str(into)!r} is not empty: import into a new one")
         try:
             with Sources(sources) as given, new_folder(into) as building:
+                given.check_pictures(max_pictures)
                 intake = Intake(given.skipped)
-                taken, written = set(METADATA_NAMES), set()
+                taken = set(METADATA_NAMES)
+                written: set[bytes] = set()
                 for path, picture in intake.pictures(given.files, _Picture.made, on_progress):
                     name = unique(_import_name(path), taken)
                     intake.add(path, name, picture.fingerprint)
                     if picture.fingerprint not in written:
+                        if len(written) == max_pictures:
+                            raise GalleryError(
+                                f"over {max_pictures:,} different pictures were given, the limit is "
+                                f"{max_pictures:,}: choose fewer"
+                            )
                         written.add(picture.fingerprint)
                         picture.write(building, name)
                 gallery = cls._of(intake, building)

@@ -101,7 +101,7 @@ def _in_order(files: Sequence[File], make: Make[T]) -> Iterator[tuple[str, T | _
     """Reads file after file and has the pictures made on several threads, at most two ahead for each."""
     waiting: deque[tuple[str, Future[T | _MetadataFile | InputError]]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
-        for path, read in files:
+        for path, read, _ in files:
             waiting.append((path, pool.submit(_made, path, _read(path, read), make)))
             if len(waiting) > 2 * THREADS:
                 path, made = waiting.popleft()

@@ -67,13 +67,7 @@ class Shelf:
         paths = [Path(source) for source in sources]
         self.check_upload(sum(_bytes_below(path) for path in paths))
         id, into = self.new_gallery()
-        gallery = Gallery.collect(paths, into, on_progress)
-        try:
-            self.check_pictures(gallery)
-        except GalleryError:
-            atomic.remove(into)
-            raise
-        return id, gallery
+        return id, Gallery.collect(paths, into, on_progress, self.settings.max_pictures)
 
     def galleries(self) -> list[dict[str, Any]]:
         """The galleries, the last changed first: {"id", "images", "changed"}."""

@@ -1,29 +1,36 @@
 """Sources: what a person hands over, files, folders and zips in any mix, as one list of named files.
 
 A file's name is its path below what was handed over; where there are several sources, that of a folder or zip stands
-before it. A source that cannot be used is listed in `skipped` and the rest goes on. Knows nothing about pictures.
+before it. A source that cannot be used is listed in `skipped` and the rest goes on. Decodes nothing.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
+from zipfile import ZipInfo
+from zlib import crc32
 
-from .errors import GalleryError
-from .images import read_file
+from .errors import GalleryError, InputError
+from .images import SUFFIXES, read_file
 from .names import is_hidden, printable, unique
 from .zips import Zip
 
 MAX_FILES = 50_000
 
-File = tuple[str, Callable[[], bytes]]
-"""(name, a function that reads the file and raises InputError)"""
+
+class File(NamedTuple):
+    name: str
+    read: Callable[[], bytes]
+    """Raises InputError."""
+    checksum: Callable[[], int]
+    """The CRC-32 of its bytes, 0 where they cannot be read."""
 
 
 class Sources:
-    """`with Sources(given) as sources: for name, read in sources.files: ...`; an open file is taken for a zip."""
+    """`with Sources(given) as sources: for file in sources.files: ...`; an open file is taken for a zip."""
 
     files: list[File]
     skipped: list[tuple[str, str]]
@@ -54,6 +61,10 @@ class Sources:
     def __exit__(self, *_: object) -> None:
         self._zips.close()
 
+    def check_pictures(self, limit: int) -> None:
+        """Raises GalleryError where more files than `limit`, copies counted once, have a picture's name."""
+        check_pictures([(file.name, file.checksum) for file in self.files], limit)
+
     def _add_folder(self, root: Path, prefix: str) -> None:
         for name, path in files_below(root):
             self._add_file(path, prefix + name, f"{prefix}{name}/")
@@ -62,7 +73,7 @@ class Sources:
         if path.suffix.lower() == ".zip":
             self._add_zip(path, name, zip_prefix)
         else:
-            self._add(name, [(name, partial(read_file, path))])
+            self._add(name, [file_at(path, name)])
 
     def _add_zip(self, archive: Path | BinaryIO, name: str, prefix: str) -> None:
         try:
@@ -70,7 +81,7 @@ class Sources:
         except GalleryError as error:
             self.skipped.append((printable(name), str(error)))
         else:
-            self._add(name, [(prefix + member.filename, partial(opened.read, member)) for member in opened.members])
+            self._add(name, [_member(opened, member, prefix) for member in opened.members])
 
     def _add(self, source: str, files: list[File]) -> None:
         count = len(self.files) + len(files)
@@ -81,8 +92,35 @@ class Sources:
             self.files += files
 
 
+def check_pictures(files: Iterable[tuple[str, Callable[[], Hashable]]], limit: int) -> None:
+    """`files`: (name, a function that tells copies of the same bytes). Raises GalleryError where more of them than
+    `limit`, copies counted once, have a picture's name."""
+    pictures = [tell for name, tell in files if name.lower().endswith(SUFFIXES)]
+    different: set[Hashable] = set()
+    for tell in pictures if len(pictures) > limit else []:
+        different.add(tell())
+        if len(different) > limit:
+            raise GalleryError(f"{len(pictures):,} pictures were given, the limit is {limit:,}: choose fewer")
+
+
+def file_at(path: Path, name: str) -> File:
+    """The file at a path, to be called `name`."""
+    return File(name, partial(read_file, path), partial(_checksum, path))
+
+
 def files_below(root: Path) -> list[tuple[str, Path]]:
     """(path below the folder, path) of its files by name, hidden ones left out; links to folders are not followed."""
     paths = sorted(Path(folder, file) for folder, _, files in os.walk(root) for file in files)
     named = ((path.relative_to(root).as_posix(), path) for path in paths)
     return [(name, path) for name, path in named if not is_hidden(name)]
+
+
+def _member(archive: Zip, member: ZipInfo, prefix: str) -> File:
+    return File(prefix + member.filename, partial(archive.read, member), lambda: member.CRC)
+
+
+def _checksum(path: Path) -> int:
+    try:
+        return crc32(read_file(path))
+    except InputError:
+        return 0

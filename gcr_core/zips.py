@@ -4,6 +4,7 @@ Links, encrypted members, archives in the archive and members over a limit are r
 limit as a whole is refused before any of it is unpacked. Knows nothing about what the members hold.
 """
 
+import os
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 RECORD = b"PK\x01\x02"
 RATIO_COUNTS_FROM = 2**20
 CHUNK = 2**16
+DIRECTORY_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,17 @@ class Zip:
             raise InputError(f"cannot be unpacked ({error}): the zip is damaged there, make it anew") from error
 
     def _check_entries(self, file: BinaryIO) -> None:
-        """Counts the directory records in the raw bytes, before zipfile makes an object of each."""
-        count, tail = 0, b""
-        while chunk := file.read(2**20):
-            count += (tail + chunk).count(RECORD)
-            tail = chunk[-len(RECORD) + 1 :]
-        self._bytes = file.tell()
+        """Counts the directory records in the raw bytes, before zipfile makes an object of each.
+
+        The directory is the end of the file, and no record so long that a whole chunk of it could be without any.
+        """
+        self._bytes = start = file.seek(0, os.SEEK_END)
+        count = found = 0
+        while start and (found or start == self._bytes):
+            end, start = start, max(0, start - DIRECTORY_CHUNK)
+            file.seek(start)
+            found = file.read(end - start + len(RECORD) - 1).count(RECORD)
+            count += found
         file.seek(0)
         if count > self.limits.entries:
             raise GalleryError(f"{self.name} has {count:,} entries, the limit is {self.limits.entries:,}: split it")

@@ -29,7 +29,7 @@ class Importing(threading.Thread):
 
     def run(self) -> None:
         try:
-            with uploads.laid_out(self._files) as paths:
+            with uploads.laid_out(self._files, self._shelf.settings.max_pictures) as paths:
                 self._id, gallery = self._shelf.collect(paths, self._on_progress)
                 name = paths[0].stem if len(paths) == 1 else ""
             write_report(self._shelf.gallery(self._id), {"name": name, "skipped": gallery.skipped})

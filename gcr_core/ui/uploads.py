@@ -6,25 +6,31 @@ there, whatever path a request names. Knows nothing about pictures.
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gcr_core.errors import InputError
+from gcr_core.sources import check_pictures
 from gcr_core.ui.quick_gradio import gr
 
 
 @contextmanager
-def laid_out(files: Any) -> Iterator[list[Path]]:
+def laid_out(files: Any, max_pictures: int = sys.maxsize) -> Iterator[list[Path]]:
     """What was dropped, for as long as the block lasts: files and folders side by side.
 
-    `files`: [{"path": where the upload is, "name": its path in the drop}]. Raises InputError for what is none.
+    `files`: [{"path": where the upload is, "name": its path in the drop}]. Raises InputError for what is none,
+    GalleryError for more than `max_pictures` loose ones, copies counted once.
     """
+    files = files if isinstance(files, list) else [files]
+    check_pictures([(upload, partial(_folder, upload)) for upload in map(_path, files)], max_pictures)
     with tempfile.TemporaryDirectory(prefix="gcr-drop-") as folder:
         root = Path(folder)
-        for upload, name in map(_checked, files if isinstance(files, list) else [files]):
+        for upload, name in map(_checked, files):
             target = _place(root, name, upload)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -40,14 +46,24 @@ def uploaded(file: Any) -> Path:
 
 
 def _checked(file: Any) -> tuple[Path, str]:
-    path = file.get("path") if isinstance(file, dict) else None
-    if not isinstance(path, str):
-        raise InputError("a file came without its path: upload it again")
+    path = _path(file)
     upload = Path(path).resolve()
     if not upload.is_relative_to(Path(gr.utils.get_upload_folder()).resolve()) or not upload.is_file():
         raise InputError(f"{Path(path).name!r} is no upload, or one from over an hour ago: upload it again")
     name = file.get("name") or file.get("orig_name") or upload.name
     return upload, name if isinstance(name, str) else upload.name
+
+
+def _path(file: Any) -> str:
+    path = file.get("path") if isinstance(file, dict) else None
+    if not isinstance(path, str):
+        raise InputError("a file came without its path: upload it again")
+    return path
+
+
+def _folder(upload: str) -> str:
+    """The same for uploads of the same bytes."""
+    return upload.rpartition("/")[0]
 
 
 def _place(root: Path, name: str, upload: Path) -> Path:

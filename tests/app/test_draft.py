@@ -85,7 +85,7 @@ def test_an_import_goes_on_through_a_reload_and_shows_how_far_it_is(draft, camer
         return collect(self, sources, on_progress)
 
     monkeypatch.setattr(Shelf, "collect", slow)
-    monkeypatch.setattr(uploads, "laid_out", lambda files: contextlib.nullcontext(cameras))
+    monkeypatch.setattr(uploads, "laid_out", lambda files, most: contextlib.nullcontext(cameras))
     next(draft.take_in(None, []))
     wait_until(lambda: "Taking in 3 of 34 files" in draft.show(None)[draft.prepare])
     followed = draft.follow(None)

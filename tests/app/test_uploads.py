@@ -2,7 +2,7 @@
 
 import pytest
 
-from gcr_core.errors import InputError
+from gcr_core.errors import GalleryError, InputError
 from gcr_core.ui import uploads
 
 
@@ -45,6 +45,15 @@ def test_files_of_the_same_name_are_all_there(sent):
     with uploads.laid_out(files) as paths:
         found = sorted(path.read_bytes() for each in paths for path in (each, *each.rglob("*")) if path.is_file())
     assert found == [b"a", b"b"]
+
+
+def test_more_pictures_than_the_limit_are_refused_before_they_are_looked_at(sent):
+    loose = [{"path": f"/uploads/{i}/{i}.jpg", "name": f"holiday/{i}.jpg"} for i in range(4)]
+    with pytest.raises(GalleryError, match="4 pictures were given, the limit is 3"), uploads.laid_out(loose, 3):
+        pass
+    copies = [{"path": sent("1.jpg", b"a"), "name": f"{i}.jpg"} for i in range(4)]
+    with uploads.laid_out(copies, 3) as paths:
+        assert len(paths) == 4
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../etc/passwd", "", None, 7])

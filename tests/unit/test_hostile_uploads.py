@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gcr_core import intake
 from gcr_core.errors import GalleryError
 from gcr_core.gallery import Gallery
-from gcr_core.images import ORIENTATION_TAG
+from gcr_core.images import ORIENTATION_TAG, open_image
 from tests.uploads import encoded, everything_below, picture, zipped
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
@@ -307,6 +308,49 @@ def test_more_files_than_the_limit_are_listed_and_the_rest_is_kept(
     assert gallery.skipped == [("5.zip", "brings the files to 5, the limit is 3: import fewer")]
     with pytest.raises(GalleryError, match="5, the limit is 3"):
         Gallery.from_zip(many, tmp_path / "alone")
+
+
+@pytest.mark.parametrize("how", ["a zip", "a folder", "files", "a zip and files"])
+def test_more_pictures_than_the_limit_are_refused_before_one_is_decoded(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "open_image", lambda data: pytest.fail("a picture was decoded"))
+    sources = sources_of({f"{i}.PNG": picture(seed=i) for i in range(4)}, how, tmp_path)
+    with pytest.raises(GalleryError, match=r"^4 pictures were given, the limit is 3: choose fewer$"):
+        Gallery.collect(sources, tmp_path / "home" / "into", max_pictures=3)
+    assert everything_below(tmp_path / "home") == []
+
+
+@pytest.mark.parametrize("how", ["a zip", "a folder", "files", "a zip and files"])
+def test_copies_and_other_files_do_not_count_towards_the_limit(how: str, tmp_path: Path) -> None:
+    files = {f"{i}.png": picture(seed=i % 3) for i in range(7)} | {"metadata.csv": b"file_name,text\n", "a.txt": b"a"}
+    gallery = Gallery.collect(sources_of(files, how, tmp_path), tmp_path / "into", max_pictures=3)
+    assert len(gallery) == 3
+    assert sum(map(len, gallery.also)) == 4
+
+
+def test_pictures_that_their_names_hide_are_decoded_until_they_are_more_than_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+    monkeypatch.setattr(intake, "open_image", lambda data: decoded.append(data) or open_image(data))
+    archive = zipped(tmp_path / "a.zip", {f"{i:03}.dat": picture(seed=i) for i in range(200)})
+    with pytest.raises(GalleryError, match=r"^over 3 different pictures were given, the limit is 3: choose fewer$"):
+        Gallery.collect([archive], tmp_path / "home" / "into", max_pictures=3)
+    assert len(decoded) <= 4 + 2 * intake.THREADS + 1
+    assert everything_below(tmp_path / "home") == []
+
+
+def sources_of(files: dict[str, bytes], how: str, folder: Path) -> list[Path]:
+    """Files handed over in one of several ways; in the last, each second one is outside the zip."""
+    names = list(files)
+    packed = {"a zip": names, "a zip and files": names[::2]}.get(how, [])
+    loose = [name for name in names if name not in packed]
+    (folder / "loose").mkdir()
+    for name in loose:
+        (folder / "loose" / name).write_bytes(files[name])
+    archives = [zipped(folder / "a.zip", {name: files[name] for name in packed})] if packed else []
+    return [*archives, *([folder / "loose"] if how == "a folder" else [folder / "loose" / name for name in loose])]
 
 
 def test_random_bytes_never_break_an_import(tmp_path: Path) -> None:

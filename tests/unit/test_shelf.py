@@ -14,7 +14,7 @@ from subprocess import DEVNULL, PIPE, Popen
 
 import pytest
 
-from gcr_core.errors import GcrError, InputError, MemoryFormatError, NotFoundError
+from gcr_core.errors import GalleryError, GcrError, InputError, MemoryFormatError, NotFoundError
 from gcr_core.facts import read_facts
 from gcr_core.gallery import Gallery
 from gcr_core.memory import Memory
@@ -231,6 +231,14 @@ def test_an_upload_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -
             refuse(tmp_path / "x.zip")
     with pytest.raises(GcrError, match=r"you would keep 0\.01 GiB, the limit is 0\.00: delete"):
         full.open_memory(tmp_path / "x.zip")
+
+
+def test_an_upload_of_more_pictures_than_the_limit_leaves_nothing(tmp_path: Path, tiny_gallery: Gallery) -> None:
+    shelf = Shelf(tmp_path / "few", replace(Settings(), max_pictures=11))
+    with pytest.raises(GalleryError, match="12 pictures were given, the limit is 11: choose fewer"):
+        shelf.collect([tiny_gallery.root])
+    assert shelf.galleries() == []
+    assert [path for path in shelf.root.rglob("*") if path.is_file()] == []
 
 
 def test_what_killed_processes_left_is_swept(shelf: Shelf, tiny_memory_dir: Path) -> None:
