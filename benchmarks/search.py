@@ -6,6 +6,7 @@ moment the box is there, and waits for the cards. Then the endpoint /search is a
 
 import argparse
 import json
+import os
 import shutil
 import socket
 import statistics
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,29 +54,44 @@ def main() -> None:
 
 def measure(memory: str, queries: list[str]) -> dict[str, Any]:
     """All figures of one life of the app: seconds from its start, milliseconds a query, MB at its largest."""
+    with opened_page() as page:
+        started = time.perf_counter()
+        with running(memory) as (app, address):
+            figures = start(page, address, started) | steady(address, queries)
+            peak = sum(peak_rss(process.pid) for process in (app, *app.children(recursive=True)))
+    return figures | {"peak_rss_mb": round(peak / 1e6)}
+
+
+@contextmanager
+def opened_page() -> Iterator[Page]:
+    """An empty page in Chromium, which ends with the block."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        try:
+            yield browser.new_page()
+        finally:
+            browser.close()
+
+
+@contextmanager
+def running(memory: str, **variables: object) -> Iterator[tuple[psutil.Popen, str]]:
+    """The process and the address of an app that has just been started, with these environment variables; it ends with
+    the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        page = browser.new_page()
-        started = time.perf_counter()
-        app = subprocess.Popen(
-            [sys.executable, "app.py", "--memory", memory, "--port", str(port)],
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            figures = start(page, address, started) | steady(address, queries)
-        finally:
-            browser.close()
-            processes = [psutil.Process(app.pid), *psutil.Process(app.pid).children(recursive=True)]
-            peak = sum(peak_rss(process.pid) for process in processes)
-            app.terminate()
-            app.wait()
-    return figures | {"peak_rss_mb": round(peak / 1e6)}
+    app = psutil.Popen(
+        [sys.executable, "app.py", "--memory", memory, "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **{name: str(value) for name, value in variables.items()}},
+    )
+    try:
+        yield app, f"http://127.0.0.1:{port}/"
+    finally:
+        app.terminate()
+        app.wait()
 
 
 def peak_rss(pid: int) -> int:
@@ -84,14 +102,7 @@ def peak_rss(pid: int) -> int:
 
 def start(page: Page, address: str, started: float) -> dict[str, float]:
     """Seconds from `started` until a person sees the page, and the cards of a query typed at once."""
-    while True:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            break
-        except OSError:
-            if time.perf_counter() - started > START_SECONDS:
-                raise
-            time.sleep(0.02)
+    await_answer(address)
     page.goto(address, wait_until="commit")
     box = page.locator("#query textarea")
     box.wait_for()
@@ -100,6 +111,19 @@ def start(page: Page, address: str, started: float) -> dict[str, float]:
     box.press("Enter")
     page.locator(".side.dense .card .score").first.wait_for(timeout=1000 * START_SECONDS)
     return {"first_paint_s": round(painted, 2), "first_answer_s": round(time.perf_counter() - started, 2)}
+
+
+def await_answer(address: str) -> None:
+    """Returns once the app answers."""
+    deadline = time.perf_counter() + START_SECONDS
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            if time.perf_counter() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def steady(address: str, queries: list[str]) -> dict[str, float]:
