@@ -176,9 +176,9 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         with unfinished(out, gallery, recipe) as checkpoint, bars as bar:
 
             def on_progress(progress: Progress) -> None:
-                bar.total = progress.steps
+                bar.total = progress.looks or progress.steps
                 bar.set_description(progress.stage, refresh=False)
-                bar.update(progress.step - bar.n)
+                bar.update((progress.looked or progress.step) - bar.n)
 
             report = make_memory(gallery, recipe, out, on_progress, checkpoint)
     answer = {"memory": str(out), **{key: report[key] for key in ("images", "seconds", "memorized", "retrieved")}}

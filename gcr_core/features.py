@@ -88,11 +88,11 @@ class Features:
         features = cls(folder, len(gallery), kept["views"], tokens, hidden)
         features._temporary = temporary
         missing = features._missing()
-        done = features.total - len(missing) * features.images_a_shard * features.views
+        done = features.total - sum(len(features._shard(shard)) for shard in missing) * features.views
         for shard in missing[processes.process_index :: processes.num_processes]:
             for count in features._make(shard, backbone, gallery, seed):
                 done += count * processes.num_processes
-                on_progress(min(max(done, 0), features.total), features.total)
+                on_progress(min(done, features.total), features.total)
         processes.wait_for_everyone()
         if processes.is_local_main_process:  # what other machines made, where they have a disk of their own
             for shard in features._missing():
@@ -126,13 +126,17 @@ class Features:
     def _missing(self) -> list[int]:
         return [shard for shard in range(self.shards) if not self._path(shard).exists()]
 
+    def _shard(self, shard: int) -> range:
+        """The images of a shard."""
+        first = shard * self.images_a_shard
+        return range(first, min(first + self.images_a_shard, self.images))
+
     def _path(self, shard: int) -> Path:
         return self.folder / f"{shard:06}.safetensors"
 
     def _make(self, shard: int, backbone: Backbone, gallery: Gallery, seed: int) -> Iterator[int]:
         """Write a shard; yields the number of pictures after each few that went through the vision tower."""
-        first = shard * self.images_a_shard
-        images = range(first, min(first + self.images_a_shard, self.images))
+        images = self._shard(shard)
         wanted = [(image, view) for image in images for view in range(self.views)]
         looks = Looks(backbone.processor.image_processor, gallery)
         made = torch.empty(len(wanted), self.tokens, self.hidden, dtype=torch.bfloat16)

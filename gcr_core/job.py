@@ -38,6 +38,8 @@ STARTING: dict[str, Any] = {
     "stage": None,
     "step": 0,
     "steps": 0,
+    "looked": None,
+    "looks": None,
     "seconds_left": None,
     "loss": None,
     "memorized": None,

@@ -82,8 +82,9 @@ class Jobs:
     def status(self, shelf: Shelf, id: str) -> dict[str, Any]:
         """Where a job stands. Raises NotFoundError.
 
-        {"id", "name", "gallery", "recipe", "submitted", "state", "stage", "step", "steps", "seconds_left", "loss",
-        "memorized", "message", "report", "memory", "queue_position": jobs before it, None unless it waits}.
+        {"id", "name", "gallery", "recipe", "submitted", "state", "stage", "step", "steps", "looked" and "looks" in the
+        stage "look", "seconds_left", "loss", "memorized", "message", "report", "memory", "queue_position": jobs before
+        it, None unless it waits}.
         """
         status = self._job(shelf, id).status()
         before = [path.name.endswith(f"-{id}") for path in self._entries()]

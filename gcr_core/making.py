@@ -23,6 +23,7 @@ from .gallery import Gallery
 from .identifiers import Identifiers
 from .memorize import Step, memorize
 from .memory import Memory
+from .pace import seconds_a_step
 from .pairs import Pairs
 from .planning import plan
 from .progress import Clock, Listener, Notes, Progress
@@ -49,13 +50,14 @@ def make_memory(
     `checkpoint` folder it goes on from there. Raises GalleryError, GcrError.
     """
     told = remarks(gallery, recipe)
-    training, dense_steps, last_dense_steps = plan(gallery, recipe.preset, recipe.seed, is_small(recipe.backbone))
+    small = is_small(recipe.backbone)
+    training, dense_steps, last_dense_steps = plan(gallery, recipe.preset, recipe.seed, small)
     steps = dense_steps + last_dense_steps + training.steps
     on_progress(Progress("prepare", 0, steps))
     kept, held_out = hold_out(gallery, recipe.seed)
     pairs, last_pairs = Pairs.from_captions(kept), _with_odds(Pairs.from_captions(gallery.captions), held_out)
     notes = Notes(checkpoint if is_first() else None)
-    clock = Clock(training, dense_steps + last_dense_steps, notes, on_progress)
+    clock = Clock(training, dense_steps + last_dense_steps, notes, on_progress, small)
 
     dense_folder = checkpoint / "dense" if checkpoint else None
     if dense_folder and dense_folder.is_dir():
@@ -75,6 +77,8 @@ def make_memory(
 
     backbone = Backbone.from_pretrained(recipe.backbone)
     features = None
+    if not backbone.is_small:
+        clock.expect(seconds_a_step(backbone, gallery, training))
     if backbone.takes_features and not backbone.is_small:
         folder = checkpoint / "features" if checkpoint else None
         features = Features.compute(backbone, gallery, training.views, recipe.seed, folder, clock.looked)

@@ -30,11 +30,15 @@ class Progress:
     steps: int
     """training steps in all"""
     seconds_left: float | None = None
-    """of the training; None before it can be told"""
+    """of looks and training; None before it can be told"""
     loss: float | None = None
     """of the step's batch, in nats"""
     memorized: float | None = None
     """share of the pictures known when they were last trained on, in [0, 1]"""
+    looked: int | None = None
+    """in the stage "look": looks taken, a view of a picture each"""
+    looks: int | None = None
+    """in the stage "look": looks in all"""
 
 
 Listener = Callable[[Progress], None]
@@ -57,13 +61,16 @@ class Notes(dict[str, Any]):
 
 
 class Clock:
-    """Turns the steps of both engines into Progress: counts them, times each kind, tells what is left."""
+    """Turns looks and the steps of both engines into Progress: counts them, times each kind, tells what is left."""
 
-    def __init__(self, training: Training, dense_steps: int, notes: Notes, on_progress: Listener):
-        self.dense_steps = dense_steps
+    def __init__(self, training: Training, dense_steps: int, notes: Notes, on_progress: Listener, small: bool = True):
+        """`small`: whether the backbone's steps take about as long as the dense baseline's, and it takes no looks."""
+        self.dense_steps, self.small = dense_steps, small
         self.order = ["dense"] * dense_steps + [training.task(step) for step in range(training.steps)]
         self.spent = {"dense": 0.0, "backbone": 0.0, **notes.get("spent", {})}
         self._timed: dict[str, list[float]] = {}
+        self._expected: dict[str, float] = {}
+        self._lapped, self._looked = "", 0
         self._notes, self._on_progress = notes, on_progress
         self._last = self._noted = time.monotonic()
 
@@ -71,27 +78,41 @@ class Clock:
         """What `tune` is to call, where `done` steps of the dense baseline came before."""
         return lambda step, loss: self._step("dense", "dense", done + step, loss, None)
 
+    def expect(self, seconds: dict[str, float]) -> None:
+        """Kind of step → seconds that one will take, for kinds of which none was timed yet."""
+        self._expected = seconds
+
     def looked(self, done: int, total: int) -> None:
-        """What `Features.compute` is to call; how far it is shows as a share of the stage, not of the steps."""
-        self._on_progress(Progress("look", self.dense_steps, len(self.order)))
+        """What `Features.compute` is to call."""
+        self._lap("backbone", "look", max(1, done - self._looked))
+        self._looked = done
+        left = self._seconds_left(self.dense_steps, total - done)
+        self._on_progress(Progress("look", self.dense_steps, len(self.order), left, looked=done, looks=total))
 
     def backbone(self, step: Step) -> None:
         self._step("backbone", step.stage, self.dense_steps + step.step, step.loss, step.memorized)
 
     def _step(self, engine: str, stage: str, done: int, loss: float, memorized: float | None) -> None:
-        now = time.monotonic()
-        self.spent[engine] += now - self._last
-        self._timed.setdefault(self.order[done - 1], []).append(now - self._last)
-        self._last = now
-        if now - self._noted > NOTED_EVERY_SECONDS:
-            self._notes["spent"], self._noted = self.spent, now
+        self._lap(engine, self.order[done - 1])
         stage = "retrieve" if stage == "finish" else stage
         self._on_progress(Progress(stage, done, len(self.order), self._seconds_left(done), loss, memorized))
 
-    def _seconds_left(self, done: int) -> float | None:
-        """By the median time of each kind of step, the mean of them for kinds that have not come yet."""
-        if done < SURE_AFTER_STEPS:
+    def _lap(self, engine: str, kind: str, count: int = 1) -> None:
+        """Times `count` steps or looks; not the first after others, before which models are made ready."""
+        now = time.monotonic()
+        self.spent[engine] += now - self._last
+        group = kind if kind == "look" else engine
+        if self._lapped == group:
+            self._timed.setdefault(kind, []).append((now - self._last) / count)
+        self._lapped, self._last = group, now
+        if now - self._noted > NOTED_EVERY_SECONDS:
+            self._notes["spent"], self._noted = self.spent, now
+
+    def _seconds_left(self, done: int, looks: int = 0) -> float | None:
+        """By the median time of each kind; for one that has not come yet what was expected of it, else their mean."""
+        known = self._expected | {kind: float(np.median(times[-50:])) for kind, times in self._timed.items()}
+        ahead = Counter(self.order[done:]) + Counter(look=looks)
+        if done < SURE_AFTER_STEPS or not known or not (self.small or ahead.keys() <= known.keys()):
             return None
-        medians = {kind: float(np.median(seconds[-50:])) for kind, seconds in self._timed.items()}
-        unknown = float(np.mean([*medians.values()]))
-        return sum(medians.get(kind, unknown) * count for kind, count in Counter(self.order[done:]).items())
+        unknown = float(np.mean([*known.values()]))
+        return sum(known.get(kind, unknown) * count for kind, count in ahead.items())

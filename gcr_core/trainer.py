@@ -79,7 +79,8 @@ class Record:
         if progress.stage == "prepare":
             # A training that goes on stands where it stood.
             del known["step"]
-        self.job.record(RUNNING, **known, steps=progress.steps, seconds_left=progress.seconds_left)
+        looks = {"looked": progress.looked, "looks": progress.looks}
+        self.job.record(RUNNING, **known, **looks, steps=progress.steps, seconds_left=progress.seconds_left)
         if progress.loss is not None:
             self._log.write(json.dumps(point) + "\n")
 

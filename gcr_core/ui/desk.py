@@ -194,7 +194,7 @@ def _job(job: dict[str, Any], points: list[dict[str, Any]], token: str) -> str:
         ]
     if state not in UNFINISHED:
         lost = "" if state == "done" else " What it has learnt so far goes with it."
-        sure = "" if state == "done" else f'data-ask="sure" data-words="Put {name} away?{lost}" data-verb="Put away" '
+        sure = "" if state == "done" else f'data-ask="sure" data-words="Put “{name}” away?{lost}" data-verb="Put away" '
         does.append(f'<button type="button" class="quiet" {sure}data-do="remove" data-job="{id}">Put away</button>')
     body = _report(job.get("report") or {}) if state == "done" else _progress(job, points)
     return (
@@ -216,17 +216,18 @@ def _progress(job: dict[str, Any], points: list[dict[str, Any]]) -> str:
         place = f"{count(before, 'job')} before it" if before else "next in line"
         return f'{message}<p class="now">{place}</p>'
     step, steps = job.get("step") or 0, job.get("steps") or 0
-    facts = [f"step {step:,} of {steps:,}"] if steps else []
+    counted, done, total = ("look", job["looked"], job["looks"]) if job.get("looks") else ("step", step, steps)
+    facts = [f"{counted} {done:,} of {total:,}"] if total else []
     if job["state"] == "running" and job.get("seconds_left") is not None:
         facts.append(f"{duration(job['seconds_left'])} left")
     if job.get("memorized") is not None:
         facts.append(f"<b>{job['memorized']:.0%}</b> memorised")
-    if job.get("loss") is not None:
+    if job.get("loss") is not None and not job.get("looks"):
         facts.append(f"loss {job['loss']:.2f}")
     stage = STAGES.get(job.get("stage") or "", "") if job["state"] in UNFINISHED else ""
     return (
         f'{message}<p class="now" role="status">{stage}</p>'
-        f'<progress max="{max(1, steps)}" value="{step}" aria-label="training steps"></progress>'
+        f'<progress max="{max(1, total)}" value="{done}" aria-label="{counted}s"></progress>'
         f'<p class="facts">{"".join(f"<span>{fact}</span>" for fact in facts)}</p>{_curve(points, steps)}'
     )
 
@@ -291,13 +292,16 @@ def _report(report: dict[str, Any]) -> str:
     return f'<div class="report">{"".join(f"<p>{line}</p>" for line in words)}{notes}</div>'
 
 
-def shelf(albums: Sequence[tuple[dict[str, Any], Album]], busy: dict[str, str], token: str = "") -> str:
+def shelf(
+    albums: Sequence[tuple[dict[str, Any], Album]], busy: dict[str, str], token: str = "", kept_for: str = ""
+) -> str:
     """One's own memories and what can be done with them; `busy` says of a memory what is being done with it, `token`
-    what a push goes out with where no token is typed, nothing where one must be."""
+    what a push goes out with where no token is typed, nothing where one must be, `kept_for` how long they are kept."""
     rows = "".join(_memory(row, album, busy.get(row["id"]), token) for row, album in albums)
     empty = '<p class="hint">None yet. What you memorise, or open from a zip, stands here.</p>'
     return (
         '<h2 class="shelf">Your memories</h2>'
+        + (f'<p class="hint">{text(kept_for)}</p>' if kept_for else "")
         + (f'<ul class="memories">{rows}</ul>' if rows else empty)
         + '<div class="drop small" data-drop="memory"><p><label class="button">Open a memory'
         '<input type="file" accept=".zip"></label> <span class="hint">from a zip that was downloaded here; '
@@ -316,12 +320,12 @@ def _memory(row: dict[str, Any], album: Album, busy: str | None, token: str) -> 
         f'<button type="button" class="primary" data-do="search" data-memory="{id}">Search it</button>'
         f'<a class="button" href="download/{id}" download>Download</a>'
         f'<button type="button" data-do="add" data-memory="{id}" data-ask="picture" data-verb="Add" '
-        f'data-words="Add pictures to {name}. They can be recalled at once.">Add pictures</button>'
+        f'data-words="Add pictures to “{name}”. They can be recalled at once.">Add pictures</button>'
         f"{consolidate}{_push(row, token)}"
         f'<button type="button" class="quiet" data-do="rename" data-memory="{id}" data-ask="name" data-verb="Rename" '
         f'data-words="A name for this memory" data-name="{name}">Rename</button>'
         f'<button type="button" class="quiet" data-do="delete" data-memory="{id}" data-ask="sure" data-verb="Delete" '
-        f'data-words="Delete {name}? What the model learnt of these pictures is lost.">Delete</button>'
+        f'data-words="Delete “{name}”? What the model learnt of these pictures is lost.">Delete</button>'
     )
     doing = f'<p class="doing" role="status">{text(busy)}</p>' if busy else f'<p class="does">{does}</p>'
     return (

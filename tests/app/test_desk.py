@@ -78,6 +78,8 @@ def test_the_captions_come_in_pages_and_those_missing_can_be_had_alone(gallery):
     assert captions.table(ID, gallery).count("<textarea") == rows
     assert f"{rows + 1} to {2 * rows} of 30" in captions.table(ID, gallery, (1, False))
     assert captions.table(ID, gallery, (99, False)).count("<textarea") == 30 - 2 * rows
+    few = Gallery(gallery.root, gallery.file_names[:rows], gallery.captions[:rows])
+    assert 'data-do="page"' in captions.table(ID, gallery) and 'data-do="page"' not in captions.table(ID, few)
     alone = captions.table(ID, gallery, (0, True))
     assert "of 15" in alone
     assert "picture 1" not in alone
@@ -111,6 +113,15 @@ def test_a_running_job_says_stage_step_time_share_and_loss_and_can_be_stopped():
         assert part in re.sub(r"\s+", " ", words(page))
     assert page.count("<polyline") == 2
     assert 'data-do="stop"' in page
+
+
+def test_a_job_that_looks_at_the_pictures_says_how_many_looks_it_took_and_no_loss_of_before():
+    job = JOB | {"stage": "look", "looked": 1240, "looks": 7384, "seconds_left": 3000.0, "memorized": None}
+    page = re.sub(r"\s+", " ", words(desk.jobs([job], {})))
+    for part in ("Looking at the pictures", "look 1,240 of 7,384", "about 50 min left"):
+        assert part in page
+    assert "loss" not in page and "step" not in page
+    assert '<progress max="7384" value="1240" aria-label="looks">' in desk.jobs([job], {})
 
 
 @pytest.mark.parametrize(

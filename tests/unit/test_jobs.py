@@ -45,6 +45,8 @@ class Progress:
     seconds_left: float | None = None
     loss: float | None = None
     memorized: float | None = None
+    looked: int | None = None
+    looks: int | None = None
 
 def make_memory(gallery, recipe, out, on_progress, checkpoint=None):
     from gcr_core.errors import GalleryError
@@ -176,8 +178,8 @@ def test_the_status_has_the_documented_fields_and_moves(desk: Desk) -> None:
     id = desk.submit("goes on")
     status = desk.wait_for_step(id, 5)
     assert set(status) == {
-        "id", "name", "gallery", "recipe", "submitted", "state", "stage", "step", "steps", "seconds_left", "loss",
-        "memorized", "message", "report", "memory", "queue_position",
+        "id", "name", "gallery", "recipe", "submitted", "state", "stage", "step", "steps", "looked", "looks",
+        "seconds_left", "loss", "memorized", "message", "report", "memory", "queue_position",
     }  # fmt: skip
     assert (status["id"], status["name"], status["gallery"]) == (id, "shapes", desk.gallery)
     assert (status["state"], status["stage"], status["steps"]) == ("running", "memorise", 100_000)

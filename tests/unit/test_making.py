@@ -9,8 +9,10 @@ import pytest
 from gcr_core.errors import GalleryError, GcrError, HubError
 from gcr_core.gallery import Gallery
 from gcr_core.making import make_memory
+from gcr_core.memorize import Step, Training
 from gcr_core.memory import Memory
 from gcr_core.planning import estimate, plan
+from gcr_core.progress import Clock, Notes
 from gcr_core.prospects import HELD_OUT_FEWEST, can_describe_pictures, hold_out, remarks
 from gcr_core.recipe import PRESETS, Recipe
 
@@ -139,3 +141,32 @@ def test_a_memory_that_was_stopped_is_finished_from_its_checkpoint(stage, tiny_g
     right = sum(hit[0].index == image for image, hit in enumerate(hits))
     assert report["memorized"] == pytest.approx(right / 12, abs=1e-4) and right >= 9
     assert 0 <= report["retrieved"] <= 1 and 0 <= report["dense"]["retrieved"] <= 1
+
+
+def test_looks_are_counted_and_what_is_left_holds_them_and_all_that_comes_after(monkeypatch):
+    seconds, told = 0.0, []
+    monkeypatch.setattr("gcr_core.progress.time.monotonic", lambda: seconds)
+    training = Training(memorise=10, describe=0, retrieve=0)
+    clock = Clock(training, 6, Notes(None), told.append, small=False)
+    for step in range(1, 7):
+        seconds += 1.0
+        clock.dense(0)(step, 0.5)
+    assert [progress.seconds_left for progress in told] == [None] * 6, "how long the backbone takes is not known yet"
+    clock.expect({"pictures": 20.0, "queries": 1.0, "descriptions": 1.0})
+    for looked in (8, 16, 24):
+        seconds += 16.0
+        clock.looked(looked, 40)
+    looks = told[6:]
+    assert [(progress.stage, progress.looked, progress.looks) for progress in looks] == [
+        ("look", 8, 40),
+        ("look", 16, 40),
+        ("look", 24, 40),
+    ]
+    assert [progress.seconds_left for progress in looks] == [None, 24 * 2.0 + 10 * 20.0, 16 * 2.0 + 10 * 20.0]
+    seconds += 100.0
+    clock.backbone(Step("memorise", "pictures", 1, 10, 1.0, 0.5))
+    assert told[-1].seconds_left == 9 * 20.0, "the first step comes after the model is made ready"
+    seconds += 5.0
+    clock.backbone(Step("memorise", "pictures", 2, 10, 1.0, 0.5))
+    assert (told[-1].seconds_left, told[-1].looks) == (8 * 5.0, None)
+    assert clock.spent == {"dense": 6.0, "backbone": 48.0 + 105.0}
