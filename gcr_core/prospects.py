@@ -58,7 +58,7 @@ def remarks(gallery: Gallery, recipe: Recipe) -> list[str]:
         )
     if not _eligible(gallery):
         told.append(
-            f"No image has {HELD_OUT_FROM} captions or more{', two of them a person’s,' * any(gallery.pseudo_queries)} "
+            f"No image has {HELD_OUT_FROM} captions or more{', two of them a person’s' * any(gallery.pseudo_queries)}, "
             "so none can be kept out of training: the report will not say how well words that were never trained on "
             "are answered."
         )

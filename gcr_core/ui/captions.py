@@ -32,8 +32,8 @@ def offer_able(id: str) -> str:
     """The button that chooses a backbone which can describe pictures, in the place of one that cannot."""
     return (
         f'<p class="does offer"><button type="button" data-do="choose" data-which="backbone" data-value="{ABLE}" '
-        f'data-gallery="{id}">Choose {ABLE.split("/")[1]}</button><span class="hint">It can write them. It is fetched '
-        "from the hub once, half a gigabyte, and takes longer to train.</span></p>"
+        f'data-gallery="{id}">Choose {ABLE.split("/")[1]}</button><span class="hint">It can write the missing '
+        "captions. It is fetched from the hub once, half a gigabyte, and takes longer to train.</span></p>"
     )
 
 
@@ -74,8 +74,9 @@ def table(id: str, gallery: Gallery, place: Place = FIRST) -> str:
 
     pager = (
         f'<nav class="pager" aria-label="Pages of the captions">{step("←", page - 1, "Previous pictures")}'
-        f"<span>{shown}</span>"
-        f"{step('→', page + 1, 'Next pictures')}</nav>"
+        f"<span>{shown}</span>{step('→', page + 1, 'Next pictures')}</nav>"
+        if pages > 1
+        else f'<span class="pager">{shown}</span>'
     )
     checked = " checked" if only else ""
     choice = (

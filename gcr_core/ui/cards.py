@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 TRACE_ROWS = 12
 """Beams shown for a step of the trace; the rest are counted."""
 MOSAIC_PICTURES = 60
+MOSAIC_STRIDE = 7
+"""Neighbours in the mosaic are so many places apart in the gallery, as a phone shows only its beginning."""
 NO_PICTURE = "no-picture.svg"
+WRITTEN = "written by the model: "
+STAR = '<span class="written" aria-hidden="true">✦</span>'
+MARK = f'{STAR}<span class="sr">{WRITTEN}</span>'
+"""Before captions that the model wrote."""
 
 SIDES = {
     "generative": ("Recalled from memory", "memory", "log p"),
@@ -94,6 +100,8 @@ def _side(
     whose = ""
     if side == "generative" and said is not None:
         whose = "; <i>in quotes</i> what the model says of an image, from its identifier alone"
+    if any(album.gallery.pseudo_queries[album.gallery.index(hit["file_name"])] for hit in answer[side]):
+        whose += f"; {STAR}captions that the model wrote"
     cards = "".join(_card(side, hit, album, elsewhere.get(hit["file_name"]), said) for hit in answer[side])
     return (
         f'<section class="side {side}" aria-label="{heading}"><h3>{heading}</h3>'
@@ -104,7 +112,8 @@ def _side(
 
 def _card(side: str, hit: dict[str, Any], album: Album, rank_elsewhere: int | None, said: dict[str, str] | None) -> str:
     index = album.gallery.index(hit["file_name"])
-    name, others = album.name(index), ", ".join(album.gallery.captions[index][1:])
+    name, others = album.name(index), album.gallery.captions[index][1:]
+    written = album.gallery.pseudo_queries[index]
     other_heading, other_word, _ = SIDES["dense" if side == "generative" else "generative"]
     score_name = SIDES[side][2]
     share = math.exp(min(0.0, hit["score"])) if side == "generative" else max(0.0, hit["score"])
@@ -119,11 +128,19 @@ def _card(side: str, hit: dict[str, Any], album: Album, rank_elsewhere: int | No
         f'<li class="card{" both" if rank_elsewhere else ""}" data-image="{index}">'
         f'<p class="place"><span class="rank"><span class="sr">rank </span>{hit["rank"]}</span>{mark}</p>'
         f'<div class="picture"><img src="{album.url(index)}" alt="{text(name)}">{forget}</div>'
-        f'<div class="label"><p class="name" title="{text(name)}">{text(name)}</p>'
-        f'<p class="more" title="{text(others)}">{text(others)}</p>{_said(side, said, hit["file_name"])}'
+        f'<div class="label"><p class="name" title="{_marked([name], written)}">{_marked([name], written, MARK)}</p>'
+        f'<p class="more" title="{_marked(others, written)}">{_marked(others, written, MARK)}</p>'
+        f"{_said(side, said, hit['file_name'])}"
         f'<p class="score" style="--share:{min(1.0, share):.3f}">{score_name} '
         f"<b>{_number(hit['score'])}</b></p></div></li>"
     )
+
+
+def _marked(captions: list[str], written: list[str], mark: str = WRITTEN) -> str:
+    """Captions in a row, those that the model wrote behind the others and behind a mark."""
+    people = text(", ".join(caption for caption in captions if caption not in written))
+    model = text(", ".join(caption for caption in captions if caption in written))
+    return ", ".join(filter(None, (people, model and mark + model)))
 
 
 def _said(side: str, said: dict[str, str] | None, file_name: str) -> str:
@@ -149,7 +166,7 @@ def _forget(album: Album, index: int, name: str) -> str:
 
 
 def _number(score: float) -> str:
-    return f"{score:.2f}".replace("-", "−")
+    return f"{score:z.2f}".replace("-", "−")
 
 
 def _trace(answer: dict[str, Any], album: Album) -> str:
@@ -208,7 +225,8 @@ def mosaic(album: Album, most: int = MOSAIC_PICTURES) -> str:
     """Pictures spread evenly over the gallery, of those that are in the memory."""
     images = len(album.gallery)
     count = min(most, images)
-    picked: Iterable[int] = filter(album.gallery.has_picture, (i * images // count for i in range(count)))
+    order = sorted(range(count), key=lambda place: place % MOSAIC_STRIDE)
+    picked: Iterable[int] = filter(album.gallery.has_picture, (place * images // count for place in order))
     pictures = "".join(f'<img src="{album.url(i)}" alt="" loading="lazy">' for i in picked)
     return f'<div class="mosaic" aria-hidden="true">{pictures}</div>'
 

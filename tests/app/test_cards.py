@@ -15,6 +15,7 @@ class Gallery:
 
     file_names = ("a.png", "b.png", "<script>.png")
     captions = (["dog", "pet"], [HOSTILE], [])
+    pseudo_queries = ([], [], [])
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -75,6 +76,7 @@ def test_scores_stand_under_their_names(album):
     words = re.sub(r"<[^>]+>", "", results(album))
     for score in ("log p −0.12", "log p −3.46", "cosine 0.83", "cosine −0.20"):
         assert score in words
+    assert "cosine <b>0.00" in results(album, dense=[{"rank": 1, "file_name": "a.png", "score": -0.001}])
 
 
 def test_an_image_that_both_sides_found_names_its_rank_on_the_other_side(album):
@@ -134,6 +136,19 @@ def test_what_the_model_says_of_an_image_is_marked_as_its_words_and_escaped(albu
     assert "the model says" in page
     assert "<img src=x" not in page
     assert page.count('class="said"') == len(answer()["generative"]) + len(answer()["dense"])
+
+
+def test_captions_that_the_model_wrote_are_marked_behind_those_of_people(album):
+    assert "written" not in results(album)
+    album.gallery.captions = (["dog", "A dog sits", "pet", "A brown dog"], [HOSTILE], [])
+    album.gallery.pseudo_queries = (["A dog sits", "A brown dog"], [HOSTILE], [])
+    page = results(album)
+    words = re.sub(r"<[^>]+>", "", page)
+    assert words.count("pet, ✦written by the model: A dog sits, A brown dog") == 2
+    assert page.count('title="pet, written by the model: A dog sits, A brown dog"') == 2
+    assert page.count(f'<p class="name" title="{cards.WRITTEN}') == 1
+    assert words.count("captions that the model wrote") == 2
+    assert "<img src=x" not in page
 
 
 def test_only_from_ones_own_memory_an_image_can_be_forgotten(album):

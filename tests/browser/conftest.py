@@ -1,10 +1,11 @@
-"""A real Chromium, the one on this machine, on an app with the tiny memory."""
+"""A real Chromium, the one on this machine, on an app with the tiny memory, its model's captions among people's."""
 
 import shutil
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from gcr_core.gallery import Gallery
 from tests.serving import serve
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -26,7 +27,12 @@ expect.set_options(timeout=PATIENCE_MS)
 
 @pytest.fixture(scope="session")
 def app_address(tiny_memory_dir, tmp_path_factory):
-    with serve(tiny_memory_dir, tmp_path_factory.mktemp("app") / "app.log") as address:
+    folder = tmp_path_factory.mktemp("app")
+    memory = shutil.copytree(tiny_memory_dir, folder / "memory")
+    gallery = Gallery.load(tiny_memory_dir / "gallery")
+    written = {image: [f"What the model wrote of picture {image}"] for image in range(len(gallery))}
+    gallery.with_pseudo_queries(written).save(memory / "gallery")
+    with serve(memory, folder / "app.log") as address:
         yield address
 
 

@@ -202,6 +202,7 @@ def test_text_can_be_read_in_light_and_in_dark(open_page, app_address, scheme):
         ".side.dense .twin",
         ".card .name",
         ".card .more",
+        ".card .written",
         ".card .score",
         ".engine",
         ".trace summary",
