@@ -2,10 +2,11 @@
 
 `save_llava` is what gcr-mini is: CLIP ViT + Llama, sentencepiece tokenizer with byte fallback, no chat
 template. `save_idefics3` is what SmolVLM is: SigLIP + Llama, byte-level BPE, a chat template. `save_llava_interleave`
-is SigLIP + Qwen2 as a LLaVA. `save_siglip` is a SigLIP, for the dense baseline.
+is SigLIP + Qwen2 as a LLaVA, with Qwen's tokenizer and turns. `save_siglip` is a SigLIP, for the dense baseline.
 """
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2Tokenizer,
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
@@ -49,6 +51,12 @@ LLAVA_TEMPLATE = (
     "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
     "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }} {% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+INTERLEAVE_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ '\n' + part['text'] }}{% endfor %}"
+    "<|im_end|>{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 TOWER: dict[str, Any] = {
@@ -154,7 +162,7 @@ def save_llava(folder: Path, tied: bool = False, hidden: int = 32, layers: int =
 def save_llava_interleave(folder: Path) -> Path:
     """Write what llava-hf/llava-interleave-qwen-0.5b-hf is, with random weights: SigLIP + Qwen2, byte-level BPE."""
     torch.manual_seed(0)
-    tokenizer = byte_level_tokenizer()
+    tokenizer = qwen_tokenizer()
     config = LlavaConfig(
         vision_config=SiglipVisionConfig(
             **TOWER,
@@ -164,7 +172,7 @@ def save_llava_interleave(folder: Path) -> Path:
         text_config=Qwen2Config(
             vocab_size=len(tokenizer) + 8,
             **DECODER,
-            bos_token_id=tokenizer.bos_token_id,
+            bos_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
             eos_token_id=tokenizer.eos_token_id,
             tie_word_embeddings=True,
         ),
@@ -179,7 +187,7 @@ def save_llava_interleave(folder: Path) -> Path:
         tokenizer,
         patch_size=16,
         vision_feature_select_strategy="full",
-        chat_template=CHAT_TEMPLATE,
+        chat_template=INTERLEAVE_TEMPLATE,
     )
     LlavaForConditionalGeneration(config).eval().save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -216,12 +224,36 @@ def save_siglip(folder: Path) -> Path:
 
 def byte_level_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with Idefics3's special tokens."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
     special = ["<|im_start|>", "<|im_end|>", "<end_of_utterance>"]
     special += ["<image>", "<fake_token_around_image>", "<global-img>"]
     special += [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_byte_level(special),
+        bos_token="<|im_start|>",
+        eos_token="<end_of_utterance>",
+        pad_token="<|im_end|>",
+        padding_side="left",
+    )
+
+
+def qwen_tokenizer() -> Qwen2Tokenizer:
+    """Qwen2's byte-level BPE with LLaVA-Interleave's special tokens, no BOS among them."""
+    bpe = json.loads(_byte_level([]).to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        bpe["vocab"],
+        [tuple(merge) for merge in bpe["merges"]],
+        eos_token="<|im_end|>",
+        pad_token="<pad>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    tokenizer.add_tokens([AddedToken("<|im_start|>", special=True)])
+    return tokenizer
+
+
+def _byte_level(special: list[str]) -> Tokenizer:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=500,
         special_tokens=special,
@@ -229,13 +261,7 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     backend.train_from_iterator(SENTENCES * 20, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<|im_start|>",
-        eos_token="<end_of_utterance>",
-        pad_token="<|im_end|>",
-        padding_side="left",
-    )
+    return backend
 
 
 def save_idefics3(folder: Path) -> Path:
