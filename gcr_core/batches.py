@@ -18,7 +18,7 @@ from .looks import Looks
 from .pairs import Pairs
 
 DRAWN_AT_ONCE = 32
-"""text batches drawn together at most and sorted by length, so that a batch needs little padding"""
+"""text batches drawn together at most and sorted by their tokens, so that a batch needs little padding"""
 REVISED = 0.3
 """how often a picture that is known is drawn, as a share of the mean picture"""
 KNOWN = np.log(2)
@@ -81,10 +81,10 @@ class PictureBatches:
 
 class TextBatches:
     """Texts of pairs, each as often as its odds say: systematic sampling (Kitagawa 1996), so that chance leaves none
-    out. Those of a batch are about equally long."""
+    out. Those of a batch have about equally many tokens."""
 
-    def __init__(self, pairs: Pairs, size: int, seed: int):
-        self.pairs, self.size, self.seed = pairs, size, seed
+    def __init__(self, tokenizer: Any, pairs: Pairs, size: int, seed: int):
+        self.tokenizer, self.pairs, self.size, self.seed = tokenizer, pairs, size, seed
         self.at_once = min(DRAWN_AT_ONCE, max(1, len(pairs.texts) // size))  # a text stands in a batch once
         self._drawn: tuple[int, np.ndarray] | None = None
 
@@ -102,7 +102,8 @@ class TextBatches:
         ends = self.pairs.odds.cumsum()
         drawn = np.searchsorted(ends, ends[-1] * (choice.random() + np.arange(count)) / count, side="right")
         drawn = choice.permutation(drawn)
-        drawn = drawn[np.argsort([len(self.pairs.texts[row]) for row in drawn], kind="stable")]
+        tokens = self.tokenizer([self.pairs.texts[row] for row in drawn])["input_ids"]
+        drawn = drawn[np.argsort([len(ids) for ids in tokens], kind="stable")]
         return choice.permutation(drawn.reshape(self.at_once, -1))
 
 
@@ -110,7 +111,7 @@ class QueryBatches:
     """Texts as queries; each keeps all images that it asks for."""
 
     def __init__(self, backbone: Backbone, pairs: Pairs, size: int, seed: int):
-        self.backbone, self.pairs, self.texts = backbone, pairs, TextBatches(pairs, size, seed)
+        self.backbone, self.pairs, self.texts = backbone, pairs, TextBatches(backbone.tokenizer, pairs, size, seed)
 
     def draw(self, number: int) -> Batch:
         """The batch of that number, counted from 0."""

@@ -57,7 +57,7 @@ def tune(
     weights = dict(model.named_parameters())
     optimizer = torch.optim.AdamW(weights.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     kept = Checkpoint(checkpoint, weights, optimizer, np.zeros(0))
-    looks, batches = Looks(processor.image_processor, gallery), TextBatches(pairs, size, seed)
+    looks, batches = Looks(processor.image_processor, gallery), TextBatches(processor.tokenizer, pairs, size, seed)
     model.train()
     try:
         done = kept.load()

@@ -33,6 +33,11 @@ def prepared(folder, gallery, kind):
     return backbone, identifiers, IdentifierTrie.build(identifiers.indptr, identifiers.tokens)
 
 
+@pytest.fixture(scope="module")
+def tokenizer(llava_folder):
+    return Backbone.from_pretrained(llava_folder, device="cpu").tokenizer
+
+
 @pytest.mark.parametrize("kind", IDENTIFIER_TYPES)
 def test_loss_of_one_image_is_minus_the_score_that_decoding_gives_it(kind, llava_folder, tiny_gallery):
     backbone, _, trie = prepared(llava_folder, tiny_gallery, kind)
@@ -173,11 +178,11 @@ def test_pictures_that_are_mistaken_are_drawn_more_often(llava_folder, tiny_gall
     assert batches.known == pytest.approx(11 / 12)
 
 
-def test_a_batch_depends_on_the_seed_and_its_number_alone(tiny_gallery):
+def test_a_batch_depends_on_the_seed_and_its_number_alone(tokenizer, tiny_gallery):
     pairs = Pairs.from_captions(tiny_gallery.captions)
 
     def drawn(seed, numbers):
-        batches = TextBatches(pairs, 4, seed)
+        batches = TextBatches(tokenizer, pairs, 4, seed)
         return {number: (batches.draw(number)[0], batches.draw(number)[1].tolist()) for number in numbers}
 
     forth, back = drawn(0, range(40)), drawn(0, reversed(range(40)))
@@ -185,20 +190,27 @@ def test_a_batch_depends_on_the_seed_and_its_number_alone(tiny_gallery):
     assert forth != drawn(1, range(40))
 
 
-def test_texts_are_drawn_as_often_as_their_odds_say(tiny_gallery):
+def test_texts_are_drawn_as_often_as_their_odds_say(tokenizer, tiny_gallery):
     pairs = Pairs.from_captions(tiny_gallery.captions)
     odds = np.arange(1.0, len(pairs.odds) + 1)
-    batches = TextBatches(replace(pairs, odds=odds / odds.sum()), 5, seed=0)
+    batches = TextBatches(tokenizer, replace(pairs, odds=odds / odds.sum()), 5, seed=0)
     counts = np.bincount(np.concatenate([batches.draw(number)[1] for number in range(4)]), minlength=len(odds))
     assert counts.sum() == 4 * 5
     assert np.abs(counts - 4 * 5 * batches.pairs.odds).max() < 1
 
 
-def test_a_batch_holds_a_text_once_where_there_are_enough(tiny_gallery):
+def test_a_batch_holds_a_text_once_where_there_are_enough(tokenizer, tiny_gallery):
     pairs = Pairs.from_captions(tiny_gallery.captions)
-    batches = TextBatches(pairs, 5, seed=0)
+    batches = TextBatches(tokenizer, pairs, 5, seed=0)
     for number in range(40):
         assert len(set(batches.draw(number)[1])) == 5
+
+
+def test_texts_of_a_batch_have_about_equally_many_tokens(tokenizer, tiny_gallery):
+    texts = ["gold", "👩‍👩‍👧‍👦", "red", "👨‍👩‍👧", "bar", "🏴‍☠️"]
+    pairs = Pairs(texts, np.zeros((6, 1), np.int32), np.ones((6, 1), np.float32), np.full(6, 1 / 6))
+    batches = TextBatches(tokenizer, pairs, 3, seed=0)
+    assert {frozenset(batches.draw(number)[1]) for number in range(2)} == {frozenset({0, 2, 4}), frozenset({1, 3, 5})}
 
 
 def test_a_slip_changes_a_text_by_at_most_one_letter_and_leaves_a_short_one():
