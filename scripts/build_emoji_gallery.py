@@ -1,11 +1,12 @@
 """Make the sample gallery from Debian's CLDR and Noto Color Emoji.
 
-    apt-get install fonts-noto-color-emoji unicode-cldr-core
+    apt-get install fonts-noto-color-emoji unicode-cldr-core wordnet-base
     python scripts/build_emoji_gallery.py
 
 Writes `assets/emoji.zip`, a gallery of every emoji that CLDR names in English and the font draws in colour (skin
 tones apart; those that it draws alike are one image), and `assets/emoji_queries.jsonl`, the queries held out of it: for
 every image with at least `ENOUGH_CAPTIONS` captions, one keyword that stands in no caption of any image of the zip.
+What people type every day is not held out: no training would ever see it, and the sample gallery not know it.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from wordnet import WordNet
 
 CLDR = Path("/usr/share/unicode/cldr/common")
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
@@ -28,6 +30,10 @@ SKIN_TONES = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
 INHERITED = "↑↑↑"
 REGIONAL_A = 0x1F1E6
 ENOUGH_CAPTIONS = 6
+INFORMAL = Path(__file__).parent / "informal.txt"
+"""How people talk and type: words and phrases between commas, which WordNet mostly lacks."""
+COMMON = 5
+"""Uses in WordNet's concordance that make a word a common one."""
 ZIP_TIME = (2026, 1, 1, 0, 0, 0)  # a fixed time makes the same archive byte for byte
 
 
@@ -98,13 +104,18 @@ def merge(pictures: dict[str, bytes]) -> dict[str, list[str]]:
     return {emoji: others for emoji, *others in (sorted(group, key=rank) for group in alike.values())}
 
 
+def read_informal() -> list[str]:
+    return re.split(r",\s*|\n", INFORMAL.read_text(encoding="utf-8").strip())
+
+
 def hold_out(captions: dict[str, list[str]], seed: int) -> dict[tuple[str, ...], str]:
     """Choose the held-out keywords: words of the keyword → its spelling.
 
-    A keyword qualifies if its words stand inside no other caption, so that leaving it out costs no other caption.
-    Phrases go before single words, for their words stay known, and keywords of few images before those of many; the
-    seed orders the rest.
+    A keyword qualifies if its words stand inside no other caption, so that leaving it out costs no other caption, and
+    if it is not common. Phrases go before single words, for their words stay known, and keywords of few images before
+    those of many; the seed orders the rest.
     """
+    informal, uses = set(map(words, read_informal())), WordNet().uses
     whole = {words(caption) for texts in captions.values() for caption in texts}
     inside = {
         caption[start:end]
@@ -121,7 +132,11 @@ def hold_out(captions: dict[str, list[str]], seed: int) -> dict[tuple[str, ...],
         keywords = texts[1:]
         if len(texts) < ENOUGH_CAPTIONS or any(words(keyword) in chosen for keyword in keywords):
             continue
-        fit = [keyword for keyword in keywords if words(keyword) and words(keyword) not in inside | names]
+        fit = [
+            keyword
+            for keyword in keywords
+            if words(keyword) and words(keyword) not in inside | names | informal and uses[keyword.lower()] <= COMMON
+        ]
         if fit:
             draws.shuffle(fit)
             keyword = max(fit, key=lambda text: (len(words(text)) > 1, -images[words(text)]))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from build_emoji_gallery import CLDR, words
+from build_emoji_gallery import CLDR, read_informal, words
 from wordnet import WordNet
 
 PEOPLE = {
@@ -41,12 +41,12 @@ ACTIONS = (
     "i am {}",
     "she is {}",
 )
-INFORMAL = Path(__file__).parent / "informal.txt"
-"""How people talk and type: words and phrases between commas, which WordNet mostly lacks."""
 SLANG = Path(__file__).parent / "slang.txt"
 """What WordNet's and the teacher's English lack, and what it means: a line each, `haha: laughing`."""
-WORD_MET, INFORMAL_MET = 2.0, 6.0
-"""How often a common word and an informal one are met for once that another English text is."""
+WORD_MET, INFORMAL_MET = 2.0, 30.0
+"""How often a rare word of the vocabulary and an informal one are met for once that another English text is."""
+COMMONEST = 20
+"""The commonest words are met more often than the rare ones by the root of this."""
 PHRASES = Path(__file__).parent.parent / "benchmarks" / "phrases.jsonl"
 REGIONAL_A = 0x1F1E6
 
@@ -58,7 +58,7 @@ class Corpus:
     composed: list[tuple[str, list[int]]]
     """(text, images it is made for)"""
     english: dict[str, float]
-    """texts with no known image, and how often each is met beside the others"""
+    """English at large, some of it composed too: how often each text is met beside the others"""
     slang: dict[str, str]
     """what some of these texts mean, in plain words"""
 
@@ -96,11 +96,15 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
     for texts in (_from_captions(captions, net, draws), _flags(file_names, captions, net)):
         for text, image in texts:
             composed[_plain(text)].add(image)
-    informal = re.split(r",\s*|\n", INFORMAL.read_text(encoding="utf-8").strip())
     english = dict.fromkeys([*_from_wordnet(net, known), *_sentences(captions, net, known, draws)], 1.0)
-    english |= dict.fromkeys((word for word in vocabulary if len(word) > 1), WORD_MET)
-    slang = dict(line.split(": ") for line in SLANG.read_text(encoding="utf-8").splitlines())
-    english |= dict.fromkeys([*informal, *slang], INFORMAL_MET)
+    size = len(vocabulary)
+    english |= {
+        word: WORD_MET * (size / (rank + size / COMMONEST)) ** 0.5
+        for rank, word in enumerate(vocabulary)
+        if len(word) > 1
+    }
+    slang = dict(line.split(": ", 1) for line in SLANG.read_text(encoding="utf-8").splitlines())
+    english |= dict.fromkeys([*read_informal(), *slang], INFORMAL_MET)
     own = {_plain(text) for texts in captions for text in texts}
     return Corpus(
         captions,
@@ -108,7 +112,7 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
         {
             text: met
             for text, met in ((_plain(text), met) for text, met in english.items())
-            if text not in own and text not in composed and held_out.fits(text)
+            if text not in own and held_out.fits(text)
         },
         slang,
     )
@@ -183,12 +187,15 @@ def _is(net: WordNet, lemma: str, part: str) -> bool:
 
 
 def _flags(file_names: list[str], captions: list[list[str]], net: WordNet) -> Iterator[tuple[str, int]]:
-    """(text, image) for flags: the region's code and other names (CLDR), its people and capital (WordNet)."""
+    """(text, image) for flags: the region's code and other names (CLDR), its synonyms, people and capital (WordNet)."""
     territories: dict[str, list[str]] = defaultdict(list)
     for element in ElementTree.parse(CLDR / "main" / "en.xml").iter("territory"):
         territories[element.attrib["type"]].append(element.text or "")
     words_of_place: dict[str, list[str]] = defaultdict(list)
+    places = {name for of_place in territories.values() for name in of_place}
     for synset in net.synsets.values():
+        for place in places.intersection(synset.lemmas):
+            words_of_place[place.lower()] += synset.lemmas
         if synset.part == "a":
             for kind, key in synset.pointers:
                 if kind == "\\" and key in net.synsets:
@@ -200,8 +207,7 @@ def _flags(file_names: list[str], captions: list[list[str]], net: WordNet) -> It
         emoji = emoji_of(file_name)
         if not captions[image][0].startswith("flag: "):
             continue
-        name = captions[image][0].removeprefix("flag: ")
-        names = [name]
+        names = [captions[image][0].removeprefix("flag: ")]
         if len(emoji) == 2:
             code = "".join(chr(ord(letter) - REGIONAL_A + ord("a")) for letter in emoji)
             names += [*territories[code.upper()], code]
@@ -224,7 +230,7 @@ def _from_wordnet(net: WordNet, known: set[str]) -> Iterator[str]:
 
 
 def _sentences(
-    captions: list[list[str]], net: WordNet, known: set[str], draws: random.Random, count: int = 45_000
+    captions: list[list[str]], net: WordNet, known: set[str], draws: random.Random, count: int = 20_000
 ) -> Iterator[str]:
     """Phrases of a frame and common words: someone doing something, a thing of some kind, two things."""
     common = [lemma for lemma, _ in net.uses.most_common(9000) if all(part in known for part in lemma.split())]

@@ -92,21 +92,27 @@ class Labels:
 
     def __init__(self, teacher: Teacher, captions: list[list[str]]):
         self.teacher = teacher
-        self.images = np.array([image for image, texts in enumerate(captions) for _ in texts])
-        self.captions = teacher.encode([text for texts in captions for text in texts])
+        images = np.array([image for image, texts in enumerate(captions) for _ in texts])
+        self.texts = np.array([text.lower() for texts in captions for text in texts])
+        self.captions = teacher.encode(self.texts.tolist())
         self.documents = teacher.encode([DOCUMENT.format(", ".join(texts)) for texts in captions])
-        self.first_caption = np.flatnonzero(np.diff(self.images, prepend=-1))
+        self.first_caption = np.flatnonzero(np.diff(images, prepend=-1))
 
-    def scores(self, vectors: np.ndarray) -> np.ndarray:
-        """(n, images) float32 for text vectors (n, 384): likeness to the whole document and to the closest caption."""
-        nearest = np.maximum.reduceat(vectors @ self.captions.T, self.first_caption, axis=1)
+    def scores(self, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+        """(n, images) float32 for texts and their vectors (n, 384): likeness to the whole document and to the closest
+        caption other than the text itself, which would hide what else it asks for."""
+        to_captions = vectors @ self.captions.T
+        to_captions[np.array(texts)[:, None] == self.texts] = 0.0
+        nearest = np.maximum.reduceat(to_captions, self.first_caption, axis=1)
         return (vectors @ self.documents.T + 0.5 * nearest) / 1.5
 
-    def top(self, vectors: np.ndarray, count: int, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def top(
+        self, texts: Sequence[str], vectors: np.ndarray, count: int, temperature: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The `count` likeliest images (n, count) int32, their probabilities float32, and the best score (n,)."""
         images, weights, best = [], [], []
         for start in range(0, len(vectors), 4096):
-            scores = self.scores(vectors[start : start + 4096])
+            scores = self.scores(texts[start : start + 4096], vectors[start : start + 4096])
             chosen = np.argpartition(-scores, count, axis=1)[:, :count]
             values = np.take_along_axis(scores, chosen, axis=1)
             odds = np.exp((values - values.max(axis=1, keepdims=True)) / temperature)

@@ -14,13 +14,15 @@
 """
 
 import argparse
+import copy
 import io
 import json
 import math
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,16 +74,18 @@ VISION: dict[str, Any] = dict(
 UNK, BOS, PAD, EOS = range(4)
 CLIP_HIDDEN, CLIP_TOKENS = 192, 48
 LIKELY = 16  # images that a text may ask for at most
-DRAWN = {"captions": 0.33, "composed": 0.32, "english": 0.35}  # how often a batch draws from each part of the corpus
+DRAWN = {"captions": 0.3, "composed": 0.25, "english": 0.45}  # how often a batch draws from each part of the corpus
 EMOJI = 0.06  # how often a batch draws emoji themselves
 GLOSS_WEIGHT = 0.5
-ENGLISH = 0.4  # of the time for gcr-mini and its memory
-MEMORY = Training(memorise=250, describe=80, retrieve=1240, pictures_every=2)
+ENGLISH = 0.25  # of the time for gcr-mini and its memory
+# The stages in proportion to each other: there are as many steps as there is time for.
+MEMORY = Training(memorise=200, describe=80, retrieve=1240, pictures_every=2)
 POLISH = Training(memorise=0, describe=0, retrieve=450, pictures_every=2, learning_rate=6e-4)
+TRIAL = Training(memorise=0, describe=0, retrieve=32, descriptions_every=4)
 NEW_LOOK_EVERY = 50
 TEACHER_SECONDS = 200
 NAME_BONUS = 3.0
-LEAST_CERTAIN = 0.4  # that a caption asks for its own images, where the teacher sees others
+CERTAIN = {"least": 0.3, "most": 0.8, "name": 0.9, "flag": 0.7}  # that a text asks for the images it was made for
 CHUNK = 2048
 
 started = time.monotonic()
@@ -158,16 +162,17 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
 
     A caption or composed phrase asks for the images it was made for, divided as the teacher finds likely, and for what
     the teacher finds likely besides: little where that is the same, more where one image has a common word as a keyword
-    that others deserve as well. Other English is the teacher's word alone, slang by what it means.
+    that others deserve as well. A region's name asks for its flag. Other English is the teacher's word alone, slang by
+    what it means.
     """
     owners: dict[str, list[int]] = {}
     for image, texts in enumerate(corpus.captions):
         for text in texts:
             owners.setdefault(text.lower(), []).append(image)
     names = [texts[0].lower() for texts in corpus.captions]
-    composed = dict(corpus.composed)
-    texts = [*owners, *composed, *corpus.english]
-    known = [*owners.values(), *composed.values(), *([] for _ in corpus.english)]
+    composed = {text: images for text, images in corpus.composed if text not in corpus.slang}
+    texts = [*owners, *composed, *(text for text in corpus.english if text not in composed)]
+    known = [*owners.values(), *composed.values()]
     log(f"teacher reads {len(texts):,} texts")
     vectors = labels.teacher.encode(texts)
 
@@ -178,21 +183,26 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     rows = [row for row, text in enumerate(texts) if text in corpus.slang]
     asked[rows] = labels.teacher.encode([corpus.slang[texts[row]] for row in rows])
     asked /= np.linalg.norm(asked, axis=1, keepdims=True)
-    likely, odds, best = labels.top(asked, LIKELY, temperature=0.04)
+    likely, odds, best = labels.top(texts, asked, LIKELY, temperature=0.04)
 
     k = 2 * LIKELY
     images = np.full((len(texts), k), -1, np.int32)
     weights = np.zeros((len(texts), k), np.float32)
     images[:, :LIKELY], weights[:, :LIKELY] = likely, odds
-    for start in range(0, len(owners) + len(composed), CHUNK):
-        chunk = range(start, min(start + CHUNK, len(owners) + len(composed)))
-        for row, scores in zip(chunk, labels.scores(asked[chunk.start : chunk.stop]), strict=True):
-            chosen = sorted(known[row], key=lambda image: -scores[image])[:LIKELY]
+    for start in range(0, len(known), CHUNK):
+        chunk = range(start, min(start + CHUNK, len(known)))
+        within = slice(chunk.start, chunk.stop)
+        for row, scores in zip(chunk, labels.scores(texts[within], asked[within]), strict=True):
+            flags = [image for image in known[row] if names[image].startswith("flag: ")]
+            chosen = sorted(flags or known[row], key=lambda image: -scores[image])[:LIKELY]
             bonus = [NAME_BONUS if names[image] == texts[row] else 1.0 for image in chosen]
             share = np.exp(scores[chosen] / 0.1) * bonus
             agreed = weights[row, :LIKELY][np.isin(likely[row], chosen)].sum()
-            certain = 0.7 if row >= len(owners) else min(0.8, LEAST_CERTAIN + agreed)
-            certain = 0.9 if texts[row] in names else certain
+            certain = min(CERTAIN["most"], CERTAIN["least"] + agreed)
+            if texts[row] in names:
+                certain = CERTAIN["name"]
+            elif flags and row >= len(owners):
+                certain = CERTAIN["flag"]
             weights[row, :LIKELY] *= 1 - certain
             images[row, LIKELY : LIKELY + len(chosen)] = chosen
             weights[row, LIKELY : LIKELY + len(chosen)] = certain * share / share.sum()
@@ -200,10 +210,10 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
 
     drawn = np.zeros(len(texts))
     drawn[: len(owners)] = DRAWN["captions"] / len(owners)
-    drawn[len(owners) : len(owners) + len(composed)] = DRAWN["composed"] / len(composed)
-    rest = slice(len(owners) + len(composed), None)
-    drawn[rest] = (best[rest] > np.quantile(best[rest], 0.15)) * np.array([*corpus.english.values()])
-    drawn[rest] *= DRAWN["english"] / drawn[rest].sum()
+    drawn[len(owners) : len(known)] = DRAWN["composed"] / len(composed)
+    met = np.array([corpus.english.get(text, 0.0) for text in texts])
+    met[len(known) :] *= best[len(known) :] > np.quantile(best[len(known) :], 0.15)
+    drawn += met * (DRAWN["english"] / met.sum())
     return Pairs(texts, images, weights, drawn / drawn.sum()), vectors
 
 
@@ -312,7 +322,7 @@ def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> t
     optimizer = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     choice, draws = np.random.default_rng(seed), random.Random(seed)
     looks = picture_variants(gallery, processor.image_processor, draws)
-    batches = TextBatches(pairs, 256, seed)
+    batches = TextBatches(processor.tokenizer, pairs, 256, seed)
     for step, share, factor in clock(seconds):
         if step % NEW_LOOK_EVERY == 1:
             looks[step // NEW_LOOK_EVERY % len(looks)] = picture_variants(gallery, processor.image_processor, draws, 1)[
@@ -381,7 +391,7 @@ def teach_english(backbone: Backbone, gallery: Gallery, lesson: Lesson, seconds:
     pairs, goal = lesson.pairs, normalize(torch.from_numpy(lesson.targets), dim=-1).to(backbone.device)
     rows_of = {text: row for row, text in enumerate(pairs.texts[: len(goal)])}
     meant = torch.stack([goal[[rows_of[text.lower()] for text in texts]].mean(0) for texts in gallery.captions])
-    batches = TextBatches(replace(pairs, odds=_flatter(pairs.odds[: len(goal)])), 256, seed)
+    batches = TextBatches(backbone.tokenizer, replace(pairs, odds=_flatter(pairs.odds[: len(goal)])), 256, seed)
     pictures = PictureBatches(backbone, gallery, 96, seed)
     choice = np.random.default_rng(seed)
     backbone.model.train()
@@ -415,7 +425,41 @@ def teach_english(backbone: Backbone, gallery: Gallery, lesson: Lesson, seconds:
 
 def _flatter(odds: np.ndarray) -> np.ndarray:
     """Odds that prefer the frequent less."""
-    return odds**0.25 / (odds**0.25).sum()
+    return odds**0.5 / (odds**0.5).sum()
+
+
+def paced(
+    trainings: Sequence[Training],
+    seconds: float,
+    backbone: Backbone,
+    gallery: Gallery,
+    identifiers: Identifiers,
+    pairs: Pairs,
+) -> list[Training]:
+    """The trainings with the steps that they have `seconds` for together, tried on a copy of the backbone."""
+    laps: dict[str, list[float]] = defaultdict(list)
+    last = time.monotonic()
+
+    def lap(step: Step) -> None:
+        nonlocal last
+        now = time.monotonic()
+        laps[step.task].append(now - last)
+        last = now
+
+    memorize(copy.deepcopy(backbone), gallery, identifiers, pairs, TRIAL, lap)
+    per_step = {task: float(np.mean(spent[1:])) for task, spent in laps.items()}
+    planned = sum(per_step[training.task(step)] for training in trainings for step in range(training.steps))
+    factor = seconds / planned
+    log(f"seconds a step: {per_step}; {factor:.2f} of the planned steps")
+    return [
+        replace(
+            training,
+            memorise=round(factor * training.memorise),
+            describe=round(factor * training.describe),
+            retrieve=round(factor * training.retrieve),
+        )
+        for training in trainings
+    ]
 
 
 def compress(vectors: np.ndarray, size: int) -> np.ndarray:
@@ -428,7 +472,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, default=Path("assets"))
     parser.add_argument("--out", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--minutes", type=float, default=20, help="training time of each engine")
+    parser.add_argument("--minutes", type=float, default=23, help="training time of each engine")
     parser.add_argument("--identifiers", choices=IDENTIFIER_TYPES, default="atomic")
     parser.add_argument("--work", type=Path, default=Path("runs/mini"), help="where the labelled texts are kept")
     parser.add_argument("--reuse", action="store_true", help="go on from what an earlier run has left")
@@ -466,9 +510,11 @@ def main() -> None:
                 log(f"{progress.stage}: step {progress.step}, {loss}, {known}")
 
         begun = time.monotonic()
-        memorize(backbone, gallery, identifiers, pairs, replace(MEMORY, seed=seed), report)
+        what = backbone, gallery, identifiers, pairs
+        first, polish = paced((MEMORY, POLISH), seconds * (1 - ENGLISH), *what)
+        memorize(*what, replace(first, seed=seed), report)
         before = {name: weight.clone() for name, weight in backbone.model.state_dict().items()}
-        memorize(backbone, gallery, identifiers, pairs, replace(POLISH, seed=seed + 1), report)
+        memorize(*what, replace(polish, seed=seed + 1), report)
         for name, weight in backbone.model.state_dict().items():
             weight.lerp_(before[name], 0.5)
         spent = time.monotonic() - begun
