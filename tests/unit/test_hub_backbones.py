@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
+from gcr_core import adapter, machine
 from gcr_core import backbone as backbone_module
-from gcr_core import machine
 from gcr_core.adapter import RANK
 from gcr_core.backbone import Backbone
 from gcr_core.batches import text_inputs
@@ -30,6 +30,7 @@ from gcr_core.identifiers import Identifiers
 from gcr_core.making import make_memory
 from gcr_core.memorize import IdentifierLoss, Training, memorize, start_rows
 from gcr_core.memory import Memory
+from gcr_core.pace import seconds_a_step
 from gcr_core.pairs import Pairs
 from gcr_core.recipe import Recipe
 from gcr_core.room import Room
@@ -92,6 +93,21 @@ def test_an_adapter_changes_nothing_before_it_is_trained_and_freezes_all_else(ba
     assert not [name for name in trained if "vision" in name or "projector" in name or "connector" in name]
     linear = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert {name.split(".lora_")[0].rpartition(".")[2] for name in trained if "lora_" in name} == linear
+
+
+def test_nothing_is_trained_back_through_the_layers_below_an_adapter(backbone, monkeypatch):
+    monkeypatch.setattr(adapter, "LEFT_OUT", 0.5)
+    backbone.adapt()
+    backbone.add_tokens(NEW)
+    trained = [name for name, weight in backbone.model.named_parameters() if weight.requires_grad and "lora_" in name]
+    assert trained and all(".layers.1." in name for name in trained)
+    needed = []
+    backbone.inner.get_decoder().layers[1].register_forward_pre_hook(
+        lambda layer, given: needed.append(given[0].requires_grad)
+    )
+    states(backbone)
+    states(backbone, [backbone.first_new_id])
+    assert needed == [False, True]
 
 
 def test_an_adapter_is_all_that_is_saved_and_comes_back_as_it_was(adapted, folder, tmp_path):
@@ -232,16 +248,18 @@ RECALL_ELSEWHERE = """
 """
 
 
-@pytest.mark.parametrize("family", ["chat_llava", "idefics3"])
+@pytest.mark.parametrize("family", ["chat_llava", "interleave", "idefics3"])
 def test_a_memory_of_each_family_recalls_all_its_images_in_a_new_process(
     family, request, tiny_gallery, tiny_clip_dir, tmp_path, monkeypatch
 ):
     folder = request.getfixturevalue(f"{family}_folder")
     monkeypatch.setattr("gcr_core.planning.ADAPTER_PASSES", 1.8)  # weights that are random take longer
     recipe = Recipe(backbone=str(folder), clip=str(tiny_clip_dir), preset="balanced")
-    stages = []
-    report = make_memory(tiny_gallery, recipe, tmp_path / "memory", lambda progress: stages.append(progress.stage))
-    assert "look" in stages
+    told = []
+    report = make_memory(tiny_gallery, recipe, tmp_path / "memory", told.append)
+    looks = [progress for progress in told if progress.stage == "look"]
+    assert looks[-1].looked == looks[-1].looks == 12 * 4
+    assert looks[-1].seconds_left > 0, "the training comes after it"
     assert (report["memorized"], report["trained_captions"]) == (1.0, 1.0)
     assert {path.name for path in (tmp_path / "memory" / "model").iterdir()} == {
         "adapter_config.json",
@@ -445,3 +463,18 @@ def test_an_adapter_s_training_that_was_stopped_goes_on_as_if_it_had_not_been(id
     vectors = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
     whole, folder = losses(), tmp_path / "checkpoint"
     assert losses(until=9, checkpoint=folder) + losses(checkpoint=folder) == pytest.approx(whole, rel=1e-4)
+
+
+@pytest.mark.parametrize("takes_features", [True, False])
+def test_how_long_each_kind_of_step_will_take_is_told_before_one_was_taken(
+    takes_features, idefics3_folder, tiny_gallery
+):
+    backbone = Backbone.from_pretrained(idefics3_folder, device="cpu")
+    backbone.takes_features = takes_features
+    one, two = (
+        seconds_a_step(backbone, tiny_gallery, Training(memorise=1, describe=1, retrieve=1, queries=queries))
+        for queries in (10, 10_000)
+    )
+    assert one.keys() == two.keys() == {"pictures", "queries", "descriptions"}
+    assert min(one.values()) > 0
+    assert two["queries"] > 10 * one["queries"]
