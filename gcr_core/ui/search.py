@@ -24,7 +24,7 @@ PASTED_CHARACTERS = 10_000_000
 SCRIPT = '<script src="app.js"></script>'
 """For each part that calls it: only so does Gradio wait until it is loaded."""
 AT_FIRST = "() => { const begin = () => window.gcr ? gcr.atFirst() : setTimeout(begin, 50); begin(); }"
-CLEAR = "() => ['', {text: '', files: []}]"
+CLEAR = "() => [{text: '', files: []}, '']"
 """In the browser, since an answer from the server would wipe what was typed until it came."""
 CHOOSE = """
 const show = () => { const list = element.querySelector("select"); if (list) list.value = props.value; };
@@ -158,7 +158,7 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
         *(chip.click(ask_example, [chip, top, beams, chosen], [results, box, asked_last], **asked) for chip in chips),
     ]
     results.act(forget, [asked_last, top, beams], [results, box, asked_last, mosaic], **asked)
-    chosen.change(None, None, [results, box], js=CLEAR, cancels=answers)
+    chosen.change(None, None, [box, results], js=CLEAR, cancels=answers)
     chosen.change(show, [chosen], shown, **in_turn, **private)
     gr.api(search, api_name="search", **one_at_a_time)
     return SearchTab(chosen, offered)

@@ -117,6 +117,7 @@ def test_pictures_are_dropped_memorised_and_searched(desk, tiny_gallery):
 
 def test_another_memory_clears_the_answers_at_once_and_keeps_what_is_typed_next(shapes):
     button(shapes, "Search it now").click()
+    expect(shapes.locator("#state")).to_contain_text("ready: 12 images")
     query, memory = shapes.get_by_role("textbox", name="Query"), shapes.get_by_role("combobox", name="Memory")
     query.fill("a red circle")
     query.press("Enter")
