@@ -122,7 +122,7 @@ def test_another_memory_clears_the_answers_at_once_and_keeps_what_is_typed_next(
     query.fill("a red circle")
     query.press("Enter")
     cards = shapes.locator("#results").get_by_role("listitem")
-    expect(cards.first).to_be_visible()
+    expect(cards.first.locator(".said")).to_contain_text("the model says")
     memory.select_option(label="Emoji, the memory that ships")
     expect(cards).to_have_count(0)
     query.fill("a blue square")
