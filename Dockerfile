@@ -1,7 +1,7 @@
 # The app in a container, at home or on a Space (`sdk: docker`). The code is root's and read-only, the process is not
 # root's, and all that it keeps is below /data:
 #   docker build -t gcr . && docker run --read-only --tmpfs /tmp -p 7860:7860 -v gcr:/data gcr
-# `python scripts/check_dockerfile.py` runs these steps without Docker.
+# `sudo python scripts/check_dockerfile.py EMPTY_FOLDER` runs these steps without Docker.
 FROM python:3.11-slim-bookworm
 
 RUN useradd --create-home --uid 1000 user && install --directory --owner=user /data

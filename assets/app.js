@@ -15,18 +15,24 @@ const gcr = {
     watch("value", () => {
       for (const details of element.querySelectorAll("details")) details.open ||= open.has(of(details));
     });
-    const send = (source, fields = {}) => trigger(name, { ...source.dataset, ...fields });
+    // A rendering gives an element to another row by changing its data: what counts is what a person saw.
+    const seen = new WeakMap();
+    element.addEventListener("focusin", ({ target }) => seen.set(target, { ...target.dataset }));
+    const send = (data, fields = {}) => trigger(name, { ...data, ...fields });
     element.addEventListener("click", async (event) => {
       const button = event.target.closest("button[data-do]");
       if (!button || button.type === "submit") return;
       event.preventDefault();
-      const ask = gcr.dialogs[button.dataset.ask];
-      const fields = ask ? await ask(button.dataset) : {};
-      if (fields) send(button, fields);
+      const data = { ...button.dataset };
+      const ask = gcr.dialogs[data.ask];
+      const fields = ask ? await ask(data) : {};
+      if (!fields) return;
+      if (data.do === "search") gcr.address("search");
+      send(data, fields);
     });
     element.addEventListener("submit", (event) => {
       event.preventDefault();
-      send(event.target, Object.fromEntries(new FormData(event.target)));
+      send(event.target.dataset, Object.fromEntries(new FormData(event.target)));
       document.querySelector("#tabs").scrollIntoView({ behavior: "smooth" });
     });
     element.addEventListener("change", (event) => {
@@ -35,7 +41,7 @@ const gcr = {
       if (field.matches("[data-do]")) {
         // What is shown counts as the server's from here on: the next rendering may then replace it.
         if (field.matches("textarea")) field.setAttribute("value", field.value);
-        send(field, { value: field.type === "checkbox" ? field.checked : field.value });
+        send(seen.get(field) ?? field.dataset, { value: field.type === "checkbox" ? field.checked : field.value });
       }
     });
   },
@@ -45,6 +51,7 @@ const gcr = {
     const over = (event) => event.target.closest?.("[data-drop]");
     const upload = async (zone, files) => {
       if (!files.length || zone.dataset.busy) return;
+      const data = { ...zone.dataset };
       zone.dataset.busy = "yes";
       const bar = zone.querySelector("progress"), words = zone.querySelector(".uploading span");
       zone.classList.add("busy");
@@ -55,7 +62,7 @@ const gcr = {
           words.textContent = `Uploading ${count.toLocaleString("en")} of ${files.length.toLocaleString("en")} files…`;
         });
         words.textContent = "Uploaded.";
-        trigger(name, { ...zone.dataset, files: sent });
+        trigger(name, { ...data, files: sent });
       } catch (error) {
         words.textContent = `The upload broke off (${error.message}): try it again.`;
       }
@@ -174,13 +181,39 @@ const gcr = {
       const file = Object.assign(document.createElement("input"), { type: "file", accept: "image/*", multiple: true, required: true });
       file.setAttribute("aria-label", "Pictures");
       const text = Object.assign(document.createElement("textarea"), { name: "captions", rows: 3 });
-      text.placeholder = "Captions, one a line";
-      text.setAttribute("aria-label", "Captions, one a line");
+      text.placeholder = "Captions, one a line; every picture gets them all";
+      text.setAttribute("aria-label", text.placeholder);
       const fields = await gcr.dialog(words, verb, file, text);
       if (!fields) return null;
       const files = [...file.files].map((file) => ({ file, name: file.name }));
-      return { ...fields, files: await gcr.upload(files, () => {}) };
+      const line = gcr.line("Uploading the pictures…");
+      try {
+        const sent = await gcr.upload(files, (bytes, total) => {
+          line.words.textContent = `Uploading the pictures… ${Math.round((100 * bytes) / Math.max(total, 1))} %`;
+        });
+        line.remove();
+        return { ...fields, files: sent };
+      } catch (error) {
+        line.words.textContent = `The upload broke off (${error.message}): add the pictures again.`;
+        setTimeout(line.remove, 10_000);
+        return null;
+      }
     },
+  },
+
+  // A line at the foot of the window about what goes on in the browser.
+  line(text) {
+    const box = Object.assign(document.createElement("div"), { className: "notice good" });
+    const words = Object.assign(document.createElement("p"), { textContent: text });
+    words.setAttribute("role", "status");
+    box.append(words);
+    document.querySelector(".gradio-container").append(box);
+    return { words, remove: () => box.remove() };
+  },
+
+  // The tab stands in the address, so that a reload comes back to it.
+  address(tab) {
+    history.replaceState(null, "", tab === "memorise" ? "#tab=memorise" : location.pathname + location.search);
   },
 
   dialog(words, verb, ...fields) {
@@ -210,8 +243,7 @@ const gcr = {
 };
 window.gcr = gcr;
 
-// Gradio leaves the text field of a multimodal box without a name for screen readers. The tab stands in the address, so
-// that a reload comes back to it.
+// Gradio leaves the text field of a multimodal box without a name for screen readers.
 gcr.atFirst = () => {
   const box = document.querySelector("#query textarea"), tab = document.querySelector("#memorise-button");
   if (!box || !tab) return setTimeout(gcr.atFirst, 50);
@@ -220,7 +252,7 @@ gcr.atFirst = () => {
 };
 document.addEventListener("click", (event) => {
   const tab = event.target.closest?.("#tabs button[role=tab]");
-  if (tab) history.replaceState(null, "", tab.id === "memorise-button" ? "#tab=memorise" : location.pathname + location.search);
+  if (tab) gcr.address(tab.id.replace("-button", ""));
 });
 
 // A card and its twin on the other side light up together.

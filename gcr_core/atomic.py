@@ -12,10 +12,11 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from .processes import try_lock
+from .errors import InputError
+from .processes import is_locked, locked, try_lock
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -54,6 +55,20 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def changing(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Lets nobody else who asks so change a folder until the block, which may put a new one in its place, has ended.
+
+    Waits for whoever does, or raises InputError. Where nothing can be locked, nobody waits.
+    """
+    with ExitStack() as held:
+        with suppress(OSError):
+            if not wait and is_locked(folder):
+                raise InputError("this memory is being worked on: wait until that is done")
+            held.enter_context(locked(folder))
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,14 +9,16 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .atomic import changing
 from .errors import GcrError, HubError, InputError
 from .facts import check_target, flat, read_facts
-from .gallery import Gallery
+from .gallery import IMPORT_SIDE, Gallery
 from .hub import fetch
 from .images import open_image
 from .karpathy import read_gallery
@@ -42,14 +44,24 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(answer) if options.json else table)
             sys.stdout.flush()
     except GcrError as error:
-        which = "gcr_core" if _reports() else f"gcr_core, process {os.environ['RANK']}"
-        print(f"{which}: {' '.join(str(error).split())}", file=sys.stderr)
-        return USER_MISTAKE
+        return _said(str(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        where = f"{str(error.filename)!r} cannot be used" if error.filename else "a file cannot be used"
+        return _said(f"{where} ({error.strerror}): name a folder where you may write, on a disk with room")
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
+
+
+def _said(mistake: str) -> int:
+    """Prints a mistake on one line; returns the exit status for it."""
+    which = "gcr_core" if _reports() else f"gcr_core, process {os.environ['RANK']}"
+    print(f"{which}: {' '.join(mistake.split())}", file=sys.stderr)
+    return USER_MISTAKE
 
 
 def _reports() -> bool:
@@ -224,11 +236,10 @@ def _gallery(options: argparse.Namespace, imported: Path) -> Gallery:
 
 
 def _add(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    pictures = [(Path(path).name, open_image(path)) for path in options.images]
+    pictures = [(Path(path).name, open_image(path, IMPORT_SIDE)) for path in options.images]
     captions = [stem_captions(name) if options.caption is None else [options.caption] for name, _ in pictures]
-    folder, memory = _own(options.memory)
-    names = memory.add(pictures, captions)
-    memory.save(folder)
+    with _changed(options.memory) as (folder, memory):
+        names = memory.add(pictures, captions)
     answer = {"memory": str(folder), "added": names, "images": len(memory.gallery)}
     lines = [f"{folder}: {len(memory.gallery):,} images"]
     for (given, _), name, texts in zip(pictures, names, captions, strict=True):
@@ -240,9 +251,8 @@ def _add(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _forget(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    folder, memory = _own(options.memory)
-    memory.forget(options.file_names)
-    memory.save(folder)
+    with _changed(options.memory) as (folder, memory):
+        memory.forget(options.file_names)
     answer = {"memory": str(folder), "forgotten": options.file_names, "images": len(memory.gallery)}
     return (
         answer,
@@ -251,18 +261,19 @@ def _forget(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _consolidate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    folder, memory = _own(options.memory)
-    changes = memory.changes
     from tqdm import tqdm
 
-    with tqdm(unit="step", disable=None, leave=False) as bar:
+    with (
+        _changed(options.memory) as (folder, memory),
+        tqdm(unit="step", disable=None, leave=False) as bar,
+    ):
 
         def on_step(step: Any) -> None:
             bar.total = step.steps
             bar.update(step.step - bar.n)
 
+        changes = memory.changes
         memory.consolidate(on_step)
-    memory.save(folder)
     return {"memory": str(folder), **changes}, (
         f"{folder}: {changes['added']:,} added and {changes['forgotten']:,} forgotten images trained into the weights"
     )
@@ -332,11 +343,17 @@ def _load(path_or_id: str) -> "Memory":
     return Memory.from_pretrained(folder)
 
 
-def _own(path: str) -> tuple[Path, "Memory"]:
-    """A memory in a folder here, to be changed and written again. Raises HubError for one of the hub."""
-    if not Path(path).is_dir():
+@contextmanager
+def _changed(path: str) -> Iterator[tuple[Path, "Memory"]]:
+    """A memory in a folder here, to be changed; written again when the block ends well. Raises HubError for one of the
+    hub."""
+    folder = Path(path).absolute()
+    if not folder.is_dir():
         raise HubError(f"{path!r} is no folder here: changes are written to the memory, so name one that is")
-    return Path(path).absolute(), _load(path)
+    with changing(folder):
+        memory = _load(path)
+        yield folder, memory
+        memory.save(folder)
 
 
 def _together() -> None:

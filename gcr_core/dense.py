@@ -184,6 +184,10 @@ def load_clip(clip: str | Path, device: str | None = None) -> tuple[Any, Any]:
         raise HubError(
             f"{str(clip)!r} holds no CLIP ({reason}): name one, such as checkpoints/gcr-mini-clip"
         ) from error
+    if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):
+        raise HubError(
+            f"{str(clip)!r} holds no CLIP but a {type(model).__name__}: name one, such as checkpoints/gcr-mini-clip"
+        )
     if LEGACY_EOS == model.config.text_config.eos_token_id == processor.tokenizer.eos_token_id:
         raise HubError(
             f"the CLIP at {str(clip)!r} ends texts with token {LEGACY_EOS}, which transformers does not pool "

@@ -59,6 +59,13 @@ def facts_text(facts: dict[str, Any]) -> str:
     return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
 
 
+def changes(facts: dict[str, Any]) -> dict[str, int]:
+    """The images "added" and "forgotten" since a memory was last trained."""
+    noted = facts.get("changes")
+    counts = {what: noted.get(what) if isinstance(noted, dict) else 0 for what in ("added", "forgotten")}
+    return {what: count if isinstance(count, int) else 0 for what, count in counts.items()}
+
+
 def flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """(name, value) lines for a person: nested facts are named `outer.inner`, a long value is cut."""
     for name, value in facts.items():

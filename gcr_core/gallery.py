@@ -18,7 +18,7 @@ from PIL import Image
 
 from .atomic import new_folder, write_text
 from .errors import GalleryError
-from .images import SUFFIXES, encoded, fingerprint, is_bare, open_image
+from .images import SUFFIXES, encoded, fingerprint, is_bare, open_image, shrink
 from .intake import Intake
 from .metadata import METADATA_NAMES, checked_captions, checked_row
 from .names import safe_name, stays_inside, unique
@@ -83,8 +83,8 @@ class Gallery:
         return small if small.exists() else self.path(index)
 
     def open(self, index: int) -> Image.Image:
-        """The image, upright, RGB. Raises InputError where the file is gone or damaged."""
-        return open_image(self.unsaved.get(self.file_names[index]) or self.path(index))
+        """The image, upright, RGB, at most IMPORT_SIDE long. Raises InputError where the file is gone or damaged."""
+        return open_image(self.unsaved.get(self.file_names[index]) or self.path(index), IMPORT_SIDE)
 
     def has_picture(self, index: int) -> bool:
         """Whether the image's file is here: a memory can be published without its pictures."""
@@ -224,9 +224,7 @@ class Gallery:
             also=self.also + [[] for _ in names],
             pseudo_queries=self.pseudo_queries + [[] for _ in names],
         )
-        files = [
-            encoded(picture.copy(), THUMBNAIL_SIDE, name) for name, (_, picture) in zip(names, pictures, strict=True)
-        ]
+        files = [thumbnail_of(picture, name) for name, (_, picture) in zip(names, pictures, strict=True)]
         gallery.unsaved = self.unsaved | dict(zip(names, files, strict=True))
         return gallery
 
@@ -310,6 +308,13 @@ class _Picture:
         if self.thumbnail is not None:
             (folder / THUMBNAILS).mkdir(exist_ok=True)
             (folder / THUMBNAILS / name).write_bytes(self.thumbnail)
+
+
+def thumbnail_of(picture: Image.Image, name: str) -> bytes:
+    """The bytes of a picture's thumbnail `name`, the same as an import makes."""
+    small = picture.copy()
+    shrink(small, IMPORT_SIDE)
+    return encoded(small, THUMBNAIL_SIDE, name)
 
 
 def _checked(name: str, captions: list[str]) -> list[str]:

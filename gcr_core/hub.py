@@ -11,6 +11,8 @@ from .errors import HubError
 REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 TEXT_FILES = ("*.json", "*.jsonl", "*.txt", "*.md", "*.jinja", "*.model")
 DATA_FILES = ("*.safetensors", "*.faiss", "*.png", "*.jpg", "*.jpeg", "*.webp", "*.gif", "*.bmp")
+FETCHED = ["".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in kind) for kind in (*TEXT_FILES, *DATA_FILES)]
+"""These files as the hub is asked for them, which tells capitals from small letters: cameras write IMG_0001.JPG."""
 
 
 CONVERTER, CONVERSION = "SFconvertbot", "Adding `safetensors` variant of this model"
@@ -28,10 +30,9 @@ def fetch(path_or_id: str | Path, instead: str, revision: str | None = None) -> 
 
     name = str(path_or_id)
     try:
-        wanted = [*TEXT_FILES, *DATA_FILES]
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=FETCHED))
         if revision is None and not any(folder.glob("*.safetensors")) and (converted := _conversion(name)):
-            folder = Path(snapshot_download(name, revision=converted, allow_patterns=wanted))
+            folder = Path(snapshot_download(name, revision=converted, allow_patterns=FETCHED))
         return folder
     except (OSError, ValueError) as error:
         raise HubError(

@@ -44,8 +44,9 @@ UPRIGHT = {
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
-    """The picture in `source` (a path, the file's bytes or an open binary file), upright, mode RGB.
+def open_image(source: str | Path | bytes | BinaryIO, longest: int | None = None) -> Image.Image:
+    """The picture in `source` (a path, the file's bytes or an open binary file), upright, mode RGB, shrunk to `longest`
+    pixels where it is longer.
 
     Raises InputError for what is no file, too large, damaged, or no JPEG, PNG, WebP, GIF or BMP.
     """
@@ -65,9 +66,12 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
             raise _too_many_pixels(name, f"{image.width:,} x {image.height:,}")
         try:
             image.load()
-            return _on_white(_upright(image))
+            flat = _on_white(_upright(image))
         except Exception as error:
             raise InputError(f"{name} cannot be decoded ({error}): it is damaged or cut off, save it anew") from error
+    if longest is not None:
+        shrink(flat, longest)
+    return flat
 
 
 def read_file(path: str | Path) -> bytes:
@@ -92,9 +96,14 @@ def fingerprint(image: Image.Image) -> bytes:
     return digest.digest()
 
 
+def shrink(image: Image.Image, longest: int) -> None:
+    """Makes the image itself at most so many pixels long."""
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=1.5)
+
+
 def encoded(image: Image.Image, longest: int, name: str) -> bytes:
     """The bytes of a file `name` that holds only the picture; `image` itself is shrunk to `longest` pixels."""
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=1.5)
+    shrink(image, longest)
     file = io.BytesIO()
     image.save(file, WRITTEN_AS.get(PurePosixPath(name).suffix.lower(), "PNG"), quality=95)
     return file.getvalue()

@@ -7,6 +7,7 @@ finds everything as it is.
 """
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -46,8 +47,8 @@ class Jobs:
         self.home = Path(home)
         self.queue = self.home / "queue"
         self.queue.mkdir(parents=True, exist_ok=True)
-        for root in (self.home / "mine", *self.home.glob("owners/*")):
-            Shelf(root).sweep()
+        self._sweep()
+        self._sweep_again = time.monotonic() + 2 * atomic.JUST_BEGUN_SECONDS
         self._lock = threading.Lock()
         self._wake, self._closed = threading.Event(), False
         self._begin = start or self._start_process
@@ -61,6 +62,17 @@ class Jobs:
         self._closed = True
         self._wake.set()
         self._thread.join()
+
+    @contextlib.contextmanager
+    def nothing_else_trains(self) -> Iterator[None]:
+        """For as long as the block lasts; it waits until the job that trains has ended."""
+        while (machine := try_lock(self.home / "training.lock")) is None:
+            time.sleep(LOOK_EVERY_SECONDS)
+        try:
+            yield
+        finally:
+            unlock(machine)
+            self._wake.set()
 
     def submit(self, shelf: Shelf, gallery_id: str, recipe: Recipe, name: str) -> str:
         """Queues the training of a memory of a gallery; returns the job's id, which will be the memory's too.
@@ -184,8 +196,16 @@ class Jobs:
                 print(f"gcr_core: the queue of jobs: {error!r}", file=sys.stderr)
                 time.sleep(1)
 
+    def _sweep(self) -> None:
+        """Removes what killed processes left on all shelves."""
+        self._sweep_again = math.inf
+        for root in (self.home / "mine", *self.home.glob("owners/*")):
+            Shelf(root).sweep()
+
     def _look(self) -> None:
         """Ends what is to end; where nothing trains, starts the next job."""
+        if time.monotonic() > self._sweep_again:
+            self._sweep()
         self._children = [child for child in self._children if child.poll() is None]
         with self._lock:
             for _, job in self._queued():
@@ -220,6 +240,7 @@ class Jobs:
             atomic.sweep(job.folder)
             os.ftruncate(own, 0)
             job.record(RUNNING, stage="prepare", seconds_left=None, message="")
+            self._beats.pop(job.id, None)
             self._begin(job, own, machine)
             started = True
         except OSError as error:

@@ -85,13 +85,13 @@ def make_memory(
     identifiers = Identifiers.build(recipe.identifiers, gallery, backbone.tokenizer, dense.vectors, recipe.seed)
 
     def on_step(step: Step) -> None:
-        clock.backbone(step)
         if step.step == training.steps - training.finish:
             backbone.model.eval()
             recalled = partial(_recalled, Memory(backbone, identifiers, gallery, dense))
             answers = mapped(recalled, list(held_out))
             notes["retrieved"] = _share_right(answers, held_out.values())
             backbone.model.train()
+        clock.backbone(step)
 
     taught = Gallery(gallery.root, gallery.file_names, kept)
     folder = checkpoint / "backbone" if checkpoint else None
@@ -148,10 +148,14 @@ def _share_right(answers: list[int], images: Iterable[int]) -> float | None:
 
 def _share_found(ask: Callable[[list[Any]], list[int]], captions: list[list[str]]) -> float | None:
     """The share of the captions with an image of theirs at rank 1."""
-    if not any(captions):
+    owners: dict[str, set[int]] = {}
+    for image, texts in enumerate(captions):
+        for text in texts:
+            owners.setdefault(text, set()).add(image)
+    if not owners:
         return None
-    texts = Pairs.from_captions(captions)
-    return round(float((texts.images == np.array(mapped(ask, texts.texts))[:, None]).any(1).mean()), 4)
+    answers = mapped(ask, list(owners))
+    return round(float(np.mean([answer in owned for answer, owned in zip(answers, owners.values(), strict=True)])), 4)
 
 
 def _measured(memory: Memory, features: Features | None) -> dict[str, Any]:

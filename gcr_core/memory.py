@@ -24,16 +24,16 @@ from .atomic import new_folder
 from .backbone import Backbone
 from .dense import DenseIndex
 from .describing import describe
-from .errors import HubError, InputError, MemoryFormatError
-from .facts import FORMAT_VERSION, check_target, read_facts, write_facts
+from .errors import GcrError, HubError, InputError, MemoryFormatError
+from .facts import FORMAT_VERSION, changes, check_target, read_facts, write_facts
 from .features import Features
-from .gallery import THUMBNAIL_SIDE, Gallery
+from .gallery import Gallery, thumbnail_of
 from .hub import fetch
 from .identifiers import Identifiers
-from .images import encoded, fingerprint, open_image
+from .images import fingerprint, open_image
 from .living import Known, NewImage, replay, solve_row
 from .memorize import Step, memorize
-from .metadata import checked_captions
+from .metadata import MAX_CAPTIONS, checked_captions
 from .trie import IdentifierTrie
 
 MAX_QUERY_CHARACTERS = 1_000
@@ -82,6 +82,12 @@ class Memory:
                 f"the identifiers' first token has id {identifiers.vocabulary}, the backbone's "
                 f"{backbone.first_new_id}: memorise the gallery anew"
             )
+        tokens = backbone.own_vocabulary + len(identifiers.new_tokens)
+        if not 0 <= identifiers.tokens.min() <= identifiers.tokens.max() < tokens:
+            raise MemoryFormatError(
+                f"the identifiers have tokens from {identifiers.tokens.min()} to {identifiers.tokens.max()}, the "
+                f"backbone knows {tokens:,}: memorise the gallery anew"
+            )
         self.backbone, self.dense = backbone, dense
         self.facts = {"backbone": {"name": None, "revision": None}, **(facts or {})}
         if backbone.new_rows is not None:
@@ -97,6 +103,19 @@ class Memory:
         Raises HubError where there is none or its backbone cannot be had, MemoryFormatError where it cannot be read.
         """
         folder = fetch(path_or_id, instead="checkpoints/emoji", revision=revision)
+        before = folder.stat().st_ino
+        try:
+            memory = cls._read(folder, device)
+        except (GcrError, FileNotFoundError):
+            if folder.stat().st_ino == before:
+                raise
+        else:
+            if folder.stat().st_ino == before:
+                return memory
+        return cls._read(folder, device)  # A save has put another folder there.
+
+    @classmethod
+    def _read(cls, folder: Path, device: str | None) -> Self:
         facts = read_facts(folder)
         memory = cls(
             _backbone(folder, facts, device),
@@ -221,7 +240,7 @@ class Memory:
     @property
     def changes(self) -> dict[str, int]:
         """The images "added" and "forgotten" since the memory was last trained."""
-        return {"added": 0, "forgotten": 0, **self.facts.get("changes", {})}
+        return changes(self.facts)
 
     def consolidate(self, on_step: Callable[[Step], None] = lambda step: None) -> None:
         """Trains what was added into the weights, and what was forgotten out of them, with replay of all the rest.
@@ -235,6 +254,7 @@ class Memory:
             pairs, training = replay(self.gallery.captions, self.changes["added"])
             memorize(self.backbone, self.gallery, self.identifiers, pairs, training, on_step)
             self._known = None
+            self._rehearse()
             self._note(0, 0)
 
     def clean(self, query: str) -> str:
@@ -294,7 +314,9 @@ class Memory:
         vectors = self.dense.embed_images([picture])
         twin = self._twin(picture, vectors)
         if twin is not None:
-            self.gallery.captions[twin] = list(dict.fromkeys(self.gallery.captions[twin] + captions))
+            texts = list(dict.fromkeys(self.gallery.captions[twin] + captions))[:MAX_CAPTIONS]
+            self.gallery.captions[twin] = texts
+            self._take(self.identifiers, self.gallery)
             return self.gallery.file_names[twin]
         new = NewImage.read(self.backbone, picture, captions)
         row = solve_row(self.backbone, self.trie, new, known)
@@ -314,8 +336,9 @@ class Memory:
         if not self.gallery.has_picture(image):
             return None
         name = self.gallery.file_names[image]
-        shrunk = open_image(encoded(picture.copy(), THUMBNAIL_SIDE, name))
-        return image if fingerprint(shrunk) == fingerprint(self.gallery.open(image)) else None
+        kept = fingerprint(self.gallery.open(image))
+        same = kept in (fingerprint(picture), fingerprint(open_image(thumbnail_of(picture, name))))
+        return image if same else None
 
     def _both(self, query: list[Any], dense: Callable[..., Any], top: int, beams: int, trace: bool) -> dict[str, Any]:
         started = time.perf_counter()

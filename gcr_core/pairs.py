@@ -6,6 +6,8 @@ import numpy as np
 
 from .errors import GcrError
 
+MOST_OWNERS = 64
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -23,7 +25,8 @@ class Pairs:
     def from_captions(cls, captions: list[list[str]]) -> "Pairs":
         """Every caption asks for the images that have it, all equally; all captions are drawn equally often.
 
-        Raises GcrError where there is none.
+        One of more than MOST_OWNERS images asks for some of them, evenly over the gallery. Raises GcrError where there
+        is no caption.
         """
         owners: dict[str, list[int]] = {}
         for image, texts in enumerate(captions):
@@ -31,8 +34,9 @@ class Pairs:
                 owners.setdefault(text, []).append(image)
         if not owners:
             raise GcrError("the gallery has 0 captions; learning to retrieve needs at least 1: type some in")
-        images = np.full((len(owners), max(map(len, owners.values()))), -1, np.int32)
-        for row, asked in zip(images, owners.values(), strict=True):
+        spread = [asked[:: -(-len(asked) // MOST_OWNERS)] for asked in owners.values()]
+        images = np.full((len(owners), max(map(len, spread))), -1, np.int32)
+        for row, asked in zip(images, spread, strict=True):
             row[: len(asked)] = asked
         weights = (images >= 0) / (images >= 0).sum(axis=1, keepdims=True)
         return cls(list(owners), images, weights.astype(np.float32), np.full(len(owners), 1 / len(owners)))

@@ -35,13 +35,22 @@ def try_lock(path: Path) -> int | None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the lock of a (perhaps new) file for the block, once nobody else does."""
-    while (handle := try_lock(path)) is None:
+    """Holds the lock of a folder or a (perhaps new) file for the block, once nobody else does."""
+    while (handle := try_lock(path)) is None or not _is_at(handle, path):
+        if handle is not None:
+            unlock(handle)
         time.sleep(WAIT_SECONDS)
     try:
         yield
     finally:
         unlock(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether what was locked still stands there, and nothing else in its place."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False
 
 
 def is_locked(path: Path) -> bool:

@@ -24,10 +24,10 @@ MAX_WRITTEN = 20
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
-def remarks(gallery: Gallery, recipe: Recipe) -> list[str]:
+def remarks(gallery: Gallery, recipe: Recipe, fixed: bool = False) -> list[str]:
     """What should be known before the gallery is memorised: what will be found by words and what will not.
 
-    Raises GalleryError where no image has a caption.
+    `fixed`: no other backbone can be chosen. Raises GalleryError where no image has a caption.
     """
     bare = len(gallery.bare)
     name, able = Path(recipe.backbone).name, can_describe_pictures(recipe.backbone)
@@ -35,7 +35,7 @@ def remarks(gallery: Gallery, recipe: Recipe) -> list[str]:
         remedy = (
             "let it write some, or type at least one caption in"
             if able
-            else f"type at least one caption in, or choose a backbone that can, such as {ABLE}"
+            else "type at least one caption in" + f", or choose a backbone that can, such as {ABLE}" * (not fixed)
         )
         raise GalleryError(
             f"0 of {len(gallery):,} images have a caption, and {name} {'can' if able else 'cannot'} describe pictures "
@@ -59,8 +59,7 @@ def remarks(gallery: Gallery, recipe: Recipe) -> list[str]:
     if not _eligible(gallery):
         told.append(
             f"No image has {HELD_OUT_FROM} captions or more{', two of them a person’s' * any(gallery.pseudo_queries)}, "
-            "so none can be kept out of training: the report will not say how well words that were never trained on "
-            "are answered."
+            "so no caption is kept out of training to measure how well new words are answered."
         )
     return told
 

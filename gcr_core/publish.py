@@ -27,7 +27,7 @@ from .facts import (
     repository_of,
     write_facts,
 )
-from .hub import DATA_FILES, REPOSITORY_ID, TEXT_FILES
+from .hub import DATA_FILES, FETCHED, REPOSITORY_ID, TEXT_FILES
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
@@ -108,7 +108,7 @@ def pull(repo_id: str, out: str | Path, token: str | None = None) -> dict[str, A
             raise MemoryFormatError(f"{repo_id} on the hub holds no memory, it has no {FACTS_FILE}: name another")
         wanted: dict[str, Any] = {"repo_id": repo_id, "revision": info.sha, "token": token}
         read_facts(Path(hf_hub_download(filename=FACTS_FILE, **wanted)).parent)
-        snapshot = Path(snapshot_download(allow_patterns=[*TEXT_FILES, *DATA_FILES], **wanted))
+        snapshot = Path(snapshot_download(allow_patterns=FETCHED, **wanted))
     with new_folder(out) as building:
         shutil.copytree(snapshot, building, dirs_exist_ok=True)
         _note(building, repo_id, info.sha)

@@ -12,11 +12,12 @@ PRESET_WORDS = {
     "thorough": "For keeping: four times as long, for large galleries and pictures that look alike.",
 }
 PRESETS = tuple(PRESET_WORDS)
+SEEDS = 2**32
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a memory is made with. Raises GcrError for a preset or an identifier type that there is not."""
+    """What a memory is made with. Raises GcrError for a preset, an identifier type or a seed that there is not."""
 
     backbone: str = Settings.backbone
     clip: str = Settings.clip
@@ -31,3 +32,5 @@ class Recipe:
         ):
             if value not in known:
                 raise GcrError(f"unknown {name} {value!r}; choose one of {', '.join(known)}")
+        if not 0 <= self.seed < SEEDS:
+            raise GcrError(f"seed is {self.seed}: choose one from 0 to {SEEDS - 1:,}")

@@ -4,6 +4,7 @@ An id is looked up on the owner's own shelf only: another owner's and one of not
 What is listed is whole, and what is deleted is gone at once. Knows folders and facts, loads no model.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -209,4 +210,9 @@ def _date(seconds: float) -> str:
 def _bytes_below(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
-    return sum(Path(below, name).lstat().st_size for below, _, files in os.walk(path) for name in files)
+    size = 0
+    for below, _, files in os.walk(path):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):  # a trainer replaces its files all the while
+                size += Path(below, name).lstat().st_size
+    return size

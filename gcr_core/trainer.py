@@ -90,9 +90,9 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: job.wish.touch())
     job = Job(folder)
-    job.lock.write_text(str(os.getpid()))
-    step_back()
     with beating(job):
+        job.lock.write_text(str(os.getpid()))
+        step_back()
         train(job)
 
 
@@ -146,6 +146,7 @@ def _train(job: Job, until: float) -> dict[str, Any]:
 def beating(job: Job) -> Iterator[None]:
     """Lets the job's heart beat for as long as the block lasts."""
     over = threading.Event()
+    (job.folder / "heartbeat").touch()
 
     def beat() -> None:
         while not over.is_set():

@@ -7,6 +7,7 @@ next question.
 
 import multiprocessing
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -171,10 +172,17 @@ def _live(pipe: Connection, host: Callable[[Callable[[Any], None]], Any]) -> Non
             hosted = hosted or host(lambda word: pipe.send(("word", word)))
             return hosted
 
+        kind, answer = answered(hosted_here, method, arguments)
         try:
-            pipe.send(answered(hosted_here, method, arguments))
+            pipe.send((kind, answer))
         except OSError:
             return
+        if kind == "error" and not isinstance(answer, GcrError) and _uses_cuda():
+            return  # An error on a GPU may leave it useless to this process.
+
+
+def _uses_cuda() -> bool:
+    return "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
 
 
 def answered(hosted: Callable[[], Any], method: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:

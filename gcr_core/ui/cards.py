@@ -83,7 +83,7 @@ def results(
     )
     return (
         f'<div class="results"><header class="asked-for"><h2>{question}</h2>'
-        f'<p class="agreement">{found}</p></header>'
+        f'<p class="agreement" role="status">{found}</p></header>'
         f'<div class="sides">{sides}</div>{_trace(answer, album)}</div>'
     )
 

@@ -218,7 +218,7 @@ def _progress(job: dict[str, Any], points: list[dict[str, Any]]) -> str:
     step, steps = job.get("step") or 0, job.get("steps") or 0
     counted, done, total = ("look", job["looked"], job["looks"]) if job.get("looks") else ("step", step, steps)
     facts = [f"{counted} {done:,} of {total:,}"] if total else []
-    if job["state"] == "running" and job.get("seconds_left") is not None:
+    if job["state"] == "running" and job.get("seconds_left"):
         facts.append(f"{duration(job['seconds_left'])} left")
     if job.get("memorized") is not None:
         facts.append(f"<b>{job['memorized']:.0%}</b> memorised")
@@ -279,9 +279,7 @@ def _report(report: dict[str, Any]) -> str:
     ):
         if report.get(measured) is not None:
             words.append(f"Of the {whose}, {_percent(report[measured])} bring up their picture first.")
-    if retrieved is None:
-        words.append("No caption was kept out of training, so how well it answers to new words is not measured.")
-    else:
+    if retrieved is not None:
         unseen = count(report.get("held_out") or 0, "caption")
         words.append(
             f"Asked with {unseen} that it had never seen, it recalls the right picture first in "

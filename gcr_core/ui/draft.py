@@ -5,6 +5,7 @@ shelf; an import and the writing of captions go on whether or not anyone watches
 """
 
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Draft:
         self.settings: Settings = library.visitors.settings
         self.scribe = Scribe()
         self.workshop = zero.host(workshop, "workshop")
+        self._submitting = threading.Lock()
         self._imports: dict[Path, Importing] = {}
         self._times: dict[tuple[Path, Recipe], dict[str, float]] = {}
         self._refused: dict[tuple[Path, Recipe], str] = {}
@@ -67,9 +69,10 @@ class Draft:
         if not id:
             return self._instead(desk.drop_zone())
         gallery, report = self.library.gallery(request, id), read_report(shelf.gallery(id))
+        moves = place[1] and self.scribe.of(shelf.gallery(id))  # rows leave the table as they get captions
         return {
             self.prepare: desk.taken_in(id, gallery, report),
-            **self._show_table(request, id, place),
+            **({} if moves else self._show_table(request, id, place)),
             **self._show_prospects(request, id),
         }
 
@@ -86,7 +89,7 @@ class Draft:
         key, able = (folder, recipe), False
         try:
             able = can_describe_pictures(recipe.backbone)
-            words, refused = remarks(gallery, recipe), False
+            words, refused = remarks(gallery, recipe, self.settings.visitors), False
         except (GalleryError, HubError) as refusal:
             words, refused = [str(refusal)], True
         if failure := self._refused.get(key):
@@ -245,7 +248,10 @@ class Draft:
         shelf, id = self.library.visitors.shelf(request), _id(data)
         if self.scribe.of(shelf.gallery(id)):
             raise InputError("the model still writes captions for these pictures: wait until it is done, or stop it")
-        self.jobs.submit(shelf, id, self.recipe(data), str(data.get("name", "")))
+        with self._submitting:
+            if any(row["gallery"] == id and row["state"] in desk.UNFINISHED for row in self.jobs.list(shelf)):
+                return  # a second click
+            self.jobs.submit(shelf, id, self.recipe(data), str(data.get("name", "")))
         self.workshop.end()
 
     def recipe(self, data: dict[str, Any]) -> Recipe:

@@ -29,7 +29,11 @@ def offer(tab: MemorizeTab) -> None:
             gallery = importing.result()
             shelf = tab.shelf(request)
             report = read_report(shelf.gallery(gallery))
-            id = tab.jobs.submit(shelf, gallery, recipe, name or report.get("name") or NAME)
+            try:
+                id = tab.jobs.submit(shelf, gallery, recipe, name or report.get("name") or NAME)
+            except GcrError:
+                shelf.delete(gallery)
+                raise
             return tab.jobs.status(shelf, id) | {"skipped": report["skipped"]}
 
     def job(id: str, request: gr.Request, action: str = "status") -> dict:

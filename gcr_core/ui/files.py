@@ -7,6 +7,7 @@ import mimetypes
 from collections.abc import Callable
 from pathlib import Path
 
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -37,7 +38,8 @@ def routes(library: Library) -> list[Route]:
             archive = library.visitors.shelf(request).export(request.path_params["id"])
         except GcrError:
             return Response(status_code=NOT_FOUND)
-        return FileResponse(archive, filename=archive.name, headers={"Cache-Control": "no-store"})
+        sent = BackgroundTask(archive.unlink, missing_ok=True)
+        return FileResponse(archive, filename=archive.name, headers={"Cache-Control": "no-store"}, background=sent)
 
     return [
         Route("/picture/{id}/{index:int}/{version}", picture),

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from gcr_core.atomic import changing
 from gcr_core.backbone import Backbone
 from gcr_core.facts import FACTS_FILE
 from gcr_core.gallery import Gallery
@@ -60,11 +61,12 @@ class Keeper:
 
     def _change(self, folder: Path, change: Callable[[Memory], Any]) -> Any:
         """What a change returns, once the changed memory is on the disk; one that failed leaves no trace."""
-        memory = self._memory(folder)
-        del self._kept[folder]
-        result = change(memory)
-        memory.save(folder)
-        self._kept[folder] = (folder / FACTS_FILE).stat().st_mtime_ns, memory
+        with changing(folder, wait=False):
+            memory = self._memory(folder)
+            del self._kept[folder]
+            result = change(memory)
+            memory.save(folder)
+            self._kept[folder] = (folder / FACTS_FILE).stat().st_mtime_ns, memory
         return result
 
 
@@ -90,6 +92,7 @@ class Workshop:
         return planning.estimate(Gallery.load(gallery), recipe)
 
     def consolidate(self, folder: Path) -> None:
-        memory = Memory.from_pretrained(folder)
-        memory.consolidate(lambda step: self._say(f"step {step.step:,} of {step.steps:,}"))
-        memory.save(folder)
+        with changing(folder):
+            memory = Memory.from_pretrained(folder)
+            memory.consolidate(lambda step: self._say(f"step {step.step:,} of {step.steps:,}"))
+            memory.save(folder)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gcr_core.errors import InputError
+from gcr_core.facts import changes
 from gcr_core.gallery import Gallery
 from gcr_core.ui.apart import Apart, MemoryApart
 from gcr_core.ui.cards import Album
@@ -51,7 +52,7 @@ class Library:
         """The memory's gallery, to be shown."""
         id = id or SHIPPED
         memory = self.memory(request, id)
-        return Album(memory.gallery, id, id != SHIPPED, memory.facts.get("changes", {}))
+        return Album(memory.gallery, id, id != SHIPPED, changes(memory.facts))
 
     def own(self, request: Any) -> list[dict[str, Any]]:
         """As `Shelf.memories`; nothing for someone without a secret."""

@@ -7,12 +7,13 @@ that comes in. Models are asked in another process.
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, Literal
 
 from gcr_core.errors import GcrError, InputError, NotFoundError
+from gcr_core.gallery import IMPORT_SIDE
 from gcr_core.images import open_image
 from gcr_core.jobs import Jobs
 from gcr_core.settings import Settings
@@ -26,6 +27,8 @@ from gcr_core.ui.quick_gradio import gr
 from gcr_core.ui.search import SCRIPT, SearchTab
 
 POLL_SECONDS = 1.0
+ADDED_AT_ONCE = 16
+"""Pictures that a memory takes in before it is saved."""
 LISTEN = "gcr.listen(element, trigger, 'act', watch); gcr.take(element, trigger, 'dropped')"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -37,10 +40,17 @@ class Chores:
         """`doing`: a memory's id → what is being done with it, in words."""
         self.doing = doing
         self.ended: dict[str, tuple[str, str]] = {}
+        self._lock = threading.Lock()
 
     def begin(self, id: str, words: str, work: Callable[[Callable[[str], None]], str]) -> None:
-        """Starts work on a memory; `work` gets a function for progress in words and returns how it ended."""
-        self.doing[id] = words
+        """Starts work on a memory; `work` gets a function for progress in words and returns how it ended.
+
+        Raises InputError for a memory that is being worked on.
+        """
+        with self._lock:
+            if id in self.doing:
+                raise InputError("this memory is being worked on: wait until that is done")
+            self.doing[id] = words
 
         def run() -> None:
             try:
@@ -51,6 +61,10 @@ class Chores:
                 del self.doing[id]
 
         threading.Thread(target=copy_context().run, args=(run,), name=f"chore-{id}", daemon=True).start()
+
+    def over(self, ids: Iterable[str]) -> list[tuple[str, str]]:
+        """How the work on these memories ended, where it has; told once."""
+        return [self.ended.pop(id) for id in ids if id in self.ended and id not in self.doing]
 
 
 class MemorizeTab:
@@ -85,12 +99,13 @@ class MemorizeTab:
         try:
             return {**self.show_work(request), **self.draft.show(request), **self.show_shelf(request)}
         except GcrError as mistake:
-            return {self.notice: desk.notice(mistake)}
+            return {self.notice: desk.notice(mistake), self.draft.prepare: desk.remarks([str(mistake)], refused=True)}
 
     def show_work(self, request: Any) -> dict[Any, Any]:
         """The jobs; asked for again every second while something goes on."""
         shelf = self.shelf(request)
-        rows = self.jobs.list(shelf)
+        kept = shelf.ids("memories")
+        rows = [row | {"memory": row["memory"] if row["memory"] in kept else None} for row in self.jobs.list(shelf)]
         losses = {row["id"]: self.jobs.losses(shelf, row["id"]) for row in rows if row["state"] != "queued"}
         stirs = self.draft.stirs(shelf)
         alive = any(row["state"] in desk.UNFINISHED for row in rows) or self._busy(shelf) or stirs
@@ -112,17 +127,25 @@ class MemorizeTab:
     def open_page(self, request: gr.Request) -> dict[Any, Any]:
         return self.everything(request)
 
+    def come_back(self, request: gr.Request) -> dict[Any, Any]:
+        """To this tab from the other, where pictures may have been forgotten."""
+        try:
+            return {**self.show_work(request), **self.show_shelf(request)}
+        except GcrError:
+            return {self.notice: gr.skip()}
+
     def tick(self, seen: str, place: Place, request: gr.Request) -> dict[Any, Any]:
         try:
             shelf = self.shelf(request)
             shown = self.show_work(request)
-            if shown[self.seen] != seen or self._busy(shelf):
+            busy = self._busy(shelf)
+            over = self.chores.over(busy)
+            if shown[self.seen] != seen or busy:
                 shown |= {**self.show_shelf(request), **self.draft.show(request, place=place)}
             if ended := self.draft.ended(shelf):
                 shown |= {self.notice: desk.notice(ended[1], ended[0])}
-            for id in self._busy(shelf):
-                if ended := self.chores.ended.pop(id, None):
-                    shown |= {self.notice: desk.notice(ended[1], ended[0])}
+            for kind, words in over:
+                shown |= {self.notice: desk.notice(words, kind)}
             return shown
         except GcrError as mistake:
             return {self.notice: desk.notice(mistake), self.timer: gr.Timer(active=False)}
@@ -218,30 +241,50 @@ class MemorizeTab:
 
     def _add(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id, lines = _id(data, "memory"), str(data.get("captions") or "").splitlines()
-        memory = self.library.own_memory(request, id)
+        memory, settings = self.library.own_memory(request, id), self.settings
         captions = [line.strip() for line in lines if line.strip()]
-        with uploads.laid_out(data.get("files")) as paths:
-            pictures = [(path.name, open_image(path)) for path in paths]
-        started = time.monotonic()
-        names = memory.add(pictures, [captions] * len(pictures))
-        some = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
-        words = f"Added {some} in {time.monotonic() - started:.1f} s."
-        return {**self.show_shelf(request), self.notice: desk.notice(words, "good")}
+        self.shelf(request).check_upload(0)
+        most = settings.max_pictures - len(memory.gallery)
+
+        def work(say: Callable[[str], None]) -> str:
+            names: list[str] = []
+            skipped: list[str] = []
+            started = time.monotonic()
+            with uploads.laid_out(data.get("files"), most) as paths:
+                for start in range(0, len(paths), ADDED_AT_ONCE):
+                    pictures = []
+                    for path in paths[start : start + ADDED_AT_ONCE]:
+                        try:
+                            pictures.append((path.name, open_image(path, IMPORT_SIDE)))
+                        except InputError as mistake:
+                            skipped.append(str(mistake))
+                    names += memory.add(pictures, [captions] * len(pictures)) if pictures else []
+                    say(f"Adding pictures… {min(start + ADDED_AT_ONCE, len(paths)):,} of {len(paths):,}")
+            if not names:
+                raise InputError(f"nothing was added: {skipped[0]}")
+            some = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
+            left_out = f" Left out: {'; '.join(skipped[:3])}{' and more' * (len(skipped) > 3)}." if skipped else ""
+            return f"Added {some} in {time.monotonic() - started:.1f} s.{left_out}"
+
+        self.chores.begin(id, "Adding pictures…", work)
+        return {**self.show_work(request), **self.show_shelf(request)}
 
     def _consolidate(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        self.draft.check_training()
         id = _id(data, "memory")
         self.library.own_memory(request, id)
         folder = self.shelf(request).memory(id)
 
         def work(say: Callable[[str], None]) -> str:
-            training = zero.host(workshop, "consolidation")
-            try:
-                training.ask("consolidate", folder, on_word=lambda word: say(f"Consolidating… {word}"))
-            finally:
-                training.end()
+            with self.jobs.nothing_else_trains():
+                training = zero.host(workshop, "consolidation")
+                try:
+                    training.ask("consolidate", folder, on_word=lambda word: say(f"Consolidating… {word}"))
+                finally:
+                    training.end()
             return "Consolidated: what was added is trained in, what was forgotten is trained out."
 
-        self.chores.begin(id, "Consolidating…", work)
+        self.chores.begin(id, "Consolidating, once nothing else trains…", work)
         return {**self.show_work(request), **self.show_shelf(request)}
 
     def _push(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
@@ -257,7 +300,7 @@ class MemorizeTab:
 
     def _delete(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         self.change(request, "delete", _id(data, "memory"))
-        return self.show_shelf(request)
+        return {**self.show_work(request), **self.show_shelf(request)}
 
     def change(self, request: Any, verb: Literal["rename", "delete"], id: str, *arguments: str) -> None:
         """Renames or deletes one of the asker's memories that rests."""
@@ -269,13 +312,16 @@ def _id(data: dict[str, Any], kind: str) -> str:
     return str(data.get(kind, ""))
 
 
-def build(page: gr.Blocks, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs) -> MemorizeTab:
-    """Lays the tab out in the page."""
+def build(
+    page: gr.Blocks, place: gr.Tab, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs
+) -> MemorizeTab:
+    """Lays the tab out in its place of the page."""
     tab = MemorizeTab(library, jobs, search, tabs)
     studied = {"concurrency_id": "study", "concurrency_limit": 1, **PRIVATE}
     often = {"trigger_mode": "multiple", "concurrency_limit": None, **PRIVATE}
     opened = page.load(tab.open_page, None, tab.parts, **PRIVATE).then(tab.follow, None, tab.parts, **often)
     opened.then(tab.study, None, tab.parts, **studied)
+    place.select(tab.come_back, None, tab.parts, **PRIVATE)
     tab.timer.tick(tab.tick, [tab.seen, tab.draft.place], tab.parts, **PRIVATE)
     tab.seen.change(tab.study, None, tab.parts, **studied)
     for part in (tab.work, tab.draft.prepare, tab.draft.notes, tab.kept, tab.notice):

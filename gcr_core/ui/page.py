@@ -62,10 +62,10 @@ def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
         if notices := hosting.notices(app.settings):
             gr.HTML(notices, apply_default_css=False, elem_id="hosting")
         with gr.Tabs(selected="search", elem_id="tabs") as tabs:
-            with gr.Tab("Search", id="search", elem_id="search"):
-                search_tab = search.build(page, app.library, examples)
-            with gr.Tab("Memorise", id="memorise", elem_id="memorise", render_children=True):
-                endpoints.offer(memorize.build(page, app.library, app.jobs, search_tab, tabs))
+            with gr.Tab("Search", id="search", elem_id="search") as tab:
+                search_tab = search.build(page, tab, app.library, examples)
+            with gr.Tab("Memorise", id="memorise", elem_id="memorise", render_children=True) as tab:
+                endpoints.offer(memorize.build(page, tab, app.library, app.jobs, search_tab, tabs))
     return page.queue(default_concurrency_limit=4, max_size=QUEUED_REQUESTS)
 
 

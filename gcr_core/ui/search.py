@@ -26,11 +26,21 @@ SCRIPT = '<script src="app.js"></script>'
 AT_FIRST = "() => { const begin = () => window.gcr ? gcr.atFirst() : setTimeout(begin, 50); begin(); }"
 CLEAR = "() => [{text: '', files: []}, '']"
 """In the browser, since an answer from the server would wipe what was typed until it came."""
+KEPT = "let kept = {}; try { kept = sessionStorage } catch {}"
+"""In the browser's tab, where that may keep something."""
 CHOOSE = """
+%s
 const show = () => { const list = element.querySelector("select"); if (list) list.value = props.value; };
+const check = () => {
+  if (!props.options.includes(`value="${props.value}"`)) props.value = "%s";
+  kept.memory = props.value;
+  setTimeout(show);
+};
 element.addEventListener("change", event => { props.value = event.target.value; });
-watch("value", show);
-"""
+watch(["value", "options"], check);
+""" % (KEPT, SHIPPED)  # noqa: UP031 - braces are the script's
+CHOSEN_BEFORE = f"() => {{ {KEPT}; return kept.memory || '' }}"
+"""So that a reload goes on with the same memory."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class SearchTab:
     offered: Callable[..., Any]
 
 
-def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> SearchTab:
+def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, ...]) -> SearchTab:
     """Lays the tab out in the page. `examples` are queries for the shipped memory; where there
     are none, captions of the gallery serve."""
     with gr.Row(elem_id="which"):
@@ -109,8 +119,13 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
         except GcrError as mistake:
             yield {results: cards.message(mistake)}
             return
+        left = {
+            mosaic: cards.mosaic(library.album(request, id)),
+            state: cards.state("ready", f"ready: {_contents(library.memory(request, id))}"),
+            chosen: offered(request),
+        }
         for update in ask(entry, top, beams, id, request):
-            yield update | {mosaic: cards.mosaic(library.album(request, id))}
+            yield update | left
 
     def show(id: str, request: gr.Request) -> dict[Any, Any]:
         """A memory, chosen or waking: what it holds, some of its pictures, examples to ask it with."""
@@ -133,8 +148,9 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
         options = _options(library.own(request), id)
         return gr.HTML(value=id, options=options) if id else gr.HTML(options=options)
 
-    def open_page(request: gr.Request) -> Any:
-        return offered(request)
+    def open_page(id: str, request: gr.Request) -> Any:
+        own = {row["id"] for row in library.own(request)}
+        return offered(request, id if id in own else "")
 
     def search(query: str, request: gr.Request, top: int = TOP, beams: int = BEAMS, memory: str = "") -> dict[str, Any]:
         """What the memory recalls for a query in words, and what CLIP + FAISS finds: the best `top` images of
@@ -151,15 +167,16 @@ def build(page: gr.Blocks, library: Library, examples: tuple[str, ...]) -> Searc
     shown = [state, mosaic, *chips]
     in_turn: dict[str, Any] = {"concurrency_id": "show", "concurrency_limit": 1}
     page.load(None, js=AT_FIRST)
-    page.load(open_page, None, [chosen], **private)
+    page.load(open_page, [chosen], [chosen], js=CHOSEN_BEFORE, **private)
     page.load(show, [chosen], shown, **in_turn, **private)
     answers: list[dict[str, Any]] = [
         box.submit(ask, [box, top, beams, chosen], [results, box, asked_last], **asked),
         *(chip.click(ask_example, [chip, top, beams, chosen], [results, box, asked_last], **asked) for chip in chips),
     ]
-    results.act(forget, [asked_last, top, beams], [results, box, asked_last, mosaic], **asked)
+    results.act(forget, [asked_last, top, beams], [results, box, asked_last, mosaic, state, chosen], **asked)
     chosen.change(None, None, [box, results], js=CLEAR, cancels=answers)
-    chosen.change(show, [chosen], shown, **in_turn, **private)
+    for event in (chosen.change, tab.select):
+        event(show, [chosen], shown, **in_turn, **private)
     gr.api(search, api_name="search", **one_at_a_time)
     return SearchTab(chosen, offered)
 

@@ -47,38 +47,42 @@ class Visitors:
             return None
         secret = request.headers.get(HEADER) or request.cookies.get(COOKIE) or ""
         if not SECRET.fullmatch(secret):
+            host = os.environ.get("SPACE_HOST")
+            alone = f", or open it in a tab of its own, https://{host}" if host else ""
             raise InputError(
-                "nobody can be told apart without a secret: allow this page's cookie and reload it, or send "
+                f"nobody can be told apart without a secret: allow this page's cookie and reload it{alone}, or send "
                 f"32 to 128 letters and digits that nobody can guess as {HEADER}"
             )
         return str(secret)
 
 
 class OwnerCookie:
-    """ASGI middleware: whoever opens the page without a secret is given one."""
+    """ASGI middleware: whoever opens the page without a secret is given one; others keep theirs for another year."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/" or _has_secret(Headers(scope=scope)):
+        if scope["type"] != "http" or scope["path"] != "/":
             await self.app(scope, receive, send)
             return
+        secret = _secret(Headers(scope=scope)) or secrets.token_urlsafe(32)
 
         async def send_with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).append("Set-Cookie", _new_cookie())
+                MutableHeaders(scope=message).append("Set-Cookie", _cookie(secret))
             await send(message)
 
         await self.app(scope, receive, send_with_cookie)
 
 
-def _has_secret(headers: Headers) -> bool:
+def _secret(headers: Headers) -> str | None:
     cookie: SimpleCookie = SimpleCookie(headers.get("cookie", ""))
-    return COOKIE in cookie and bool(SECRET.fullmatch(cookie[COOKIE].value))
+    given = cookie[COOKIE].value if COOKIE in cookie else ""
+    return given if SECRET.fullmatch(given) else None
 
 
-def _new_cookie() -> str:
+def _cookie(secret: str) -> str:
     """On a Space the page is a frame inside another site's, which a Lax cookie would never reach."""
     kind = "SameSite=None; Secure; Partitioned" if os.environ.get("SPACE_ID") else "SameSite=Lax"
-    return f"{COOKIE}={secrets.token_urlsafe(32)}; Path=/; Max-Age={KEPT_SECONDS}; HttpOnly; {kind}"
+    return f"{COOKIE}={secret}; Path=/; Max-Age={KEPT_SECONDS}; HttpOnly; {kind}"

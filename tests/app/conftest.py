@@ -23,9 +23,14 @@ def client(app_address):
 
 
 @pytest.fixture(scope="session")
-def shared_address(tiny_memory_dir, tiny_clip_dir, tmp_path_factory):
+def shared_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="session")
+def shared_address(tiny_memory_dir, tiny_clip_dir, shared_folder):
     """An app for visitors who are strangers to each other, which memorises with tiny models."""
-    folder = tmp_path_factory.mktemp("shared")
+    folder = shared_folder
     models = {"backbone": tiny.save_llava(folder / "llava"), "clip": tiny_clip_dir}
     with serve(tiny_memory_dir, folder / "app.log", visitors=1, **models) as address:
         yield address

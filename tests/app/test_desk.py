@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gcr_core.facts import changes
 from gcr_core.gallery import Gallery
 from gcr_core.ui import captions, desk
 from gcr_core.ui.scribe import Writing
@@ -151,7 +152,11 @@ def test_the_report_says_what_was_measured_with_captions_never_seen_and_rounds_n
     told = words(desk.jobs([JOB | {"state": "done", "report": written, "memory": ID}], {}))
     assert "30 captions that the model wrote itself, 90% bring up their picture" in told
     assert "captions that it learnt" not in told
-    assert "No caption was kept out" in desk.jobs([JOB | {"state": "done", "report": none, "memory": ID}], {})
+    assert "never seen" not in desk.jobs([JOB | {"state": "done", "report": none, "memory": ID}], {})
+
+
+def test_once_it_is_trained_no_time_left_is_named():
+    assert "left" not in words(desk.jobs([JOB | {"stage": "measure", "seconds_left": 0.0}], {}))
 
 
 @pytest.mark.parametrize(
@@ -167,3 +172,11 @@ def test_the_thumbnails_of_a_gallery_are_files_with_an_address(gallery):
     assert len(set(addresses)) == captions.ROWS
     assert all(re.fullmatch(rf"thumbnail/{ID}/\d+/[0-9a-f]+", address) for address in addresses)
     assert Path(gallery.root).name not in "".join(addresses)
+
+
+def test_changes_that_a_stranger_wrote_into_a_memory_are_counts_or_nothing():
+    assert changes({"changes": {"added": "many", "<img src=x onerror=alert(1)>": 3, "forgotten": 2}}) == {
+        "added": 0,
+        "forgotten": 2,
+    }
+    assert changes({"changes": [1]}) == changes({}) == {"added": 0, "forgotten": 0}

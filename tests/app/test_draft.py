@@ -16,6 +16,7 @@ from gcr_core.shelf import Shelf
 from gcr_core.ui import uploads
 from gcr_core.ui.draft import Draft
 from gcr_core.ui.library import Library
+from gcr_core.ui.scribe import Writing
 from gcr_core.ui.visitors import Visitors
 from tests import tiny
 
@@ -176,5 +177,26 @@ def test_visitors_choose_no_models(settings, models, cameras):
     with pytest.raises(InputError, match="fixed on this page"):
         shared.choose(request, {"gallery": id, "which": "backbone", "value": models.able})
     shown = shared.show(request)
-    assert "Choose SmolVLM" not in shown[shared.notes]
+    assert "SmolVLM" not in shown[shared.notes]
     assert "readonly" in shown[shared.how] and 'data-do="choose"' not in shown[shared.how]
+
+
+def test_a_second_click_begins_no_second_training(draft, cameras):
+    id, _ = import_(draft, cameras[:2])
+    draft.caption(None, {"gallery": id, "index": "0", "value": "a red square"})
+    rows = []
+    draft.jobs = SimpleNamespace(
+        list=lambda shelf: rows,
+        submit=lambda shelf, gallery, recipe, name: rows.append({"gallery": gallery, "state": "queued"}),
+    )
+    for _ in range(2):
+        draft.memorise(None, {"gallery": id, "name": "Shapes"})
+    assert len(rows) == 1
+
+
+def test_rows_do_not_move_under_a_persons_hands_while_the_model_writes(draft, cameras, monkeypatch):
+    import_(draft, cameras[:2])
+    assert draft.table in draft.show(None, place=(0, True))
+    monkeypatch.setattr(draft.scribe, "of", lambda folder: Writing("model", 2))
+    assert draft.table not in draft.show(None, place=(0, True))
+    assert draft.table in draft.show(None, place=(0, False))

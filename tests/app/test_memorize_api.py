@@ -12,6 +12,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from gcr_core.memory import Memory
+from gcr_core.shelf import Shelf
 from tests.serving import serve
 
 PATIENCE_SECONDS = 300
@@ -79,10 +80,13 @@ def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(owner, tiny_gallery,
     assert job(owner, begun["id"], "remove")["state"] == "removed"
 
 
-def test_a_download_loads_as_a_memory(owner, done, shared_address, tmp_path):
+def test_a_download_loads_as_a_memory_and_is_kept_nowhere_else(owner, done, shared_address, shared_folder, tmp_path):
     archive = get(f"{shared_address}download/{done['memory']}", owner)
     zipfile.ZipFile(io.BytesIO(archive)).extractall(tmp_path)
     assert len(Memory.from_pretrained(tmp_path, device="cpu").gallery) == 12
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while list((shared_folder / "home").rglob("exports/*/*.zip")):
+        assert time.monotonic() < deadline
 
 
 def test_a_memory_is_renamed_and_deleted(new_visitor, owner, tiny_gallery):
@@ -160,7 +164,7 @@ def test_the_page_gives_a_browser_a_secret_that_no_script_can_read(shared_addres
     assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(cookie.split("; "))
     known = urllib.request.Request(shared_address, headers={"Cookie": cookie.split(";")[0]})
     with urllib.request.urlopen(known) as response:
-        assert response.headers["Set-Cookie"] is None
+        assert response.headers["Set-Cookie"] == cookie, "kept for another year"
 
 
 def test_on_ones_own_machine_there_is_no_cookie(app_address, client):
@@ -183,3 +187,11 @@ def test_where_training_is_switched_off_it_says_so(tiny_memory_dir, tiny_gallery
         client.close()
         with urllib.request.urlopen(f"{address}config") as response:
             assert json.load(response)["title"]
+
+
+def test_a_refused_training_leaves_no_pictures_behind(new_visitor, tiny_gallery, shared_folder):
+    visitor = new_visitor()
+    with pytest.raises(AppError, match="the name has 81 characters"):
+        memorize(visitor, tiny_gallery, name="x" * 81)
+    owner = Shelf.of(shared_folder / "home", visitor.headers["X-GCR-Owner"])
+    assert owner.galleries() == []

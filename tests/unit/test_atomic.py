@@ -4,13 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from gcr_core import atomic
-from gcr_core.atomic import new_folder, remove, sweep, write_text
+from gcr_core.atomic import changing, new_folder, remove, sweep, write_text
+from gcr_core.errors import InputError
 
 WRITER = """
 import sys
@@ -135,3 +137,22 @@ def test_a_removed_folder_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder" / "file").write_text("x")
     remove(tmp_path / "folder")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_being_changed_is_left_alone_even_once_another_has_taken_its_place(tmp_path: Path) -> None:
+    target, order = tmp_path / "folder", []
+    target.mkdir()
+
+    def change() -> None:
+        with changing(target):
+            order.append((target / "written").exists())
+
+    with changing(target):
+        other = threading.Thread(target=change)
+        other.start()
+        with pytest.raises(InputError, match="being worked on"), changing(target, wait=False):
+            pass
+        with new_folder(target) as folder:
+            (folder / "written").touch()
+    other.join()
+    assert order == [True]

@@ -158,6 +158,12 @@ def test_memorize_refuses_mistakes_before_it_trains(
     assert "is no folder" in complaint(capsys, "memorize", str(tmp_path / "nowhere"), "--out", out)
     assert "no image" in complaint(capsys, "memorize", str(tmp_path / "letters"), "--out", out)
     assert "no folder here" in complaint(capsys, "memorize", gallery, "--out", out, "--backbone", "nowhere")
+    assert "seed is -1: choose one from 0" in complaint(capsys, "memorize", gallery, "--out", out, "--seed", "-1")
+    assert "holds no CLIP but a LlavaModel" in complaint(
+        capsys, "memorize", gallery, "--out", out, "--clip", str(ROOT / "checkpoints" / "gcr-mini")
+    )
+    below = str(tmp_path / "letters" / "letter.txt" / "memory")
+    assert "where you may write" in complaint(capsys, "memorize", gallery, "--out", below)
     assert "gcr-mini cannot describe pictures" in complaint(
         capsys, "memorize", gallery, "--out", out, "--write-captions", "3"
     )

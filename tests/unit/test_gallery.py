@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gcr_core.errors import GalleryError
-from gcr_core.gallery import IMPORT_SIDE, THUMBNAIL_SIDE, Gallery
+from gcr_core.gallery import IMPORT_SIDE, THUMBNAIL_SIDE, Gallery, thumbnail_of
 from gcr_core.metadata import MAX_CAPTION_CHARACTERS
 from tests.uploads import encoded, everything_below, picture, zipped
 
@@ -139,6 +139,13 @@ def test_files_folders_zips_and_metadata_are_one_gallery(tmp_path: Path) -> None
     assert gallery.skipped == [("IMG_1.png", "the metadata names it but there is no such image")]
     assert counted == [(done, 6) for done in range(1, 7)]
     assert Gallery.load(tmp_path / "into").captions == gallery.captions
+
+
+def test_a_picture_that_is_added_later_has_the_thumbnail_that_an_import_makes(tmp_path: Path) -> None:
+    noise = Image.effect_noise((2 * IMPORT_SIDE + 30, 700), 80).convert("RGB")
+    noise.save(tmp_path / "noise.png")
+    gallery = Gallery.collect([tmp_path / "noise.png"], tmp_path / "into")
+    assert gallery.thumbnail(0).read_bytes() == thumbnail_of(noise, "noise.png")
 
 
 def test_a_large_picture_gets_a_thumbnail_and_a_small_one_is_its_own(tmp_path: Path) -> None:

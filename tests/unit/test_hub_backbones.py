@@ -340,7 +340,7 @@ def test_batches_that_do_not_fit_the_memory_are_learnt_in_parts_to_the_same_weig
 
     def losses(free):
         monkeypatch.setattr("gcr_core.room.free_bytes", lambda device: free)
-        backbone, seen = Backbone.from_pretrained(idefics3_folder, device="cpu"), []
+        backbone, seen = Backbone.from_pretrained(idefics3_folder, device="cpu", dtype=torch.float32), []
         identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
         pairs = Pairs.from_captions(tiny_gallery.captions)
         memorize(backbone, tiny_gallery, identifiers, pairs, training, lambda step: seen.append(step.loss))

@@ -23,7 +23,7 @@ from gcr_core import jobs as jobs_module
 from gcr_core.errors import GcrError, NotFoundError
 from gcr_core.gallery import Gallery
 from gcr_core.job import DISK_FULL, KILLED, MAX_POINTS, OUT_OF_MEMORY, Job
-from gcr_core.jobs import Jobs
+from gcr_core.jobs import LOOK_EVERY_SECONDS, Jobs
 from gcr_core.memory import Memory
 from gcr_core.recipe import Recipe
 from gcr_core.settings import Settings
@@ -232,6 +232,17 @@ def test_two_servers_do_not_train_two_at_once(desk: Desk) -> None:
         assert most == 1
     finally:
         other.close()
+
+
+def test_other_training_waits_for_the_job_and_the_next_job_for_it(desk: Desk) -> None:
+    first = desk.submit("is quick")
+    desk.wait(first, "running", "done")
+    with desk.jobs.nothing_else_trains():
+        assert desk.status(first)["state"] == "done"
+        second = desk.submit("is quick")
+        time.sleep(2 * LOOK_EVERY_SECONDS)
+        assert desk.status(second)["state"] == "queued"
+    desk.wait(second, "done")
 
 
 def test_stop_writes_a_checkpoint_and_resume_goes_on_from_it(desk: Desk) -> None:

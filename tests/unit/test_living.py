@@ -3,6 +3,8 @@
 import json
 import random
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from gcr_core.gallery import Gallery
 from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
 from gcr_core.living import Known
 from gcr_core.memory import QUERIES_FILE, Memory
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -257,7 +261,7 @@ def test_consolidation_trains_what_was_added_and_drops_what_was_forgotten(memory
     assert first(memory, "quick lazy fox") == first(memory, picture(0)) == "blocks.png"
     assert "gold-bar.png" not in dict(everything(memory, "a gold bar"))
     memory.save(folder)
-    assert not (folder / QUERIES_FILE).exists()
+    assert (folder / QUERIES_FILE).exists(), "the next picture is added as quickly as the first"
     assert everything(Memory.from_pretrained(folder, device="cpu"), "dog") == everything(memory, "dog")
 
 
@@ -321,3 +325,22 @@ def test_mistakes_are_one_line_and_change_nothing(
     assert (status, output.out, output.err.count("\n")) == (2, "", 1)
     assert message in output.err
     assert (folder / "memory.json").stat().st_mtime_ns == before
+
+
+def test_two_commands_that_change_one_memory_at_once_both_count(folder: Path, tmp_path: Path) -> None:
+    commands = []
+    for seed in range(2):
+        picture(seed).save(tmp_path / f"blocks-{seed}.png")
+        command = [sys.executable, "-m", "gcr_core", "add", str(folder), str(tmp_path / f"blocks-{seed}.png")]
+        commands.append(subprocess.Popen(command, cwd=ROOT))
+    assert [command.wait() for command in commands] == [0, 0]
+    names = Memory.from_pretrained(folder, device="cpu").gallery.file_names
+    assert {"blocks-0.png", "blocks-1.png"} <= set(names)
+
+
+def test_a_picture_has_no_more_captions_than_metadata_may_hold(memory: Memory, folder: Path) -> None:
+    memory.add([("again.png", memory.gallery.open(0))], [[f"a caption {number}" for number in range(1000)]])
+    assert len(memory.gallery) == 12
+    assert memory.facts["captions"] == 22 + 1000
+    memory.save(folder)
+    assert len(Memory.from_pretrained(folder, device="cpu").gallery.captions[0]) == 1000

@@ -88,7 +88,7 @@ def test_images_that_only_the_model_captioned_are_counted_before_training(tiny_g
 
 
 def test_captions_too_few_to_keep_any_out_are_told(tiny_gallery, recipe):
-    assert [line for line in remarks(tiny_gallery, recipe) if "none can be kept out" in line]
+    assert [line for line in remarks(tiny_gallery, recipe) if "no caption is kept out" in line]
 
 
 def test_a_longer_preset_has_more_steps_of_every_kind(tiny_gallery):

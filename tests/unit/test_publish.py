@@ -64,6 +64,10 @@ def answers(folder):
 
 
 def test_what_is_pushed_with_pictures_is_pulled_whole_and_answers_alike(hub, memory, tmp_path):
+    by_a_camera = memory / "gallery" / "IMG_0001.PNG"
+    (memory / "gallery" / "red-circle.png").rename(by_a_camera)
+    metadata = memory / "gallery" / "metadata.jsonl"
+    metadata.write_text(metadata.read_text().replace("red-circle.png", by_a_camera.name))
     pushed = push(memory, NAME, pictures=True)
     assert pushed == {
         "repository": NAME,
