@@ -22,7 +22,7 @@ import random
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ from gcr_core.memorize import ROW_NORM, Step, Training, memorize
 from gcr_core.memory import Memory, foreign
 from gcr_core.pairs import Pairs
 
-VOCABULARY = 12_000
+VOCABULARY = 11_600  # pieces of text; emoji have pieces besides
 HIDDEN = 256
 SIDE, PATCH = 64, 16
 VISION: dict[str, Any] = dict(
@@ -75,7 +75,7 @@ UNK, BOS, PAD, EOS = range(4)
 CLIP_HIDDEN, CLIP_TOKENS = 192, 48
 LIKELY = 16  # images that a text may ask for at most
 DRAWN = {"captions": 0.3, "composed": 0.25, "english": 0.45}  # how often a batch draws from each part of the corpus
-EMOJI = 0.06  # how often a batch draws emoji themselves
+EMOJI = 0.08  # how often a batch draws emoji themselves
 GLOSS_WEIGHT = 0.5
 ENGLISH = 0.25  # of the time for gcr-mini and its memory
 # The stages in proportion to each other: there are as many steps as there is time for.
@@ -95,8 +95,22 @@ def log(text: str) -> None:
     print(f"[{(time.monotonic() - started) / 60:5.1f} min] {text}", flush=True)
 
 
-def train_tokenizer(corpus: Corpus, net: WordNet) -> Tokenizer:
-    """A sentencepiece unigram model with byte fallback, as tokenizer.json keeps it; case and accents do not count."""
+def train_tokenizer(corpus: Corpus, net: WordNet, emoji: Iterable[str]) -> Tokenizer:
+    """A sentencepiece unigram model with byte fallback, as tokenizer.json keeps it; case and accents do not count.
+
+    Every character of the emoji is a piece; skin tones do not count either.
+    """
+    normalizer = normalizers.Sequence([
+        normalizers.Replace("\ufe0f", ""),
+        normalizers.Replace(Regex("[\U0001f3fb-\U0001f3ff]"), ""),
+        normalizers.Replace("\u20e3", " keycap"),
+        normalizers.Replace(Regex("(?<=\\w)[_-](?=\\w)"), " "),
+        normalizers.NFKD(),
+        normalizers.StripAccents(),
+        normalizers.Lowercase(),
+        normalizers.Strip(),
+        normalizers.Replace(Regex(" {2,}"), " "),
+    ])  # fmt: skip
     written = io.BytesIO()
     sentences = [text.lower() for texts in corpus.captions for text in texts for _ in range(20)]
     sentences += [text for text, _ in corpus.composed] + [*corpus.english]
@@ -120,17 +134,12 @@ def train_tokenizer(corpus: Corpus, net: WordNet) -> Tokenizer:
         minloglevel=2,
     )
     pieces = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
-    scored = [(pieces.id_to_piece(i), pieces.get_score(i)) for i in range(pieces.vocab_size())]
-    tokenizer = Tokenizer(models.Unigram(scored, unk_id=UNK, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence([
-        normalizers.Replace("\ufe0f", ""),
-        normalizers.Replace(Regex("(?<=\\w)[_-](?=\\w)"), " "),
-        normalizers.NFKD(),
-        normalizers.StripAccents(),
-        normalizers.Lowercase(),
-        normalizers.Strip(),
-        normalizers.Replace(Regex(" {2,}"), " "),
-    ])  # fmt: skip
+    scores = {pieces.id_to_piece(i): pieces.get_score(i) for i in range(pieces.vocab_size())}
+    least = min(scores.values())
+    signs = set("".join(map(normalizer.normalize_str, emoji))) - {" "}
+    scores |= dict.fromkeys(sorted(signs - scores.keys()), least)
+    tokenizer = Tokenizer(models.Unigram(list(scores.items()), unk_id=UNK, byte_fallback=True))
+    tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
     tokenizer.decoder = decoders.Sequence([
         decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1),
@@ -217,20 +226,30 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     return Pairs(texts, images, weights, drawn / drawn.sum()), vectors
 
 
-def add_emoji(pairs: Pairs, gallery: Gallery) -> Pairs:
-    """The pairs with every emoji itself as a text that asks for its picture."""
-    names = [(name, image) for image, name in enumerate(gallery.file_names)]
-    names += [(name, image) for image, others in enumerate(gallery.also) for name in others]
-    images = np.full((len(names), pairs.images.shape[1]), -1, np.int32)
-    images[:, 0] = [image for _, image in names]
+def add_emoji(pairs: Pairs, vectors: np.ndarray, gallery: Gallery) -> tuple[Pairs, np.ndarray]:
+    """With every emoji itself as a text that asks for its picture and means what its name means."""
+    rows = {text: row for row, text in enumerate(pairs.texts)}
+    emoji = emoji_images(gallery)
+    images = np.full((len(emoji), pairs.images.shape[1]), -1, np.int32)
+    images[:, 0] = list(emoji.values())
     weights = (images >= 0).astype(np.float32)
-    odds = np.concatenate([pairs.odds * (1 - EMOJI), np.full(len(names), EMOJI / len(names))])
+    odds = np.concatenate([pairs.odds * (1 - EMOJI), np.full(len(emoji), EMOJI / len(emoji))])
+    meant = [rows[gallery.captions[image][0].lower()] for image in emoji.values()]
     return Pairs(
-        pairs.texts + [emoji_of(name) for name, _ in names],
+        [*pairs.texts, *emoji],
         np.concatenate([pairs.images, images]),
         np.concatenate([pairs.weights, weights]),
         odds / odds.sum(),
-    )
+    ), np.concatenate([vectors, vectors[meant]])
+
+
+def emoji_images(gallery: Gallery) -> dict[str, int]:
+    """Emoji → its image in the gallery."""
+    return {
+        emoji_of(name): image
+        for image, others in enumerate(gallery.also)
+        for name in (gallery.file_names[image], *others)
+    }
 
 
 @dataclass
@@ -242,7 +261,7 @@ class Lesson:
     pieces: np.ndarray
     """(vocabulary, HIDDEN) float32: first embedding of each piece"""
     targets: np.ndarray
-    """(texts but the emoji, HIDDEN) float32: the teacher's vectors, compressed"""
+    """(texts, HIDDEN) float32: the teacher's vectors, compressed"""
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -269,12 +288,17 @@ def prepare(gallery: Gallery, assets: Path, seconds: float, seed: int) -> Lesson
     log(f"corpus: {len(corpus.composed):,} composed, {len(corpus.english):,} English texts")
     teacher.tune(gallery.captions, seconds, seed, log)
     pairs, vectors = label(corpus, Labels(teacher, gallery.captions), net)
-    tokenizer = train_tokenizer(corpus, net)
+    pairs, vectors = add_emoji(pairs, vectors, gallery)
+    emoji = emoji_images(gallery)
+    tokenizer = train_tokenizer(corpus, net, emoji)
     directions = compress(vectors, HIDDEN)
     ranked = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    names = [piece.replace("▁", " ").strip() or "." for piece, _ in ranked]
+    names = [
+        gallery.captions[emoji[piece]][0] if piece in emoji else piece.replace("▁", " ").strip() or "."
+        for piece, _ in ranked
+    ]
     pieces = teacher.encode(names) @ directions
-    return Lesson(add_emoji(pairs, gallery), tokenizer, pieces * (0.05 / pieces.std()), vectors @ directions)
+    return Lesson(pairs, tokenizer, pieces * (0.05 / pieces.std()), vectors @ directions)
 
 
 def clock(seconds: float) -> Iterator[tuple[int, float, float]]:
@@ -389,9 +413,9 @@ def teach_english(backbone: Backbone, gallery: Gallery, lesson: Lesson, seconds:
     weights = list(backbone.model.parameters())
     optimizer = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     pairs, goal = lesson.pairs, normalize(torch.from_numpy(lesson.targets), dim=-1).to(backbone.device)
-    rows_of = {text: row for row, text in enumerate(pairs.texts[: len(goal)])}
+    rows_of = {text: row for row, text in enumerate(pairs.texts)}
     meant = torch.stack([goal[[rows_of[text.lower()] for text in texts]].mean(0) for texts in gallery.captions])
-    batches = TextBatches(backbone.tokenizer, replace(pairs, odds=_flatter(pairs.odds[: len(goal)])), 256, seed)
+    batches = TextBatches(backbone.tokenizer, replace(pairs, odds=_flatter(pairs.odds)), 256, seed)
     pictures = PictureBatches(backbone, gallery, 96, seed)
     choice = np.random.default_rng(seed)
     backbone.model.train()
