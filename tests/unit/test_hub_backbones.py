@@ -253,7 +253,7 @@ def test_a_memory_of_each_family_recalls_all_its_images_in_a_new_process(
     family, request, tiny_gallery, tiny_clip_dir, tmp_path, monkeypatch
 ):
     folder = request.getfixturevalue(f"{family}_folder")
-    monkeypatch.setattr("gcr_core.planning.ADAPTER_PASSES", 1.8)  # weights that are random take longer
+    monkeypatch.setattr("gcr_core.planning.ADAPTER_PASSES", 3)  # weights that are random take longer
     recipe = Recipe(backbone=str(folder), clip=str(tiny_clip_dir), preset="balanced")
     told = []
     report = make_memory(tiny_gallery, recipe, tmp_path / "memory", told.append)
