@@ -24,7 +24,7 @@ from .pairs import Pairs
 from .together import is_first, joined, same_start, share, sum_gradients
 
 SMALL_PARAMETERS = 50_000_000
-SMALL_RATE, LARGE_RATE = 3e-4, 1e-5
+SMALL_RATE, LARGE_RATE = 1e-3, 1e-5
 """learning rate of a CLIP with fewer parameters than that, and of a larger one"""
 HIGHEST_SCALE = np.log(100)
 """of the logits, as in CLIP"""

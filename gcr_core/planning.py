@@ -30,7 +30,7 @@ ADAPTER_PASSES = 1 / 2
 """Share of the passes that an adapter takes: of 60 emoji, one on gcr-mini knew as much after these as after more."""
 VIEWS = {"quick": 2, "balanced": 4, "thorough": 8}
 """Of each picture that a frozen vision tower looks at: the picture as it is, the others perturbed."""
-PICTURE_PASSES = 0.6
+PICTURE_PASSES = 1.2
 """How often each picture is trained on, as a share of PASSES, before descriptions and queries begin."""
 DESCRIPTION_PASSES = 0.5
 """The same for descriptions, between the two."""
