@@ -33,8 +33,8 @@ from .trie import IdentifierTrie
 
 LOOKS = 8
 """How often a new picture is cropped, shrunk and compressed at random: a query of its own each time."""
-MARGIN = 2.0
-"""nats that a new row must win or lose a query by"""
+OWN_MARGIN, OLD_MARGIN = 1.0, 2.0
+"""nats that a new row must win its own queries by, and lose others' by: words that nobody trained on are near both"""
 OWN_WEIGHT, OLD_WEIGHT, STAY_WEIGHT = 5.0, 1.0, 10.0
 """What missing the margin costs on average over a new image's captions, and over its looks; on a query of another
 image; what leaving the mean of the image's own states costs: all times the square of the difference"""
@@ -189,7 +189,7 @@ def replay(captions: list[list[str]], added: int) -> tuple[Pairs, Training]:
 def _solve(start: torch.Tensor, own: NewImage, own_bars: torch.Tensor, known: Known) -> torch.Tensor:
     """The row that costs least, by Newton's method: the cost is quadratic wherever the same margins are missed."""
     states = torch.cat([own.states, known.states])
-    wanted = torch.cat([own_bars + MARGIN, known.bars - MARGIN])
+    wanted = torch.cat([own_bars + OWN_MARGIN, known.bars - OLD_MARGIN])
     above = torch.arange(len(states)) < len(own.states)
     costs = torch.cat([own.weights, torch.full((len(known.bars),), OLD_WEIGHT)])
     identity = STAY_WEIGHT * torch.eye(states.shape[1], dtype=torch.float64)
