@@ -33,7 +33,7 @@ from .trie import IdentifierTrie
 
 LOOKS = 8
 """How often a new picture is cropped, shrunk and compressed at random: a query of its own each time."""
-OWN_MARGIN, OLD_MARGIN = 1.0, 2.0
+OWN_MARGIN, OLD_MARGIN = 1.5, 2.0
 """nats that a new row must win its own queries by, and lose others' by: words that nobody trained on are near both"""
 OWN_WEIGHT, OLD_WEIGHT, STAY_WEIGHT = 5.0, 1.0, 10.0
 """What missing the margin costs on average over a new image's captions, and over its looks; on a query of another

@@ -93,7 +93,7 @@ def test_every_file_that_the_words_on_hosting_name_is_there(hosting):
 
 
 def test_every_hub_command_of_the_readme_is_one_with_those_options(hosting):
-    lines = re.findall(r"^hf (.*)$", hosting, re.MULTILINE)
+    lines = re.findall(r"^\.venv/bin/hf (.*)$", hosting, re.MULTILINE)
     assert len(lines) >= 6
     for line in lines:
         words = shlex.split(line, comments=True)
