@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, NotFoundError
 from .processes import is_locked, locked, try_lock
 
 AT_FDCWD = -100
@@ -61,8 +61,11 @@ def new_folder(target: Path) -> Iterator[Path]:
 def changing(folder: Path, wait: bool = True) -> Iterator[None]:
     """Lets nobody else who asks so change a folder until the block, which may put a new one in its place, has ended.
 
-    Waits for whoever does, or raises InputError. Where nothing can be locked, nobody waits.
+    Waits for whoever does, or raises InputError. Where nothing can be locked, nobody waits. Raises NotFoundError for a
+    folder that is gone.
     """
+    if not folder.is_dir():
+        raise NotFoundError(f"{folder.name!r} is gone, nothing in it can be changed: reload the page")
     with ExitStack() as held:
         with suppress(OSError):
             if not wait and is_locked(folder):

@@ -12,7 +12,7 @@ import pytest
 
 from gcr_core import atomic
 from gcr_core.atomic import changing, new_folder, remove, sweep, write_text
-from gcr_core.errors import InputError
+from gcr_core.errors import InputError, NotFoundError
 
 WRITER = """
 import sys
@@ -156,3 +156,9 @@ def test_a_folder_that_is_being_changed_is_left_alone_even_once_another_has_take
             (folder / "written").touch()
     other.join()
     assert order == [True]
+
+
+def test_a_folder_that_is_gone_cannot_be_changed_and_does_not_come_back(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="gone"), changing(tmp_path / "folder"):
+        pass
+    assert list(tmp_path.iterdir()) == []
