@@ -23,7 +23,7 @@ from . import atomic
 from .errors import GcrError
 from .gallery import Gallery
 from .job import INTERRUPTED, QUEUED, RESUMABLE, RUNNING, STOPPED, STOPPED_WORDS, Job, ended_with
-from .processes import try_lock, unlock
+from .processes import locked, try_lock, unlock
 from .recipe import Recipe
 from .shelf import Shelf, clean_name, new_id
 
@@ -66,13 +66,9 @@ class Jobs:
     @contextlib.contextmanager
     def nothing_else_trains(self) -> Iterator[None]:
         """For as long as the block lasts; it waits until the job that trains has ended."""
-        while (machine := try_lock(self.home / "training.lock")) is None:
-            time.sleep(LOOK_EVERY_SECONDS)
-        try:
+        with locked(self.home / "training.lock"):
             yield
-        finally:
-            unlock(machine)
-            self._wake.set()
+        self._wake.set()
 
     def submit(self, shelf: Shelf, gallery_id: str, recipe: Recipe, name: str) -> str:
         """Queues the training of a memory of a gallery; returns the job's id, which will be the memory's too.

@@ -261,7 +261,7 @@ class MemorizeTab:
                     names += memory.add(pictures, [captions] * len(pictures)) if pictures else []
                     say(f"Adding pictures… {min(start + ADDED_AT_ONCE, len(paths)):,} of {len(paths):,}")
             if not names:
-                raise InputError(f"nothing was added: {skipped[0]}")
+                raise InputError(f"nothing was added: {skipped[0] if skipped else 'choose a picture'}")
             some = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
             left_out = f" Left out: {'; '.join(skipped[:3])}{' and more' * (len(skipped) > 3)}." if skipped else ""
             return f"Added {some} in {time.monotonic() - started:.1f} s.{left_out}"
