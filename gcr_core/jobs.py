@@ -22,7 +22,7 @@ from typing import Any
 from . import atomic
 from .errors import GcrError
 from .gallery import Gallery
-from .job import INTERRUPTED, QUEUED, RESUMABLE, RUNNING, STOPPED, STOPPED_WORDS, Job, ended_with
+from .job import INTERRUPTED, QUEUED, RESUMABLE, RUNNING, STOPPED, STOPPED_WORDS, STOPPING, Job, ended_with
 from .processes import locked, try_lock, unlock
 from .recipe import Recipe
 from .shelf import Shelf, clean_name, new_id
@@ -139,7 +139,7 @@ class Jobs:
         """Forgets a job, its memory stays. Raises NotFoundError, GcrError for one that runs."""
         job = self._job(shelf, id)
         with self._lock:
-            if job.is_alive():
+            if job.status()["state"] in (RUNNING, STOPPING):
                 raise GcrError("the job is running: stop it first")
             self._dequeue(id)
             atomic.remove(job.folder)

@@ -315,6 +315,7 @@ def test_a_picture_is_added_recalled_forgotten_and_the_memory_consolidated(shape
 
 def test_a_dialog_is_about_the_memory_that_it_names_even_when_the_shelf_changes_below_it(shapes, tiny_gallery):
     button(shapes, "Put away").click()
+    expect(shapes.locator(".job")).to_have_count(0)
     drop_folder(shapes, tiny_gallery.root)
     memorise(shapes, name="Newer")
     shapes.get_by_role("listitem", name="Shapes").get_by_role("button", name="Delete").click()

@@ -25,6 +25,7 @@ from gcr_core.gallery import Gallery
 from gcr_core.job import DISK_FULL, KILLED, MAX_POINTS, OUT_OF_MEMORY, Job
 from gcr_core.jobs import LOOK_EVERY_SECONDS, Jobs
 from gcr_core.memory import Memory
+from gcr_core.processes import locked
 from gcr_core.recipe import Recipe
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf, new_id
@@ -428,6 +429,15 @@ def test_a_running_job_is_not_removed_a_stopped_one_is(desk: Desk) -> None:
     desk.jobs.remove(desk.shelf, id)
     assert desk.jobs.list(desk.shelf) == []
     assert list((desk.shelf.root / "jobs").iterdir()) == []
+
+
+def test_a_job_that_is_done_is_removed_while_its_process_is_still_on_its_way_out(desk: Desk) -> None:
+    id = desk.submit("is quick")
+    desk.wait(id, "done")
+    until(lambda: not desk.job(id).is_alive())
+    with locked(desk.job(id).lock):
+        desk.jobs.remove(desk.shelf, id)
+    assert desk.jobs.list(desk.shelf) == []
 
 
 def test_removing_a_job_keeps_its_memory(desk: Desk) -> None:
