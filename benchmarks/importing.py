@@ -66,6 +66,7 @@ class Watch(threading.Thread):
         """(seconds that the answer took, path, seconds since the drop when it came)"""
         self.peaks: dict[int, int] = {}
         self._app, self._address, self._over = app, address, threading.Event()
+        self._failed: OSError | None = None
 
     def __enter__(self) -> "Watch":
         self.start()
@@ -74,13 +75,19 @@ class Watch(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self.join()
+        if self._failed:
+            raise self._failed
 
     def run(self) -> None:
         first = time.perf_counter()
         while not self._over.wait(ASK_EVERY_SECONDS):
             path, began = LIGHT[len(self.asked) % len(LIGHT)], time.perf_counter()
-            with urllib.request.urlopen(self._address + path) as answer:
-                answer.read()
+            try:
+                with urllib.request.urlopen(self._address + path) as answer:
+                    answer.read()
+            except OSError as error:
+                self._failed = error
+                return
             now = time.perf_counter()
             self.asked.append((now - began, path, now - first))
             for process in (self._app, *self._app.children(recursive=True)):

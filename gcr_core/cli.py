@@ -275,7 +275,8 @@ def _consolidate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         changes = memory.changes
         memory.consolidate(on_step)
     return {"memory": str(folder), **changes}, (
-        f"{folder}: {changes['added']:,} added and {changes['forgotten']:,} forgotten images trained into the weights"
+        f"{folder}: {changes['added']:,} added and {changes['forgotten']:,} forgotten images and "
+        f"{changes['captions']:,} new captions of others trained into the weights"
     )
 
 

@@ -60,9 +60,9 @@ def facts_text(facts: dict[str, Any]) -> str:
 
 
 def changes(facts: dict[str, Any]) -> dict[str, int]:
-    """The images "added" and "forgotten" since a memory was last trained."""
+    """The images "added" and "forgotten" and the "captions" that others got since a memory was last trained."""
     noted = facts.get("changes")
-    counts = {what: noted.get(what) if isinstance(noted, dict) else 0 for what in ("added", "forgotten")}
+    counts = {what: noted.get(what) if isinstance(noted, dict) else 0 for what in ("added", "forgotten", "captions")}
     return {what: count if isinstance(count, int) else 0 for what, count in counts.items()}
 
 

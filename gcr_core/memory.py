@@ -230,16 +230,15 @@ class Memory:
             freed = freed[freed >= identifiers.vocabulary].tolist()
             self.backbone.set_rows(freed, torch.zeros(len(freed), self.backbone.hidden_size))
             self.dense.remove(images)
-            changes = self.changes
-            untrained = sum(image >= len(self.gallery) - changes["added"] for image in images)
-            self._note(changes["added"] - untrained, changes["forgotten"] + len(images) - untrained)
+            untrained = sum(image >= len(self.gallery) - self.changes["added"] for image in images)
+            self._note(added=-untrained, forgotten=len(images) - untrained)
             if self._known is not None:
                 self._known = self._known.without(images)
             self._take(identifiers, self.gallery.without(images))
 
     @property
     def changes(self) -> dict[str, int]:
-        """The images "added" and "forgotten" since the memory was last trained."""
+        """The images "added" and "forgotten" and the "captions" that others got since the memory was last trained."""
         return changes(self.facts)
 
     def consolidate(self, on_step: Callable[[Step], None] = lambda step: None) -> None:
@@ -255,7 +254,7 @@ class Memory:
             memorize(self.backbone, self.gallery, self.identifiers, pairs, training, on_step)
             self._known = None
             self._rehearse()
-            self._note(0, 0)
+            self.facts["changes"] = changes({})
 
     def clean(self, query: str) -> str:
         """The query with every run of white space and control characters as one space.
@@ -300,8 +299,8 @@ class Memory:
             },
         }
 
-    def _note(self, added: int, forgotten: int) -> None:
-        self.facts["changes"] = {"added": added, "forgotten": forgotten}
+    def _note(self, **more: int) -> None:
+        self.facts["changes"] = {what: count + more.get(what, 0) for what, count in self.changes.items()}
 
     def _rehearse(self, features: Features | None = None) -> Known:
         if self._known is None:
@@ -314,9 +313,12 @@ class Memory:
         vectors = self.dense.embed_images([picture])
         twin = self._twin(picture, vectors)
         if twin is not None:
-            texts = list(dict.fromkeys(self.gallery.captions[twin] + captions))[:MAX_CAPTIONS]
+            before = self.gallery.captions[twin]
+            texts = list(dict.fromkeys(before + captions))[:MAX_CAPTIONS]
             self.gallery.captions[twin] = texts
             self._take(self.identifiers, self.gallery)
+            if twin < len(self.gallery) - self.changes["added"]:
+                self._note(captions=len(texts) - len(before))
             return self.gallery.file_names[twin]
         new = NewImage.read(self.backbone, picture, captions)
         row = solve_row(self.backbone, self.trie, new, known)
@@ -327,7 +329,7 @@ class Memory:
         self.dense.add(vectors)
         self._known = known.extended(new, row, len(self.gallery))
         self._take(identifiers, gallery)
-        self._note(self.changes["added"] + 1, self.changes["forgotten"])
+        self._note(added=1)
         return gallery.file_names[-1]
 
     def _twin(self, picture: Image.Image, vectors: np.ndarray) -> int | None:

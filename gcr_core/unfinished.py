@@ -28,7 +28,8 @@ def unfinished(out: Path, gallery: Gallery, recipe: Recipe) -> Iterator[Path]:
     one owns it. Raises GcrError where another command is making a memory at `out`, or the processes see different
     galleries.
     """
-    made_of = [asdict(recipe), gallery.file_names, gallery.captions]
+    sizes = [gallery.path(image).stat().st_size for image in range(len(gallery))]
+    made_of = [asdict(recipe), gallery.file_names, sizes, gallery.captions]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
     galleries = len(kinds(digest))
     if galleries > 1:

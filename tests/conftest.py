@@ -8,6 +8,7 @@ reading: a test that changes a memory loads one of its own from `tiny_memory_dir
 import gcr_core  # noqa: F401, I001 - before torch: it sets how OpenMP waits
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,14 @@ COLOURS = ("red", "green", "blue", "gold")
 SHAPES = ("circle", "square", "bar")
 
 
+for name in [name for name in os.environ if name.startswith("GCR_") or name == "SPACE_ID"]:
+    del os.environ[name]  # what a developer has set reaches no test, nor an app that one starts
+
+
 @pytest.fixture(autouse=True)
 def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads or writes the user's folder, nor the user's choice of memory."""
+    """No test reads or writes the user's folder."""
     monkeypatch.setenv("GCR_HOME", str(tmp_path / "home"))
-    for name in ("GCR_MEMORY", "GCR_BACKBONE", "GCR_CLIP"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

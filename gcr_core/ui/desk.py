@@ -309,7 +309,11 @@ def shelf(
 
 def _memory(row: dict[str, Any], album: Album, busy: str | None, token: str) -> str:
     id, name = row["id"], text(row["name"])
-    changes = [f"{count:,} {what}" for what, count in album.changes.items() if count]
+    changes = [
+        count(many, "new caption") if what == "captions" else f"{many:,} {what}"
+        for what, many in album.changes.items()
+        if many
+    ]
     consolidate = (
         f'<button type="button" data-do="consolidate" data-memory="{id}">Consolidate</button>' if changes else ""
     )

@@ -74,6 +74,7 @@ class MemorizeTab:
         self.library, self.jobs, self.search, self.tabs = library, jobs, search, tabs
         self.settings: Settings = library.visitors.settings
         self.chores = Chores(library.doing)
+        self.training = zero.host(workshop, "consolidation")
         part: dict[str, Any] = {"apply_default_css": False, "head": SCRIPT, "js_on_load": LISTEN}
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=5, elem_id="flow"):
@@ -227,6 +228,8 @@ class MemorizeTab:
 
     def do(self, shelf: Shelf, verb: str, id: str) -> None:
         """Stops, resumes or removes a job; with one that is done its gallery goes too, as the memory has its own."""
+        if verb == "resume":
+            self.draft.check_training()
         job = self.jobs.status(shelf, id)
         {"stop": self.jobs.stop, "resume": self.jobs.resume, "remove": self.jobs.remove}[verb](shelf, id)
         others = {other["gallery"] for other in self.jobs.list(shelf)}
@@ -277,11 +280,10 @@ class MemorizeTab:
 
         def work(say: Callable[[str], None]) -> str:
             with self.jobs.nothing_else_trains():
-                training = zero.host(workshop, "consolidation")
                 try:
-                    training.ask("consolidate", folder, on_word=lambda word: say(f"Consolidating… {word}"))
+                    self.training.ask("consolidate", folder, on_word=lambda word: say(f"Consolidating… {word}"))
                 finally:
-                    training.end()
+                    self.training.end()
             return "Consolidated: what was added is trained in, what was forgotten is trained out."
 
         self.chores.begin(id, "Consolidating, once nothing else trains…", work)

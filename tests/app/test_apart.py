@@ -68,6 +68,6 @@ def test_what_is_added_and_forgotten_is_on_the_disk_and_in_the_next_answer(tiny_
     found = apart.search("a red circle", 100, 100)
     names = {hit["file_name"] for side in ("generative", "dense") for hit in found[side]}
     assert names == set(apart.gallery.file_names) == {*tiny_gallery.file_names, name} - {"red-circle.png"}
-    assert apart.facts["changes"] == {"added": 1, "forgotten": 1}
+    assert apart.facts["changes"] == {"added": 1, "forgotten": 1, "captions": 0}
     assert all(isinstance(words, str) for words in apart.describe([name, "red-square.png"]))
     process.end()

@@ -8,6 +8,7 @@ import pytest
 from gcr_core.facts import changes
 from gcr_core.gallery import Gallery
 from gcr_core.ui import captions, desk
+from gcr_core.ui.cards import Album
 from gcr_core.ui.scribe import Writing
 
 ID = "AAAAAAAAAAAA"
@@ -65,6 +66,9 @@ def pages(gallery):
     yield desk.recipe(ID, HOSTILE, {"quick": HOSTILE}, None, ["atomic"], models, fixed=False, refused=False)
     yield desk.jobs([JOB, JOB | {"state": "interrupted", "message": HOSTILE}], {})
     yield desk.jobs([JOB | {"state": "done", "report": REPORT, "memory": ID}], {})
+    album = Album(gallery, ID, True, {"added": 1, "forgotten": 2, "captions": 3})
+    row = {"id": ID, "name": HOSTILE, "images": 3, "captions": 4, "created": HOSTILE, "repository": HOSTILE}
+    yield desk.shelf([(row, album), (row | {"created": None}, album)], {ID: HOSTILE}, HOSTILE, HOSTILE)
     yield desk.notice(HOSTILE)
 
 
@@ -178,5 +182,6 @@ def test_changes_that_a_stranger_wrote_into_a_memory_are_counts_or_nothing():
     assert changes({"changes": {"added": "many", "<img src=x onerror=alert(1)>": 3, "forgotten": 2}}) == {
         "added": 0,
         "forgotten": 2,
+        "captions": 0,
     }
-    assert changes({"changes": [1]}) == changes({}) == {"added": 0, "forgotten": 0}
+    assert changes({"changes": [1]}) == changes({}) == {"added": 0, "forgotten": 0, "captions": 0}

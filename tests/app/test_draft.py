@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from types import SimpleNamespace
 
 import gradio as gr
@@ -19,9 +18,9 @@ from gcr_core.ui.library import Library
 from gcr_core.ui.scribe import Writing
 from gcr_core.ui.visitors import Visitors
 from tests import tiny
+from tests.patience import until
 
 PICTURES = 34
-PATIENCE_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +65,8 @@ def import_(draft, paths):
 
 def finished(draft, folder):
     """How the writing for a gallery ended."""
-    wait_until(lambda: draft.scribe.of(folder) is None)
+    until(lambda: draft.scribe.of(folder) is None)
     return draft.ended(shelf(draft))
-
-
-def wait_until(true):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_an_import_goes_on_through_a_reload_and_shows_how_far_it_is(draft, cameras, monkeypatch):
@@ -88,7 +80,7 @@ def test_an_import_goes_on_through_a_reload_and_shows_how_far_it_is(draft, camer
     monkeypatch.setattr(Shelf, "collect", slow)
     monkeypatch.setattr(uploads, "laid_out", lambda files, most: contextlib.nullcontext(cameras))
     next(draft.take_in(None, []))
-    wait_until(lambda: "Taking in 3 of 34 files" in draft.show(None)[draft.prepare])
+    until(lambda: "Taking in 3 of 34 files" in draft.show(None)[draft.prepare])
     followed = draft.follow(None)
     assert "3 of 34" in next(followed)[draft.prepare]
     go_on.set()
@@ -104,7 +96,7 @@ def test_the_model_writes_is_stopped_and_writes_the_rest(draft, cameras):
     assert writing.total == PICTURES
     with pytest.raises(InputError, match="still writes"):
         draft.memorise(None, {"gallery": id, "name": "x"})
-    wait_until(lambda: writing.done)
+    until(lambda: writing.done)
     assert "Stop writing" in draft.show(None)[draft.notes]
     draft.hush(None, {"gallery": id})
     kind, words = finished(draft, folder)

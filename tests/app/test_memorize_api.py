@@ -141,9 +141,8 @@ def test_a_stranger_reaches_nothing_with_anothers_ids(new_visitor, done, owner, 
     assert job(owner, id)["state"] == "done"
 
 
-def test_no_url_of_gradios_leads_to_what_is_kept(owner, done, shared_address, tmp_path_factory):
-    home = next(tmp_path_factory.getbasetemp().glob("shared*/home"))
-    facts = next(home.glob(f"owners/*/memories/{done['memory']}/memory.json"))
+def test_no_url_of_gradios_leads_to_what_is_kept(owner, done, shared_address, shared_folder):
+    facts = next(shared_folder.glob(f"home/owners/*/memories/{done['memory']}/memory.json"))
     with pytest.raises(urllib.error.HTTPError) as refused:
         get(f"{shared_address}gradio_api/file={facts}", owner)
     assert refused.value.code in (403, 404)
@@ -184,6 +183,8 @@ def test_where_training_is_switched_off_it_says_so(tiny_memory_dir, tiny_gallery
         client = Client(address, verbose=False)
         with pytest.raises(AppError, match="GCR_TRAINING"):
             memorize(client, tiny_gallery)
+        with pytest.raises(AppError, match="GCR_TRAINING"):
+            job(client, "any", "resume")
         client.close()
         with urllib.request.urlopen(f"{address}config") as response:
             assert json.load(response)["title"]

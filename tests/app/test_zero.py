@@ -24,6 +24,7 @@ from gcr_core.recipe import Recipe
 from gcr_core.shelf import Shelf, new_id
 from gcr_core.ui import zero
 from tests import tiny
+from tests.patience import until
 from tests.serving import ROOT, serve
 
 PATIENCE_SECONDS = 300
@@ -125,8 +126,7 @@ def test_a_gallery_is_memorised_in_slices(space, tiny_gallery):
 def test_a_training_whose_quota_is_used_up_waits_for_resume_and_goes_on(space, tiny_gallery):
     # Forks live on with all that was open: no lock of an earlier job may be kept by them, nor of the interrupted one.
     id = space.memorize(tiny_gallery)
-    while not space.job(id)["step"]:
-        time.sleep(0.1)
+    until(lambda: space.job(id)["step"])
     space.allow(0)
     status = space.wait(id, "interrupted")
     assert "no GPU was lent (You have exceeded your ZeroGPU quota" in status["message"]
@@ -166,8 +166,7 @@ def test_a_slice_that_is_cut_off_before_its_first_step_ends_the_job_instead_of_u
     zero.Slices(zero.Requests(), 60)(job, own, machine)
     os.close(own)
     os.close(machine)
-    while job.is_alive():
-        time.sleep(0.05)
+    until(lambda: not job.is_alive())
     assert job.recorded()["state"] == FAILED
     assert "longer than the 60 s for which a GPU is lent" in job.recorded()["message"]
 
@@ -192,4 +191,3 @@ def test_elsewhere_nothing_is_lent(monkeypatch):
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
     assert not zero.is_here()
     assert type(zero.host(lambda say: None, "memory")) is zero.Apart
-    assert os.environ.get("SPACES_ZERO_GPU") is None

@@ -13,11 +13,13 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
+from gcr_core.processes import is_locked
 from tests import serving, tiny
 from tests.browser.test_search_page import contrast
 
 PHONE = 390
 COLOURS = ("red", "green", "blue", "gold", "purple", "black")
+OWN, SHIPPED = re.compile(r"^picture/[\w-]{12}/"), re.compile("^picture/shipped/")
 HOSTILE = "<img src=x onerror=alert(1)> ${1+1} {{value}} `"
 
 
@@ -79,7 +81,7 @@ def captions(page, name):
 
 def trainer(home):
     """The process id of the one job below a home folder that runs."""
-    return next(int(text) for text in (path.read_text() for path in home.glob("*/**/jobs/*/lock")) if text)
+    return next(int(path.read_text()) for path in home.glob("*/**/jobs/*/lock") if is_locked(path))
 
 
 def button(page, name):
@@ -106,6 +108,7 @@ def test_pictures_are_dropped_memorised_and_searched(desk, tiny_gallery):
     expect(job.locator(".report")).to_contain_text(re.compile(r"It memorised \d+(\.\d)?% of 12 pictures"))
     expect(job.locator(".report")).to_contain_text("no caption is kept out of training")
     button(desk, "Search it now").click()
+    expect(desk.locator("#mosaic img").first).to_have_attribute("src", OWN)
     expect(desk.locator("#state")).to_contain_text("ready: 12 images")
     expect(desk.get_by_role("combobox", name="Memory")).to_have_value(re.compile(r"[\w-]{12}"))
     desk.get_by_role("textbox", name="Query").fill("a red circle")
@@ -117,7 +120,7 @@ def test_pictures_are_dropped_memorised_and_searched(desk, tiny_gallery):
 
 def test_another_memory_clears_the_answers_at_once_and_keeps_what_is_typed_next(shapes):
     button(shapes, "Search it now").click()
-    expect(shapes.locator("#state")).to_contain_text("ready: 12 images")
+    expect(shapes.locator("#mosaic img").first).to_have_attribute("src", OWN)
     query, memory = shapes.get_by_role("textbox", name="Query"), shapes.get_by_role("combobox", name="Memory")
     query.fill("a red circle")
     query.press("Enter")
@@ -126,7 +129,7 @@ def test_another_memory_clears_the_answers_at_once_and_keeps_what_is_typed_next(
     memory.select_option(label="Emoji, the memory that ships")
     expect(cards).to_have_count(0)
     query.fill("a blue square")
-    expect(shapes.locator("#state")).to_contain_text("atomic identifiers")
+    expect(shapes.locator("#mosaic img").first).to_have_attribute("src", SHIPPED)
     expect(query).to_have_value("a blue square")
 
 
@@ -190,7 +193,7 @@ def test_what_was_merged_and_skipped_is_listed_file_by_file_and_nothing_in_a_nam
 
 def test_a_job_is_stopped_found_again_after_a_reload_and_resumed(desk, tiny_gallery):
     drop_folder(desk, tiny_gallery.root)
-    memorise(desk, "Balanced")
+    memorise(desk, "Thorough")
     expect(desk.locator(".job .facts")).to_contain_text(re.compile(r"step [\d,]+ of [\d,]+"))
     expect(desk.locator(".job .curve svg")).to_be_visible()
     desk.reload()
@@ -327,7 +330,7 @@ def test_a_dialog_is_about_the_memory_that_it_names_even_when_the_shelf_changes_
 
 def test_when_the_chosen_memory_is_deleted_the_shipped_one_answers(shapes):
     button(shapes, "Search it now").click()
-    expect(shapes.locator("#state")).to_contain_text("ready: 12 images")
+    expect(shapes.locator("#mosaic img").first).to_have_attribute("src", OWN)
     shapes.get_by_role("tab", name="Memorise").click()
     button(shapes, "Delete").click()
     shapes.get_by_role("dialog").get_by_role("button", name="Delete").click()

@@ -13,6 +13,7 @@ import pytest
 from gcr_core import atomic
 from gcr_core.atomic import changing, new_folder, remove, sweep, write_text
 from gcr_core.errors import InputError, NotFoundError
+from tests.patience import until
 
 WRITER = """
 import sys
@@ -29,9 +30,9 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_folder_or_the_new_one(tmp_
     target = tmp_path / "folder"
     for kill in range(10):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(target)], cwd=Path(__file__).parents[2])
-        while not target.exists():
-            time.sleep(0.01)
-        time.sleep(0.05 + 0.013 * kill)
+        before = target.stat().st_ino if kill else None
+        until(lambda before=before: target.exists() and target.stat().st_ino != before)
+        time.sleep(0.013 * kill)
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
         rounds = {(target / str(part)).read_text() for part in range(20)}
@@ -71,8 +72,7 @@ def test_what_a_killed_writer_left_is_swept_what_a_live_one_builds_is_not(tmp_pa
         subprocess.Popen([sys.executable, "-c", program, str(tmp_path / name)], cwd=Path(__file__).parents[2])
         for name in ("dead", "live")
     ]
-    while len(list(tmp_path.glob(".*/0"))) < 2:
-        time.sleep(0.01)
+    until(lambda: len(list(tmp_path.glob(".*/0"))) == 2)
     writers[0].kill()
     writers[0].wait()
     for path in tmp_path.iterdir():

@@ -212,12 +212,14 @@ def test_features_are_computed_once_and_an_interrupted_computation_goes_on(
     assert torch.equal(whole.read(range(12), [1] * 12), features.read(range(12), [1] * 12))
 
 
-def test_features_of_another_gallery_or_seed_are_not_taken_for_these(idefics3_folder, tiny_gallery, tmp_path):
+def test_features_of_fewer_images_or_another_seed_are_not_taken_for_these(idefics3_folder, tiny_gallery, tmp_path):
     backbone = Backbone.from_pretrained(idefics3_folder, device="cpu")
     Features.compute(backbone, tiny_gallery, 1, 0, tmp_path)
     few = Gallery(tiny_gallery.root, tiny_gallery.file_names[6:], tiny_gallery.captions[6:])
     features = Features.compute(backbone, few, 1, 0, tmp_path)
     torch.testing.assert_close(features.pictures([0]), backbone.image_features([few.open(0)]).bfloat16())
+    views = [Features.compute(backbone, few, 2, seed, tmp_path).read([0], [1]) for seed in (1, 2)]
+    assert not torch.equal(*views)
 
 
 def test_features_that_the_disk_has_no_room_for_have_fewer_views_or_none(

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +29,10 @@ from gcr_core.processes import locked
 from gcr_core.recipe import Recipe
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf, new_id
+from tests import patience
+from tests.patience import until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 300
 OVER = ("stopped", "interrupted", "failed", "done")
 
 STAND_IN = """
@@ -124,13 +125,6 @@ class Desk:
         pid = self.job(id).pid()
         assert pid is not None
         return pid
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def group_lives(pid: int) -> bool:
@@ -227,9 +221,11 @@ def test_two_servers_do_not_train_two_at_once(desk: Desk) -> None:
     try:
         ids = [desk.submit("is quick") for _ in range(4)]
         most = 0
+        deadline = time.monotonic() + patience.SECONDS
         while not all(desk.status(id)["state"] == "done" for id in ids):
             most = max(most, sum(desk.job(id).is_alive() for id in ids))
             assert not any(desk.status(id)["state"] in ("interrupted", "failed") for id in ids)
+            assert time.monotonic() < deadline
         assert most == 1
     finally:
         other.close()

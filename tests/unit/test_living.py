@@ -84,7 +84,7 @@ def test_a_saved_memory_recalls_what_was_added(memory: Memory, folder: Path) -> 
     assert loaded.gallery.open(12).size == (60, 60)
     assert loaded.gallery.captions[12] == ["blocks of colour"]
     assert loaded.facts == memory.facts
-    assert loaded.changes == {"added": 1, "forgotten": 0}
+    assert loaded.changes == {"added": 1, "forgotten": 0, "captions": 0}
 
 
 def test_queries_read_for_one_picture_are_kept_for_the_next(
@@ -135,9 +135,12 @@ def test_a_picture_that_is_there_already_is_not_stored_twice(memory: Memory) -> 
     assert memory.add([("other.png", again)], [["a new caption"]]) == [memory.gallery.file_names[4]]
     assert len(memory.gallery) == 12
     assert memory.gallery.captions[4][-1] == "a new caption"
+    memory.add([("other.png", again)], [["a new caption"]])
+    assert memory.changes == {"added": 0, "forgotten": 0, "captions": 1}
     names = memory.add([("one.png", picture(0)), ("two.png", picture(0))], [["one"], ["two"]])
     assert names == ["one.png", "one.png"]
     assert memory.gallery.captions[12] == ["one", "two"]
+    assert memory.changes == {"added": 1, "forgotten": 0, "captions": 1}
 
 
 def test_a_caption_over_the_limit_adds_nothing(memory: Memory) -> None:
@@ -217,7 +220,7 @@ def test_a_name_that_there_is_not_or_all_names_forget_nothing(memory: Memory) ->
 def test_what_was_added_can_be_forgotten_and_its_name_and_picture_added_again(memory: Memory, folder: Path) -> None:
     memory.add([("blocks.png", picture(0))], [["blocks of colour"]])
     memory.forget(["blocks.png"])
-    assert memory.changes == {"added": 0, "forgotten": 0}
+    assert not any(memory.changes.values())
     assert memory.add([("blocks.png", picture(0))], [["blocks of colour"]]) == ["blocks.png"]
     assert first(memory, "blocks of colour") == "blocks.png"
     memory.save(folder)
@@ -253,11 +256,11 @@ def test_another_process_keeps_its_memory_while_the_folder_is_exchanged(memory: 
 def test_consolidation_trains_what_was_added_and_drops_what_was_forgotten(memory: Memory, folder: Path) -> None:
     memory.add([("blocks.png", picture(0))], [["quick lazy fox"]])
     memory.forget(["gold-bar.png"])
-    assert memory.changes == {"added": 1, "forgotten": 1}
+    assert memory.changes == {"added": 1, "forgotten": 1, "captions": 0}
     steps = []
     memory.consolidate(steps.append)
     assert [step.step for step in steps] == list(range(1, steps[-1].steps + 1))
-    assert memory.changes == {"added": 0, "forgotten": 0}
+    assert not any(memory.changes.values())
     assert first(memory, "quick lazy fox") == first(memory, picture(0)) == "blocks.png"
     assert "gold-bar.png" not in dict(everything(memory, "a gold bar"))
     memory.save(folder)
@@ -288,7 +291,7 @@ def test_commands_add_describe_and_forget(folder: Path, tmp_path: Path, capsys: 
     assert list(described) == ["file_name", "description"]
     forgotten = run(capsys, "forget", folder, "lazy-fox.png", "gold-bar.png")
     assert forgotten == {"memory": str(folder), "forgotten": ["lazy-fox.png", "gold-bar.png"], "images": 11}
-    assert run(capsys, "consolidate", folder) == {"memory": str(folder), "added": 0, "forgotten": 1}
+    assert run(capsys, "consolidate", folder) == {"memory": str(folder), "added": 0, "forgotten": 1, "captions": 0}
     assert len(run(capsys, "recall", "gold", "--memory", folder, "--beams", 50, "--top", 50)["generative"]) == 11
 
 

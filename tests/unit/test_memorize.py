@@ -215,8 +215,9 @@ def test_texts_of_a_batch_have_about_equally_many_tokens(tokenizer, tiny_gallery
 
 def test_a_slip_changes_a_text_by_at_most_one_letter_and_leaves_a_short_one():
     draws = random.Random(0)
-    for _ in range(200):
-        slipped = misspell("happy dog", draws)
+    all_slipped = [misspell("happy dog", draws) for _ in range(200)]
+    assert len(set(all_slipped)) > 10
+    for slipped in all_slipped:
         assert abs(len(slipped) - len("happy dog")) <= 1
         assert sorted(set(slipped) - set("happy dog")) == []
     assert misspell("cat", draws) == "cat"

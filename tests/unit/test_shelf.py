@@ -20,6 +20,7 @@ from gcr_core.gallery import Gallery
 from gcr_core.memory import Memory
 from gcr_core.settings import Settings
 from gcr_core.shelf import MAX_NAME_CHARACTERS, Shelf, new_id
+from tests.patience import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -284,8 +285,7 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Shelf, 
             pid = int(writers.stdout.readline())
             if kill == 0:
                 started = time.monotonic()
-                while not shelf.ids("memories"):
-                    time.sleep(0.01)
+                until(lambda: shelf.ids("memories"))
                 longest = time.monotonic() - started
             time.sleep(draws.uniform(0, 2 * longest))
             os.kill(pid, signal.SIGKILL)

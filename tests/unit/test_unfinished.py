@@ -31,12 +31,16 @@ def test_the_same_gallery_and_recipe_go_on_and_leave_nothing_behind(tiny_gallery
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("other", ["recipe", "captions"])
+@pytest.mark.parametrize("other", ["recipe", "captions", "pictures"])
 def test_another_gallery_or_recipe_begins_anew(other: str, tiny_gallery: Gallery, tmp_path: Path) -> None:
     interrupted(tmp_path / "memory", tiny_gallery, Recipe())
     gallery, recipe = tiny_gallery, Recipe(seed=1)
     if other == "captions":
         gallery, recipe = Gallery(gallery.root, gallery.file_names, [["other"]] * 12), Recipe()
+    if other == "pictures":
+        for name in gallery.file_names:
+            gallery.open(gallery.index(name)).resize((9, 9)).save(tmp_path / name)
+        gallery, recipe = Gallery(tmp_path, gallery.file_names, gallery.captions), Recipe()
     with unfinished(tmp_path / "memory", gallery, recipe) as folder:
         assert not (folder / "half").exists() and not (folder / "clip").exists()
 
