@@ -99,16 +99,20 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
         if library.waking.state == "waking":
             yield {results: cards.waiting()}
         try:
+            # A picture moves to the head of the results, so that the next words are not asked together with it.
+            once = {box: EMPTY, asked_last: entry} if entry["files"] else {asked_last: entry}
             for answer in _answers(library, request, id, entry, top, beams):
-                yield {results: answer, asked_last: entry} | ({box: EMPTY} if entry["files"] else {})
-                # A picture has moved to the head of the results: the next words are not asked together with it.
+                yield {results: answer, **once}
+                once = {}
         except GcrError as mistake:
             yield {results: cards.message(mistake)}
 
     def ask_example(words: str, top: Any, beams: Any, id: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         entry = {"text": words, "files": []}
+        once = {box: entry}
         for update in ask(entry, top, beams, id, request):
-            yield update | {box: entry}
+            yield update | once
+            once = {}
 
     def forget(
         entry: dict[str, Any], top: Any, beams: Any, request: gr.Request, event: gr.EventData
@@ -126,6 +130,7 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
         }
         for update in ask(entry, top, beams, id, request):
             yield update | left
+            left = {}
 
     def show(id: str, request: gr.Request) -> dict[Any, Any]:
         """A memory, chosen or waking: what it holds, some of its pictures, examples to ask it with."""
@@ -163,7 +168,13 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     one_at_a_time: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 1}
-    asked: dict[str, Any] = {**one_at_a_time, **private, "trigger_mode": "always_last"}
+    asked: dict[str, Any] = {
+        **one_at_a_time,
+        "api_visibility": "private",
+        "trigger_mode": "always_last",
+        "show_progress": "minimal",
+        "show_progress_on": [results],
+    }
     shown = [state, mosaic, *chips]
     in_turn: dict[str, Any] = {"concurrency_id": "show", "concurrency_limit": 1}
     page.load(None, js=AT_FIRST)

@@ -138,6 +138,18 @@ def test_an_impossible_option_is_named_with_its_limits(page):
     expect(page.get_by_role("alert")).to_contain_text("beams is 0")
 
 
+def test_a_query_under_way_is_shown_until_it_is_answered(page):
+    held = []
+    page.route("**/queue/join*", lambda route: held.append(route))
+    answer, results = ask(page), page.locator("#results .html-container")
+    expect(results).to_have_class(re.compile("pending"))
+    expect(page.locator("#results [data-testid=status-tracker]")).to_be_visible()
+    for request in held:
+        request.continue_()
+    expect(answer).to_be_visible()
+    expect(results).not_to_have_class(re.compile("pending"))
+
+
 def test_a_picture_is_asked_with_like_words(page, tiny_memory):
     page.locator("#query input[type=file]").set_input_files(tiny_memory.gallery.path(0))
     expect(page.locator("#query .thumbnails, #query .thumbnail-item").first).to_be_visible()
@@ -154,6 +166,8 @@ def test_a_file_that_is_no_picture_says_so_and_the_page_lives_on(page, tmp_path)
     expect(page.locator("#query .thumbnails, #query .thumbnail-item").first).to_be_visible()
     box(page).press("Enter")
     expect(page.get_by_role("alert")).to_be_visible()
+    page.locator("#query .thumbnail-item button").click()
+    expect(ask(page)).to_be_visible()
 
 
 def test_on_a_phone_nothing_reaches_past_the_screen(open_page, app_address):
