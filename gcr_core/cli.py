@@ -358,13 +358,11 @@ def _changed(path: str) -> Iterator[tuple[Path, "Memory"]]:
 
 
 def _together() -> None:
-    """Joins the processes that were launched with this one; says so where only this one was."""
+    """Joins the processes that were to be launched with this one."""
     _hush()
-    from .together import was_left_alone
+    from .together import start_the_rest
 
-    if was_left_alone():
-        note = "only 1 of the processes asked for was started: without a GPU, accelerate launch needs --multi_gpu too"
-        print(f"gcr_core: {note}", file=sys.stderr)
+    start_the_rest()
 
 
 def _hush() -> None:

@@ -5,12 +5,15 @@ them. The share of a process that is alone is the whole, and nothing is sent. Kn
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from accelerate import PartialState
+from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import gather_object
 from torch.distributed import all_reduce
 
@@ -33,10 +36,22 @@ def alone() -> bool:
     return state().num_processes == 1
 
 
-def was_left_alone() -> bool:
-    """Whether `accelerate launch` was asked for several processes and started one, as without GPUs it does."""
-    launched = {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= set(os.environ)
-    return alone() and launched and "WORLD_SIZE" not in os.environ
+def start_the_rest() -> None:
+    """Begins this program anew as all the processes that `accelerate launch` was asked for.
+
+    Without a GPU it starts one, unless it is told `--multi_gpu`. Returns where no process is missing.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "WORLD_SIZE" not in os.environ
+    if not launched or torch.cuda.is_available():
+        return
+    words = psutil.Process(os.getppid()).cmdline()
+    named = [at for at, word in enumerate(words) if word.removesuffix(".py").endswith("launch")]
+    if not named:
+        return
+    asked, _ = launch_command_parser().parse_known_args(words[named[0] + 1 :])
+    if (asked.num_processes or 1) > 1 and (asked.num_machines or 1) == 1:
+        several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={asked.num_processes}"]
+        os.execv(sys.executable, [sys.executable, *several, *sys.orig_argv[1:]])
 
 
 def is_first() -> bool:

@@ -24,7 +24,7 @@ from gcr_core.identifiers import Identifiers
 from gcr_core.memorize import Step, Training, memorize
 from gcr_core.memory import Memory
 from gcr_core.pairs import Pairs
-from gcr_core.together import is_first, state
+from gcr_core.together import is_first, start_the_rest, state
 
 DENSE_STEPS = 10
 TRAINING = Training(memorise=10, describe=10, retrieve=30, queries=9, pictures=7, descriptions=5, descriptions_every=4)
@@ -57,11 +57,13 @@ def run(gallery_folder: Path, llava: Path, clip: Path, out: Path, kill_at: int =
     answer: dict[str, Any] = evaluate(memory, [Query(text, None, frozenset([name])) for name, (text, _) in asked])
     for engine in ("generative", "dense"):
         del answer[engine]["latency_ms_p50"], answer[engine]["latency_ms_p95"]
+    answer["processes"] = state().num_processes
     answer["score"] = memory.recall(["a red circle"], top=1)[0][0].score
     if is_first():
         (out / "answer.json").write_text(json.dumps(answer))
 
 
 if __name__ == "__main__":
+    start_the_rest()
     checkpoint.SAVE_EVERY_SECONDS = 0.0
     run(*map(Path, sys.argv[1:5]), *map(int, sys.argv[5:]))

@@ -16,7 +16,7 @@ from tests import two_processes
 from tests.two_processes import DENSE_STEPS, TRAINING
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]
 LAUNCH += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 
 
@@ -50,6 +50,7 @@ def test_two_processes_one_of_them_killed_at_a_random_step_learn_what_one_learns
     for (name, number, loss), (_, _, same) in zip(alone, shared, strict=True):
         assert same == pytest.approx(loss, abs=1e-3), f"{name} step {number}, process {victim} killed at {step}"
     answers = [json.loads((folder / "answer.json").read_text()) for folder in (one, two)]
+    assert [answer.pop("processes") for answer in answers] == [1, 2]
     assert answers[0].pop("score") == pytest.approx(answers[1].pop("score"), abs=1e-3)
     assert answers[0] == answers[1]
 
