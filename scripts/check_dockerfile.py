@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--env", action="append", default=[])
     parser.add_argument("--bind", action="append", default=[])
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would have it ignored
     options.work.mkdir(parents=True, exist_ok=True)
     if any(options.work.iterdir()):
         sys.exit(f"{options.work} is not empty: name a folder that is")
