@@ -34,7 +34,7 @@ COLOURS, THINGS = ("red", "blue", "green", "golden"), ("dog", "boat", "child", "
 PICTURE, DETAILS = (500, 375), (31, 42, 3)
 STEPS, OF_PICTURES = 48, 96
 DIMENSIONS, QUERIES, TOP = 512, 200, 100
-HELD_BYTES = 2**26
+HELD_BYTES = 2**24
 """of pictures that are held while they are trained on, instead of 1 GiB, so that the limit is soon reached"""
 BOUNDS = {"growth_mb": 100.0, "largest_difference": 1e-3}
 

@@ -51,6 +51,7 @@ class Progress:
     looks: int | None = None
 
 def make_memory(gallery, recipe, out, on_progress, checkpoint=None):
+    from gcr_core.atomic import write_text
     from gcr_core.errors import GalleryError
     checkpoint.mkdir(exist_ok=True)
     kept = checkpoint / "step"
@@ -79,9 +80,9 @@ def make_memory(gallery, recipe, out, on_progress, checkpoint=None):
             time.sleep(0.01)
             on_progress(Progress("memorise", step, steps, 0.01 * (steps - step), 1 / step, step / steps))
             if recipe.backbone == "keeps every step":
-                kept.write_text(str(step))
+                write_text(kept, str(step))
     except Exception:
-        kept.write_text(str(step))
+        write_text(kept, str(step))
         raise
     shutil.copytree(recipe.clip, out)
     return {"images": len(gallery), "went_on_from": started_at}
