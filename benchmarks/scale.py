@@ -32,7 +32,7 @@ from gcr_core.together import is_first, start_the_rest
 ROOT = Path(__file__).resolve().parent.parent
 COLOURS, THINGS = ("red", "blue", "green", "golden"), ("dog", "boat", "child", "street", "tree")
 PICTURE, DETAILS = (500, 375), (31, 42, 3)
-STEPS, OF_PICTURES = 48, 96
+STEPS, OF_PICTURES = 96, 96
 DIMENSIONS, QUERIES, TOP = 512, 200, 100
 HELD_BYTES = 2**24
 """of pictures that are held while they are trained on, instead of 1 GiB, so that the limit is soon reached"""
