@@ -230,7 +230,8 @@ class Memory:
             freed = freed[freed >= identifiers.vocabulary].tolist()
             self.backbone.set_rows(freed, torch.zeros(len(freed), self.backbone.hidden_size))
             self.dense.remove(images)
-            untrained = sum(image >= len(self.gallery) - self.changes["added"] for image in images)
+            trained = self._trained
+            untrained = sum(image >= trained for image in images)
             self._note(added=-untrained, forgotten=len(images) - untrained)
             if self._known is not None:
                 self._known = self._known.without(images)
@@ -299,6 +300,11 @@ class Memory:
             },
         }
 
+    @property
+    def _trained(self) -> int:
+        """How many images were in the gallery when the memory was last trained, of those that are left."""
+        return len(self.gallery) - self.changes["added"]
+
     def _note(self, **more: int) -> None:
         self.facts["changes"] = {what: count + more.get(what, 0) for what, count in self.changes.items()}
 
@@ -317,7 +323,7 @@ class Memory:
             texts = list(dict.fromkeys(before + captions))[:MAX_CAPTIONS]
             self.gallery.captions[twin] = texts
             self._take(self.identifiers, self.gallery)
-            if twin < len(self.gallery) - self.changes["added"]:
+            if twin < self._trained:
                 self._note(captions=len(texts) - len(before))
             return self.gallery.file_names[twin]
         new = NewImage.read(self.backbone, picture, captions)

@@ -100,19 +100,15 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
             yield {results: cards.waiting()}
         try:
             # A picture moves to the head of the results, so that the next words are not asked together with it.
-            once = {box: EMPTY, asked_last: entry} if entry["files"] else {asked_last: entry}
-            for answer in _answers(library, request, id, entry, top, beams):
-                yield {results: answer, **once}
-                once = {}
+            taken = {box: EMPTY} if entry["files"] else {}
+            answers = _answers(library, request, id, entry, top, beams)
+            yield from _first_with(taken, ({results: answer, asked_last: entry} for answer in answers))
         except GcrError as mistake:
             yield {results: cards.message(mistake)}
 
     def ask_example(words: str, top: Any, beams: Any, id: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         entry = {"text": words, "files": []}
-        once = {box: entry}
-        for update in ask(entry, top, beams, id, request):
-            yield update | once
-            once = {}
+        yield from _first_with({box: entry}, ask(entry, top, beams, id, request))
 
     def forget(
         entry: dict[str, Any], top: Any, beams: Any, request: gr.Request, event: gr.EventData
@@ -128,9 +124,7 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
             state: cards.state("ready", f"ready: {_contents(library.memory(request, id))}"),
             chosen: offered(request),
         }
-        for update in ask(entry, top, beams, id, request):
-            yield update | left
-            left = {}
+        yield from _first_with(left, ask(entry, top, beams, id, request))
 
     def show(id: str, request: gr.Request) -> dict[Any, Any]:
         """A memory, chosen or waking: what it holds, some of its pictures, examples to ask it with."""
@@ -168,13 +162,8 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     one_at_a_time: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 1}
-    asked: dict[str, Any] = {
-        **one_at_a_time,
-        "api_visibility": "private",
-        "trigger_mode": "always_last",
-        "show_progress": "minimal",
-        "show_progress_on": [results],
-    }
+    shown_waiting: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": results}
+    asked: dict[str, Any] = {**one_at_a_time, **private, **shown_waiting, "trigger_mode": "always_last"}
     shown = [state, mosaic, *chips]
     in_turn: dict[str, Any] = {"concurrency_id": "show", "concurrency_limit": 1}
     page.load(None, js=AT_FIRST)
@@ -190,6 +179,13 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
         event(show, [chosen], shown, **in_turn, **private)
     gr.api(search, api_name="search", **one_at_a_time)
     return SearchTab(chosen, offered)
+
+
+def _first_with(more: dict[Any, Any], updates: Iterator[dict[Any, Any]]) -> Iterator[dict[Any, Any]]:
+    """The updates, the first of them with more: a later one would undo what a person has done since."""
+    for update in updates:
+        yield update | more
+        more = {}
 
 
 def _answers(library: Library, request: Any, id: str, entry: dict[str, Any], top: Any, beams: Any) -> Iterator[str]:
