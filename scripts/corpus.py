@@ -43,7 +43,7 @@ ACTIONS = (
 )
 SLANG = Path(__file__).parent / "slang.txt"
 """What WordNet's and the teacher's English lack, and what it means: a line each, `haha: laughing`."""
-WORD_MET, INFORMAL_MET = 2.0, 30.0
+WORD_MET, INFORMAL_MET = 3.0, 30.0
 """How often a rare word of the vocabulary and an informal one are met for once that another English text is."""
 COMMONEST = 20
 """The commonest words are met more often than the rare ones by the root of this."""

