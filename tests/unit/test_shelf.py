@@ -283,9 +283,9 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Shelf, 
             writers.stdin.write("\n")
             writers.stdin.flush()
             pid = int(writers.stdout.readline())
-            if kill == 0:
-                started = time.monotonic()
-                until(lambda: shelf.ids("memories"))
+            if kill % 5 == 0:  # now and then one that has written, however slow the machine has become
+                started, own = time.monotonic(), f"{kill:06}-"
+                until(lambda own=own: any(id.startswith(own) for id in shelf.ids("memories")))
                 longest = time.monotonic() - started
             time.sleep(draws.uniform(0, 2 * longest))
             os.kill(pid, signal.SIGKILL)
@@ -297,7 +297,7 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Shelf, 
                     checked.add(state)
         writers.stdin.close()
     leftovers = [path for path in (shelf.root / "memories").iterdir() if path.name.startswith(".")]
-    assert len(checked) > 3
+    assert len(checked) > 10
     assert len(leftovers) > 5
     for path in leftovers:
         os.utime(path, (0, 0))
