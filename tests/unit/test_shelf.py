@@ -254,10 +254,11 @@ def test_what_killed_processes_left_is_swept(shelf: Shelf, tiny_memory_dir: Path
 
 
 WRITERS = """
-import os, random, sys
+import itertools, os, sys, threading
 from pathlib import Path
 from gcr_core.memory import Memory
-import torch
+import torch, tqdm
+tqdm.tqdm.set_lock(threading.RLock())  # its own lock is one for all forks: who is killed with it stops the next
 torch.set_num_threads(1)
 shelf, memory = Path(sys.argv[1]), Memory.from_pretrained(sys.argv[2], device="cpu")
 for number, _ in enumerate(sys.stdin):
@@ -266,9 +267,9 @@ for number, _ in enumerate(sys.stdin):
         os.waitpid(pid, 0)
         print("gone", flush=True)
         continue
-    for round in range(1000):
+    for round in itertools.count():
         memory.facts["round"] = [number, round]
-        memory.save(shelf / "memories" / random.choice(("rewritten---", f"{number:06}-{round:05}")))
+        memory.save(shelf / "memories" / ("rewritten---" if round % 2 else f"{number:012}"))
 """
 
 
@@ -277,25 +278,29 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Shelf, 
     draws, longest = random.Random(0), 0.0
     checked: set[tuple[str, tuple[int, int]]] = set()
     command = [sys.executable, "-c", WRITERS, str(shelf.root), str(tiny_memory_dir)]
-    with Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True) as writers:
+    with Popen(
+        command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, start_new_session=True
+    ) as writers:
         assert writers.stdin and writers.stdout
-        for kill in range(51):
-            writers.stdin.write("\n")
-            writers.stdin.flush()
-            pid = int(writers.stdout.readline())
-            if kill % 5 == 0:  # now and then one that has written, however slow the machine has become
-                started, own = time.monotonic(), f"{kill:06}-"
-                until(lambda own=own: any(id.startswith(own) for id in shelf.ids("memories")))
-                longest = longest or min(0.3, time.monotonic() - started)
-            time.sleep(draws.uniform(0, 2 * longest))
-            os.kill(pid, signal.SIGKILL)
-            assert writers.stdout.readline() == "gone\n"
-            for id in shelf.ids("memories"):
-                state = (id, tuple(read_facts(shelf.memory(id))["round"]))
-                if state not in checked:
-                    assert len(Memory.from_pretrained(shelf.memory(id), device="cpu").gallery) == 12
-                    checked.add(state)
-        writers.stdin.close()
+        try:
+            for kill in range(51):
+                writers.stdin.write("\n")
+                writers.stdin.flush()
+                pid = int(writers.stdout.readline())
+                if kill % 5 == 0:  # now and then one that has written, however slow the machine has become
+                    started, own = time.monotonic(), f"{kill:012}"
+                    until(lambda own=own: own in shelf.ids("memories"))
+                    longest = longest or min(0.3, time.monotonic() - started)
+                time.sleep(draws.uniform(0, 2 * longest))
+                os.kill(pid, signal.SIGKILL)
+                assert writers.stdout.readline() == "gone\n"
+                for id in shelf.ids("memories"):
+                    state = (id, tuple(read_facts(shelf.memory(id))["round"]))
+                    if state not in checked:
+                        assert len(Memory.from_pretrained(shelf.memory(id), device="cpu").gallery) == 12
+                        checked.add(state)
+        finally:
+            os.killpg(writers.pid, signal.SIGKILL)
     leftovers = [path for path in (shelf.root / "memories").iterdir() if path.name.startswith(".")]
     assert len(checked) > 10
     assert len(leftovers) > 5
