@@ -1,8 +1,8 @@
 """The texts that gcr-mini learns English from, made of the sample gallery's captions, CLDR and WordNet.
 
 Three kinds, all without the held-out queries: the captions; phrases composed of one image's captions, whose image
-is known; and English at large (informal words, the teacher's vocabulary, WordNet's words, phrases and examples,
-sentences composed of them), of which only the teacher says what they ask for.
+is known; and English at large (misspelt captions, informal words, the teacher's vocabulary, WordNet's words, phrases
+and examples, sentences composed of them), of which only the teacher says what they ask for.
 """
 
 import json
@@ -16,6 +16,8 @@ from pathlib import Path
 
 from build_emoji_gallery import CLDR, read_informal, words
 from wordnet import WordNet
+
+from gcr_core.batches import misspell
 
 PEOPLE = {
     "person": ("someone", "somebody", "a person", "human", "people"),
@@ -43,8 +45,11 @@ ACTIONS = (
 )
 SLANG = Path(__file__).parent / "slang.txt"
 """What WordNet's and the teacher's English lack, and what it means: a line each, `haha: laughing`."""
-WORD_MET, INFORMAL_MET = 3.0, 30.0
-"""How often a rare word of the vocabulary and an informal one are met for once that another English text is."""
+WORD_MET, INFORMAL_MET, MISSPELT_MET = 3.0, 30.0, 2.0
+"""How often a rare word of the vocabulary, an informal one and a misspelt caption are met for once that another English
+text is."""
+WORD_MISSPELT = 8
+"""How many slips a caption of one word is given; longer ones are given one"""
 COMMONEST = 20
 """The commonest words are met more often than the rare ones by the root of this."""
 PHRASES = Path(__file__).parent.parent / "benchmarks" / "phrases.jsonl"
@@ -59,8 +64,8 @@ class Corpus:
     """(text, images it is made for)"""
     english: dict[str, float]
     """English at large, some of it composed too: how often each text is met beside the others"""
-    slang: dict[str, str]
-    """what some of these texts mean, in plain words"""
+    meaning: dict[str, str]
+    """what some of these texts mean: slang in plain words, a misspelt caption as it should be"""
 
 
 class HeldOut:
@@ -103,6 +108,8 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
         for rank, word in enumerate(vocabulary)
         if len(word) > 1
     }
+    misspelt = dict(_misspelt(captions, net, known, draws))
+    english = dict.fromkeys(misspelt, MISSPELT_MET) | english
     slang = dict(line.split(": ", 1) for line in SLANG.read_text(encoding="utf-8").splitlines())
     english |= dict.fromkeys([*read_informal(), *slang], INFORMAL_MET)
     own = {_plain(text) for texts in captions for text in texts}
@@ -114,7 +121,7 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
             for text, met in ((_plain(text), met) for text, met in english.items())
             if text not in own and held_out.fits(text)
         },
-        slang,
+        misspelt | slang,
     )
 
 
@@ -184,6 +191,17 @@ def _from_captions(captions: list[list[str]], net: WordNet, draws: random.Random
 def _is(net: WordNet, lemma: str, part: str) -> bool:
     """Whether the commonest senses of a lemma hold this part of speech."""
     return any(synset.part == part for synset in net.first(lemma, 8))
+
+
+def _misspelt(
+    captions: list[list[str]], net: WordNet, known: set[str], draws: random.Random
+) -> Iterator[tuple[str, str]]:
+    """(a caption with one slip in it, the caption), where the slip makes no other English word."""
+    for text in sorted({_plain(text) for texts in captions for text in texts}):
+        for _ in range(1 if " " in text else WORD_MISSPELT):
+            typed = misspell(text, draws)
+            if typed != text and typed not in known and not net.base(typed):
+                yield typed, text
 
 
 def _flags(file_names: list[str], captions: list[list[str]], net: WordNet) -> Iterator[tuple[str, int]]:

