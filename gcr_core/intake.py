@@ -85,7 +85,7 @@ class Intake:
         for (path, name, fingerprint), texts in zip(self._found, captions, strict=True):
             names, known = images.setdefault(fingerprint, ([], {}))
             earlier = dict.fromkeys(map(safe_name, self._metadata.also.get(path, ())))
-            names += [name, *(earlier.keys() - taken)]
+            names += [name, *(other for other in earlier if other not in taken)]
             taken |= earlier.keys()
             add_captions(known, texts)
         kept = [list(known.items())[:MAX_CAPTIONS] for _, known in images.values()]

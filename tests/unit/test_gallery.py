@@ -184,14 +184,15 @@ def test_pictures_of_the_same_pixels_are_one_image_with_all_their_captions(tmp_p
     ]
 
 
-def test_merged_names_live_through_saving_and_another_import(tmp_path: Path) -> None:
-    archive = zipped(tmp_path / "a.zip", {"a.png": picture(), "b.png": picture(), "c.png": picture(seed=1)})
-    Gallery.from_zip(archive, tmp_path / "one").save(tmp_path / "two")
+def test_merged_names_live_in_their_order_through_saving_and_another_import(tmp_path: Path) -> None:
+    also = [f"{letter}.png" for letter in "bcdefg"]
+    pictures = {name: picture() for name in ("a.png", *also)} | {"z.png": picture(seed=1)}
+    Gallery.from_zip(zipped(tmp_path / "a.zip", pictures), tmp_path / "one").save(tmp_path / "two")
     row = json.loads((tmp_path / "two" / "metadata.jsonl").read_text().splitlines()[0])
-    assert row["also"] == ["b.png"]
+    assert row["also"] == also
     galleries = [Gallery.load(tmp_path / "one"), Gallery.load(tmp_path / "two"), Gallery.from_folder(tmp_path / "two")]
     galleries.append(Gallery.collect([tmp_path / "two"], tmp_path / "three"))
-    assert [gallery.also for gallery in galleries] == [[["b.png"], []]] * 4
+    assert [gallery.also for gallery in galleries] == [[also, []]] * 4
     assert [gallery.index("b.png") for gallery in galleries] == [0] * 4
 
 
