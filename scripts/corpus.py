@@ -260,7 +260,7 @@ def _definitions(captions: list[list[str]], net: WordNet, draws: random.Random) 
             definition = " ".join(words(re.sub(r"\([^)]*\)", "", senses[shared.index(max(shared))].gloss)))
             yield definition, image
             telling = _telling(definition, net)
-            for _ in telling[3:6]:
+            for _ in range(min(3, len(telling) - 3)):
                 yield " ".join(telling[at] for at in sorted(draws.sample(range(len(telling)), 3))), image
 
 

@@ -147,7 +147,7 @@ class SentenceEncoder:
 
 
 class Teacher:
-    """Both models as one: sentence vectors (n, hidden) float32 of length one whose product is the mean of theirs."""
+    """Both models as one: (n, hidden) float32 vectors of length one, whose products are the models' mixed by SHARES."""
 
     def __init__(self, work: Path) -> None:
         """`work`: a folder to unpack all-mpnet-base-v2 to."""

@@ -83,10 +83,10 @@ DRAWN = {"captions": 0.25, "composed": 0.2, "english": 0.55}  # how often a batc
 TEMPERATURE = 0.03  # of the teacher's likeness as odds
 EMOJI = 0.05  # how often a batch draws emoji themselves
 GLOSS_WEIGHT, GLOSS_WORDS = 0.5, 8  # of what a word means, and how many words of it are read
-ENGLISH, POLISHING = 0.25, 0.17  # of the time for gcr-mini and its memory
+ENGLISH, POLISH = 0.25, 0.17  # of the time for gcr-mini and its memory
+POLISH_RATE = 6e-4
 # The stages in proportion to each other: there are as many steps as there is time for.
 MEMORY = Training(memorise=200, describe=80, retrieve=1240, pictures_every=3)
-POLISH = Training(memorise=0, describe=0, retrieve=450, pictures_every=3, learning_rate=6e-4)
 TRIAL = Training(memorise=0, describe=0, retrieve=32, descriptions_every=4)
 NEW_LOOK_EVERY = 50
 NAME_BONUS = 30.0
@@ -198,7 +198,7 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     log(f"teacher reads {len(set(lemmas.values())):,} glosses")
     asked = vectors.copy()
     asked[list(lemmas)] += GLOSS_WEIGHT * labels.teacher.encode(
-        [f"{lemma}: {' '.join(net.meaning(lemma).split()[:GLOSS_WORDS])}" for lemma in lemmas.values()]
+        [f"{lemma}: {' '.join(net.first(lemma, 1)[0].gloss.split()[:GLOSS_WORDS])}" for lemma in lemmas.values()]
     )
     asked /= np.linalg.norm(asked, axis=1, keepdims=True)
     likely, odds, best = labels.top(texts, asked, LIKELY, TEMPERATURE)
@@ -570,12 +570,15 @@ def main() -> None:
 
         begun = time.monotonic()
         what = backbone, gallery, identifiers, pairs
-        first = paced(MEMORY, seconds * (1 - ENGLISH - POLISHING), *what)
-        memorize(*what, replace(first, seed=seed), report)
-        spent = time.monotonic() - begun
-        polish = replace(POLISH, retrieve=max(1, round(first.steps * (seconds * (1 - ENGLISH) / spent - 1))))
+        first = replace(paced(MEMORY, seconds * (1 - ENGLISH - POLISH), *what), seed=seed)
+        memorize(*what, first, report)
+        left = seconds * (1 - ENGLISH) / (time.monotonic() - begun) - 1
+        polish = replace(
+            first, memorise=0, describe=0, retrieve=max(1, round(left * first.steps)), learning_rate=POLISH_RATE,
+            seed=seed + 1,
+        )  # fmt: skip
         before = {name: weight.clone() for name, weight in backbone.model.state_dict().items()}
-        memorize(*what, replace(polish, seed=seed + 1), report)
+        memorize(*what, polish, report)
         for name, weight in backbone.model.state_dict().items():
             weight.lerp_(before[name], 0.5)
         spent = time.monotonic() - begun

@@ -60,11 +60,6 @@ class WordNet:
                 return lemma
         return None
 
-    def meaning(self, word: str) -> str:
-        """The definition of the commonest sense of a word or of what it is a form of; empty where there is none."""
-        lemma = self.base(word)
-        return self.first(lemma, 1)[0].gloss if lemma else ""
-
     def first(self, lemma: str, senses: int) -> list[Synset]:
         return [self.synsets[key] for key in self.senses.get(lemma, [])[:senses]]
 
