@@ -1,0 +1,198 @@
+"""What gcr-mini, gcr-mini-clip and the emoji memory learn from: the corpus, labelled by the teacher."""
+
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from corpus import Corpus, build, emoji_of
+from teacher import Labels, Teacher
+from tokenizer import train_tokenizer
+from tokenizers import Tokenizer
+from wordnet import WordNet
+
+from gcr_core.gallery import Gallery
+from gcr_core.pairs import Pairs
+
+HIDDEN = 256
+"""Of gcr-mini, and so of its targets"""
+LIKELY = 16
+"""Images that a text may ask for at most"""
+DRAWN = {"captions": 0.25, "composed": 0.2, "english": 0.55}
+"""How often a batch draws from each part of the corpus"""
+TEMPERATURE = 0.03
+"""Of the teacher's likeness as odds"""
+EMOJI = 0.05
+"""How often a batch draws emoji themselves"""
+GLOSS_WEIGHT, GLOSS_WORDS = 0.5, 8
+"""Of what a word means, and how many words of it are read"""
+CERTAIN = {"least": 0.2, "most": 0.8, "name": 0.9, "flag": 0.7}
+"""That a text asks for the images it was made for"""
+OWNED = 0.35
+"""Likeness that these images are given besides: all of it where the text is like no image, less the more it is"""
+NAME_BONUS = 30.0
+CHUNK = 2048
+
+log = logging.getLogger(__name__)
+
+
+def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarray]:
+    """The training pairs, and the teacher's vector of each text (n, hidden).
+
+    A caption or composed phrase asks for the images it was made for, divided as the teacher finds likely, and for what
+    the teacher finds likely besides: little unless that is far more like the text, as where one image has a common word
+    as a keyword that others deserve as well; a word that is like nothing is the image's own. A region's name asks for
+    its flag. Other English is the teacher's word alone, slang and misspelt captions by what they mean.
+    """
+    owners: dict[str, list[int]] = {}
+    for image, texts in enumerate(corpus.captions):
+        for text in texts:
+            owners.setdefault(text.lower(), []).append(image)
+    names = [texts[0].lower() for texts in corpus.captions]
+    composed = {text: images for text, images in corpus.composed if text not in corpus.meaning}
+    texts = [*owners, *composed, *(text for text in corpus.english if text not in composed)]
+    known = [*owners.values(), *composed.values()]
+    log.info(f"teacher reads {len(texts):,} texts")
+    vectors = labels.teacher.encode([corpus.meaning.get(text, text) for text in texts])
+
+    lemmas = {
+        row: lemma
+        for row, text in enumerate(texts)
+        if text not in corpus.meaning and " " not in text and (lemma := net.base(text))
+    }
+    log.info(f"teacher reads {len(set(lemmas.values())):,} glosses")
+    asked = vectors.copy()
+    asked[list(lemmas)] += GLOSS_WEIGHT * labels.teacher.encode(
+        [f"{lemma}: {' '.join(net.first(lemma, 1)[0].gloss.split()[:GLOSS_WORDS])}" for lemma in lemmas.values()]
+    )
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    likely, odds, best = labels.top(texts, asked, LIKELY, TEMPERATURE)
+
+    k = 2 * LIKELY
+    images = np.full((len(texts), k), -1, np.int32)
+    weights = np.zeros((len(texts), k), np.float32)
+    images[:, :LIKELY], weights[:, :LIKELY] = likely, odds
+    for start in range(0, len(known), CHUNK):
+        chunk = range(start, min(start + CHUNK, len(known)))
+        within = slice(chunk.start, chunk.stop)
+        for row, scores in zip(chunk, labels.scores(texts[within], asked[within]), strict=True):
+            flags = [image for image in known[row] if names[image].startswith("flag: ")]
+            owned = {
+                image: math.exp(scores[image] / 0.1) * (NAME_BONUS if names[image] == texts[row] else 1.0)
+                for image in flags or known[row]
+            }
+            chosen = sorted(owned, key=lambda image: -owned[image])[:LIKELY]
+            share = np.array([owned[image] for image in chosen])
+            surest = scores.max()
+            asked_for = np.union1d(likely[row], chosen)
+            share_of = np.exp((scores[asked_for] - surest) / TEMPERATURE)
+            own = np.isin(asked_for, chosen)
+            if row < len(owners):
+                share_of[own] *= math.exp(OWNED * (1 - surest) / TEMPERATURE)
+            certain = min(CERTAIN["most"], CERTAIN["least"] + share_of[own].sum() / share_of.sum())
+            if texts[row] in names:
+                certain = CERTAIN["name"]
+            elif flags and row >= len(owners):
+                certain = CERTAIN["flag"]
+            weights[row, :LIKELY] *= 1 - certain
+            images[row, LIKELY : LIKELY + len(chosen)] = chosen
+            weights[row, LIKELY : LIKELY + len(chosen)] = certain * share / share.sum()
+    weights /= weights.sum(axis=1, keepdims=True)
+
+    drawn = np.zeros(len(texts))
+    drawn[: len(owners)] = DRAWN["captions"] / len(owners)
+    drawn[len(owners) : len(known)] = DRAWN["composed"] / len(composed)
+    met = np.array([corpus.english.get(text, 0.0) for text in texts])
+    met[len(known) :] *= best[len(known) :] > np.quantile(best[len(known) :], 0.15)
+    drawn += met * (DRAWN["english"] / met.sum())
+    return Pairs(texts, images, weights, drawn / drawn.sum()), vectors
+
+
+def add_emoji(pairs: Pairs, vectors: np.ndarray, gallery: Gallery) -> tuple[Pairs, np.ndarray]:
+    """With every emoji itself as a text that asks for its picture and means what its name means."""
+    rows = {text: row for row, text in enumerate(pairs.texts)}
+    emoji = emoji_images(gallery)
+    images = np.full((len(emoji), pairs.images.shape[1]), -1, np.int32)
+    images[:, 0] = list(emoji.values())
+    weights = (images >= 0).astype(np.float32)
+    odds = np.concatenate([pairs.odds * (1 - EMOJI), np.full(len(emoji), EMOJI / len(emoji))])
+    meant = [rows[gallery.captions[image][0].lower()] for image in emoji.values()]
+    return Pairs(
+        [*pairs.texts, *emoji],
+        np.concatenate([pairs.images, images]),
+        np.concatenate([pairs.weights, weights]),
+        odds / odds.sum(),
+    ), np.concatenate([vectors, vectors[meant]])
+
+
+def emoji_images(gallery: Gallery) -> dict[str, int]:
+    """Emoji → its image in the gallery."""
+    return {
+        emoji_of(name): image
+        for image, others in enumerate(gallery.also)
+        for name in (gallery.file_names[image], *others)
+    }
+
+
+@dataclass
+class Lesson:
+    """What all training needs, made once: the pairs of both engines, the tokenizer, where its pieces start."""
+
+    pairs: Pairs
+    tokenizer: Tokenizer
+    pieces: np.ndarray
+    """(vocabulary, HIDDEN) float32: first embedding of each piece"""
+    targets: np.ndarray
+    """(texts, HIDDEN) float32: the teacher's vectors, compressed"""
+    seconds: float
+    """that making it took"""
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "texts.json").write_text(json.dumps(self.pairs.texts))
+        np.savez(
+            folder / "lesson.npz", pieces=self.pieces, targets=self.targets,
+            images=self.pairs.images, weights=self.pairs.weights, odds=self.pairs.odds, seconds=self.seconds,
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, folder: Path) -> "Lesson":
+        texts, arrays = json.loads((folder / "texts.json").read_text()), np.load(folder / "lesson.npz")
+        pairs = Pairs(texts, arrays["images"], arrays["weights"], arrays["odds"])
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return cls(pairs, tokenizer, arrays["pieces"], arrays["targets"], float(arrays["seconds"]))
+
+
+def prepare(gallery: Gallery, assets: Path, work: Path, seed: int) -> Lesson:
+    """Have the teacher, unpacked in `work`, label the corpus."""
+    begun = time.monotonic()
+    teacher, net = Teacher(work / "teacher"), WordNet()
+    teacher.tune(gallery.captions, seed)
+    log.info("teacher tuned")
+    ids = teacher.tokenizer.get_vocab()
+    vocabulary = sorted((word for word in ids if word.isascii() and word.isalpha()), key=ids.__getitem__)
+    corpus = build(assets, gallery.file_names, gallery.captions, vocabulary, seed)
+    log.info(f"corpus: {len(corpus.composed):,} composed, {len(corpus.english):,} English texts")
+    pairs, vectors = label(corpus, Labels(teacher, gallery.captions), net)
+    pairs, vectors = add_emoji(pairs, vectors, gallery)
+    emoji = emoji_images(gallery)
+    tokenizer = train_tokenizer(corpus, net, emoji)
+    directions = compress(vectors, HIDDEN)
+    ranked = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    names = [
+        gallery.captions[emoji[piece]][0] if piece in emoji else piece.replace("▁", " ").strip() or "."
+        for piece, _ in ranked
+    ]
+    pieces = teacher.encode(names) @ directions
+    seconds = time.monotonic() - begun
+    return Lesson(pairs, tokenizer, pieces * (0.05 / pieces.std()), vectors @ directions, seconds)
+
+
+def compress(vectors: np.ndarray, size: int) -> np.ndarray:
+    """(hidden, size) float32: the principal directions of the teacher's vectors."""
+    sample = vectors[np.random.default_rng(0).permutation(len(vectors))[:50_000]]
+    return np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :size].astype(np.float32)
