@@ -85,21 +85,21 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
                 for image in flags or known[row]
             }
             chosen = sorted(owned, key=lambda image: -owned[image])[:LIKELY]
-            share = np.array([owned[image] for image in chosen])
+            split = np.array([owned[image] for image in chosen])
             surest = scores.max()
             asked_for = np.union1d(likely[row], chosen)
-            share_of = np.exp((scores[asked_for] - surest) / TEMPERATURE)
+            chances = np.exp((scores[asked_for] - surest) / TEMPERATURE)
             own = np.isin(asked_for, chosen)
             if row < len(owners):
-                share_of[own] *= math.exp(OWNED * (1 - surest) / TEMPERATURE)
-            certain = min(CERTAIN["most"], CERTAIN["least"] + share_of[own].sum() / share_of.sum())
+                chances[own] *= math.exp(OWNED * (1 - surest) / TEMPERATURE)
+            certain = min(CERTAIN["most"], CERTAIN["least"] + chances[own].sum() / chances.sum())
             if texts[row] in names:
                 certain = CERTAIN["name"]
             elif flags and row >= len(owners):
                 certain = CERTAIN["flag"]
             weights[row, :LIKELY] *= 1 - certain
             images[row, LIKELY : LIKELY + len(chosen)] = chosen
-            weights[row, LIKELY : LIKELY + len(chosen)] = certain * share / share.sum()
+            weights[row, LIKELY : LIKELY + len(chosen)] = certain * split / split.sum()
     weights /= weights.sum(axis=1, keepdims=True)
 
     drawn = np.zeros(len(texts))
