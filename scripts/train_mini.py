@@ -26,6 +26,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ from gcr_core.describing import describe_loss
 from gcr_core.evaluate import evaluate, load_queries
 from gcr_core.gallery import Gallery
 from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
-from gcr_core.looks import perturb
+from gcr_core.looks import Looks
 from gcr_core.machine import does_bfloat16
 from gcr_core.memorize import ROW_NORM, Step, Training, memorize
 from gcr_core.memory import Memory, foreign
@@ -75,7 +76,7 @@ POLISH_RATE = 6e-4
 # The stages in proportion to each other: there are as many steps as there is time for.
 MEMORY = Training(memorise=200, describe=80, retrieve=1240, pictures_every=3)
 TRIAL = Training(memorise=0, describe=0, retrieve=32, descriptions_every=4)
-NEW_LOOK_EVERY = 50
+VARIANTS, NEW_VARIANT_EVERY = 6, 50  # of every picture, held for the dense baseline; steps
 
 log = logging.getLogger(__name__)
 
@@ -111,16 +112,10 @@ class BriskBackbone(Backbone):
         return states.float(), cache
 
 
-def picture_variants(gallery: Gallery, image_processor: Any, draws: random.Random, count: int = 6) -> torch.Tensor:
-    """(count, images, 3, SIDE, SIDE) float16: every picture perturbed `count` times, ready for CLIP."""
-    pictures = [gallery.open(image) for image in range(len(gallery))]
-    return torch.stack([
-        torch.cat([
-            image_processor([perturb(picture, SIDE, draws)], return_tensors="pt")["pixel_values"].half()
-            for picture in pictures
-        ])
-        for _ in range(count)
-    ])  # fmt: skip
+def variant(looks: Looks, image_processor: Any, count: int, draws: random.Random) -> torch.Tensor:
+    """(count, 3, SIDE, SIDE) float16: that many pictures perturbed, ready for CLIP."""
+    pictures = [looks.perturbed(image, draws) for image in range(count)]
+    return image_processor(pictures, return_tensors="pt")["pixel_values"].half()
 
 
 def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> tuple[CLIPModel, CLIPProcessor]:
@@ -148,20 +143,19 @@ def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> t
     weights = [*model.parameters(), *known_by_vector.parameters(), *known_by_patches.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     choice, draws = np.random.default_rng(seed), random.Random(seed)
-    looks = picture_variants(gallery, processor.image_processor, draws)
+    new_variant = partial(variant, Looks(processor.image_processor, gallery), processor.image_processor, len(gallery))
+    variants = torch.stack([new_variant(draws) for _ in range(VARIANTS)])
     batches = TextBatches(processor.tokenizer, pairs, 256, seed)
     for step, share, factor in clock(seconds):
-        if step % NEW_LOOK_EVERY == 1:
-            looks[step // NEW_LOOK_EVERY % len(looks)] = picture_variants(gallery, processor.image_processor, draws, 1)[
-                0
-            ]
+        if step % NEW_VARIANT_EVERY == 1:
+            variants[step // NEW_VARIANT_EVERY % VARIANTS] = new_variant(draws)
         texts, rows = batches.draw(step)
         images = [
             int(choice.choice(pairs.images[row], p=pairs.weights[row] / pairs.weights[row].sum())) for row in rows
         ]
         distinct = sorted(set(images))
         inputs = processor.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(device)
-        pixels = looks[[draws.randrange(len(looks)) for _ in distinct], distinct].to(device).float()
+        pixels = variants[[draws.randrange(VARIANTS) for _ in distinct], distinct].to(device).float()
         with brisk(device):
             asked = model.text_projection(model.text_model(inputs["input_ids"], inputs["attention_mask"]).pooler_output)
             seen = model.vision_model(pixel_values=pixels)
