@@ -45,10 +45,10 @@ ACTIONS = (
 )
 SLANG = Path(__file__).parent / "slang.txt"
 """What WordNet's and the teacher's English lack, and what it means: a line each, `haha: laughing`."""
-WORD_MET, INFORMAL_MET, MISSPELT_MET = 3.0, 30.0, 2.0
+WORD_MET, INFORMAL_MET, MISSPELT_MET = 3.0, 30.0, 1.0
 """How often a rare word of the vocabulary, an informal one and a misspelt caption are met for once that another English
 text is."""
-WORD_MISSPELT = 8
+WORD_MISSPELT = 16
 """How many slips a caption of one word is given; longer ones are given one"""
 COMMONEST = 20
 """The commonest words are met more often than the rare ones by the root of this."""
@@ -60,8 +60,12 @@ REGIONAL_A = 0x1F1E6
 
 @dataclass
 class Corpus:
+    names: list[list[str]]
+    """`names[i]`: of image i; CLDR's first, then what a keycap shows, both with numbers as words too"""
     captions: list[list[str]]
-    """`captions[i]`: of image i"""
+    """`captions[i]`: of image i, its names first"""
+    definitions: list[tuple[str, int]]
+    """(text, image): what a dictionary says of an image"""
     composed: list[tuple[str, list[int]]]
     """(text, images it is made for)"""
     english: dict[str, float]
@@ -99,11 +103,14 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
     net = WordNet()
     draws = random.Random(seed)
     known = set(vocabulary)
+    names = [[texts[0], *filter(held_out.fits, _other_names(texts[0], net))] for texts in captions]
+    captions = [list(dict.fromkeys([*named, *texts])) for named, texts in zip(names, captions, strict=True)]
+    definitions = list(_definitions(captions, net))
     composed: dict[str, set[int]] = defaultdict(set)
     for texts in (
         _from_captions(captions, net, draws),
         _flags(file_names, captions, net),
-        _definitions(captions, net, draws),
+        _excerpts(definitions, net, draws),
     ):
         for text, image in texts:
             composed[_plain(text)].add(image)
@@ -120,7 +127,9 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
     english |= dict.fromkeys([*read_informal(), *slang], INFORMAL_MET)
     own = {_plain(text) for texts in captions for text in texts}
     return Corpus(
+        names,
         captions,
+        [(text, image) for text, image in definitions if held_out.fits(text)],
         [(t, sorted(images)) for t, images in composed.items() if t not in own and held_out.fits(t)],
         {
             text: met
@@ -133,6 +142,19 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
 
 def _plain(text: str) -> str:
     return " ".join(text.lower().split())
+
+
+def _other_names(name: str, net: WordNet) -> list[str]:
+    """What a keycap shows, and names with numbers as words: "10", "keycap: ten" and "ten" for "keycap: 10"."""
+    shown = name.removeprefix("keycap: ")
+    spoken = (" ".join(_in_words(part, net) for part in each.split()) for each in (name, shown))
+    return [other for other in dict.fromkeys([shown, *spoken]) if other != name]
+
+
+def _in_words(number: str, net: WordNet) -> str:
+    """The word that WordNet writes a number with, if this is one."""
+    senses = net.first(number, 1) if any(map(str.isdigit, number)) else []
+    return senses[0].lemmas[0] if senses else number
 
 
 def _plural(word: str) -> str:
@@ -241,9 +263,8 @@ def _flags(file_names: list[str], captions: list[list[str]], net: WordNet) -> It
             yield from ((text, image) for text in (plain, f"{plain} flag", f"flag of {plain}", f"flag {plain}"))
 
 
-def _definitions(captions: list[list[str]], net: WordNet, draws: random.Random) -> Iterator[tuple[str, int]]:
-    """(text, image): what a dictionary says of an image's name, or of a keyword that few images have; whole, and three
-    of its words.
+def _definitions(captions: list[list[str]], net: WordNet) -> Iterator[tuple[str, int]]:
+    """(text, image): what a dictionary says of an image's name, or of a keyword that few images have.
 
     Of a name's commonest senses as a noun the one that shares most words with the image's captions (Lesk 1986); of a
     keyword's one that shares any.
@@ -255,13 +276,17 @@ def _definitions(captions: list[list[str]], net: WordNet, draws: random.Random) 
             others = {word for other in texts if other != text for word in _telling(other, net)} - set(words(text))
             senses = [sense for sense in net.first(net.base(text) or "", SENSES) if sense.part == "n"]
             shared = [len(others.intersection(words(f"{sense.gloss} {' '.join(sense.lemmas)}"))) for sense in senses]
-            if not senses or (text != texts[0] and (not max(shared) or owners[text] > FEW)):
-                continue
-            definition = " ".join(words(re.sub(r"\([^)]*\)", "", senses[shared.index(max(shared))].gloss)))
-            yield definition, image
-            telling = _telling(definition, net)
-            for _ in range(min(3, len(telling) - 3)):
-                yield " ".join(telling[at] for at in sorted(draws.sample(range(len(telling)), 3))), image
+            if senses and (text == texts[0] or (max(shared) and owners[text] <= FEW)):
+                yield " ".join(words(re.sub(r"\([^)]*\)", "", senses[shared.index(max(shared))].gloss))), image
+
+
+def _excerpts(definitions: list[tuple[str, int]], net: WordNet, draws: random.Random) -> Iterator[tuple[str, int]]:
+    """(text, image): the definitions, and three telling words of each."""
+    for definition, image in definitions:
+        yield definition, image
+        telling = _telling(definition, net)
+        for _ in range(min(3, len(telling) - 3)):
+            yield " ".join(telling[at] for at in sorted(draws.sample(range(len(telling)), 3))), image
 
 
 def _telling(text: str, net: WordNet) -> list[str]:

@@ -44,14 +44,15 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
 
     A caption or composed phrase asks for the images it was made for, divided as the teacher finds likely, and for what
     the teacher finds likely besides: little unless that is far more like the text, as where one image has a common word
-    as a keyword that others deserve as well; a word that is like nothing is the image's own. A region's name asks for
-    its flag. Other English is the teacher's word alone, slang and misspelt captions by what they mean.
+    as a keyword that others deserve as well; a word that is like nothing is the image's own, and so are numbers, which
+    the teacher mixes up. A region's name asks for its flag. Other English is the teacher's word alone, slang and
+    misspelt captions by what they mean.
     """
     owners: dict[str, list[int]] = {}
     for image, texts in enumerate(corpus.captions):
         for text in texts:
             owners.setdefault(text.lower(), []).append(image)
-    names = [texts[0].lower() for texts in corpus.captions]
+    names = [{name.lower() for name in named} for named in corpus.names]
     composed = {text: images for text, images in corpus.composed if text not in corpus.meaning}
     texts = [*owners, *composed, *(text for text in corpus.english if text not in composed)]
     known = [*owners.values(), *composed.values()]
@@ -79,9 +80,9 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
         chunk = range(start, min(start + CHUNK, len(known)))
         within = slice(chunk.start, chunk.stop)
         for row, scores in zip(chunk, labels.scores(texts[within], asked[within]), strict=True):
-            flags = [image for image in known[row] if names[image].startswith("flag: ")]
+            flags = [image for image in known[row] if corpus.names[image][0].startswith("flag: ")]
             owned = {
-                image: math.exp(scores[image] / 0.1) * (NAME_BONUS if names[image] == texts[row] else 1.0)
+                image: math.exp(scores[image] / 0.1) * (NAME_BONUS if texts[row] in names[image] else 1.0)
                 for image in flags or known[row]
             }
             chosen = sorted(owned, key=lambda image: -owned[image])[:LIKELY]
@@ -93,10 +94,12 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
             if row < len(owners):
                 chances[own] *= math.exp(OWNED * (1 - surest) / TEMPERATURE)
             certain = min(CERTAIN["most"], CERTAIN["least"] + chances[own].sum() / chances.sum())
-            if texts[row] in names:
+            if any(texts[row] in names[image] for image in known[row]):
                 certain = CERTAIN["name"]
             elif flags and row >= len(owners):
                 certain = CERTAIN["flag"]
+            elif row < len(owners) and any(map(str.isdigit, texts[row])):
+                certain = CERTAIN["most"]
             weights[row, :LIKELY] *= 1 - certain
             images[row, LIKELY : LIKELY + len(chosen)] = chosen
             weights[row, LIKELY : LIKELY + len(chosen)] = certain * split / split.sum()
@@ -177,7 +180,7 @@ def prepare(gallery: Gallery, assets: Path, work: Path, seed: int) -> Lesson:
     vocabulary = sorted((word for word in ids if word.isascii() and word.isalpha()), key=ids.__getitem__)
     corpus = build(assets, gallery.file_names, gallery.captions, vocabulary, seed)
     log.info(f"corpus: {len(corpus.composed):,} composed, {len(corpus.english):,} English texts")
-    pairs, vectors = label(corpus, Labels(teacher, gallery.captions), net)
+    pairs, vectors = label(corpus, Labels(teacher, corpus.captions, corpus.definitions), net)
     pairs, vectors = add_emoji(pairs, vectors, gallery)
     emoji = emoji_images(gallery)
     tokenizer = train_tokenizer(corpus, net, emoji)

@@ -34,7 +34,9 @@ SHARES = {"mpnet": 0.6, "minilm": 0.4}
 FILES = ("config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
 MAX_TOKENS = 40
 NEAREST = 0.75
-"""How much likeness to the closest caption counts beside that to the whole document"""
+"""How much likeness to the closest captions counts beside that to the whole document"""
+SOFT = 0.05
+"""How much further captions count beside the closest: the temperature of their log-sum-exp"""
 STEPS, BATCH, RATE, TEMPERATURE, HOLD = 300, 256, 1e-3, 0.05, 0.03
 """Of the tuning; HOLD: how strongly the map is held near the identity"""
 
@@ -168,20 +170,27 @@ class Teacher:
 class Labels:
     """What the teacher says of texts: for each the images it asks for and how likely each is."""
 
-    def __init__(self, teacher: Teacher, captions: list[list[str]]):
+    def __init__(self, teacher: Teacher, captions: list[list[str]], definitions: list[tuple[str, int]]):
+        """`definitions`: (text, image), read like further captions of the image, outside its document."""
         self.teacher = teacher
-        images = np.array([image for image, texts in enumerate(captions) for _ in texts])
-        self.texts = np.array([text.lower() for texts in captions for text in texts])
-        self.captions = teacher.encode(self.texts.tolist())
-        self.documents = teacher.encode([document(texts) for texts in captions])
-        self.first_caption = np.flatnonzero(np.diff(images, prepend=-1))
+        described = [[text.lower() for text in texts] for texts in captions]
+        for text, image in definitions:
+            described[image].append(text)
+        texts = [text for of_image in described for text in of_image]
+        self.vectors = teacher.encode(texts)
+        self.documents = teacher.encode([document(of_image) for of_image in captions])
+        self.first = np.cumsum([0, *map(len, described[:-1])])
+        self.columns: dict[str, list[int]] = defaultdict(list)
+        for column, text in enumerate(texts):
+            self.columns[text].append(column)
 
     def scores(self, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
         """(n, images) float32 for texts and their vectors (n, hidden): likeness to the whole document and to the
-        closest caption other than the text itself, which would hide what else it asks for."""
-        to_captions = vectors @ self.captions.T
-        to_captions[np.array(texts)[:, None] == self.texts] = 0.0
-        nearest = np.maximum.reduceat(to_captions, self.first_caption, axis=1)
+        closest captions other than the text itself, which would hide what else it asks for."""
+        likeness = vectors @ self.vectors.T
+        for row, text in enumerate(texts):
+            likeness[row, self.columns.get(text, [])] = 0.0
+        nearest = SOFT * np.log(np.add.reduceat(np.exp(likeness / SOFT), self.first, axis=1))
         return (vectors @ self.documents.T + NEAREST * nearest) / (1 + NEAREST)
 
     def top(
