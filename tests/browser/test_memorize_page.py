@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from gcr_core.processes import is_locked
 from tests import serving, tiny
-from tests.browser.test_search_page import contrast
+from tests.browser.test_search_page import contrast, open_options
 
 PHONE = 390
 COLOURS = ("red", "green", "blue", "gold", "purple", "black")
@@ -292,7 +292,7 @@ def test_a_picture_is_added_recalled_forgotten_and_the_memory_consolidated(shape
     button(shapes, "Search it").click()
     expect(shapes.locator("#state")).to_contain_text("13 images")
     box = shapes.get_by_role("textbox", name="Query")
-    shapes.get_by_role("button", name="Options").click()
+    open_options(shapes)
     shapes.get_by_label("Results on each side").fill("100")
     shapes.get_by_label("Beams").fill("100")
     shapes.get_by_label("Beams").press("Tab")
