@@ -2,7 +2,8 @@
 
 Three kinds, all without the held-out queries: the captions; phrases composed of one image's captions or defining one,
 whose image is known; and English at large (misspelt captions, informal words, the teacher's vocabulary, WordNet's
-words, phrases and examples, sentences composed of them), of which only the teacher says what they ask for.
+words, phrases, examples and short definitions, sentences composed of them), of which only the teacher says what they
+ask for.
 """
 
 import json
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build_emoji_gallery import CLDR, read_informal, words
-from wordnet import WordNet
+from wordnet import Synset, WordNet
 
 from gcr_core.batches import misspell
 
@@ -45,9 +46,9 @@ ACTIONS = (
 )
 SLANG = Path(__file__).parent / "slang.txt"
 """What WordNet's and the teacher's English lack, and what it means: a line each, `haha: laughing`."""
-WORD_MET, INFORMAL_MET, MISSPELT_MET = 3.0, 30.0, 1.0
-"""How often a rare word of the vocabulary, an informal one and a misspelt caption are met for once that another English
-text is."""
+WORD_MET, DEFINITION_MET, INFORMAL_MET, MISSPELT_MET = 3.0, 1.5, 30.0, 1.0
+"""How often a rare word of the vocabulary, a definition, an informal word and a misspelt caption are met for once that
+another English text is."""
 WORD_MISSPELT = 16
 """How many slips a caption of one word is given; longer ones are given one"""
 COMMONEST = 20
@@ -114,7 +115,8 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
     ):
         for text, image in texts:
             composed[_plain(text)].add(image)
-    english = dict.fromkeys([*_from_wordnet(net, known), *_sentences(captions, net, known, draws)], 1.0)
+    english = dict.fromkeys(_short_definitions(net, known), DEFINITION_MET)
+    english |= dict.fromkeys([*_from_wordnet(net, known), *_sentences(captions, net, known, draws)], 1.0)
     size = len(vocabulary)
     english |= {
         word: WORD_MET * (size / (rank + size / COMMONEST)) ** 0.5
@@ -277,7 +279,12 @@ def _definitions(captions: list[list[str]], net: WordNet) -> Iterator[tuple[str,
             senses = [sense for sense in net.first(net.base(text) or "", SENSES) if sense.part == "n"]
             shared = [len(others.intersection(words(f"{sense.gloss} {' '.join(sense.lemmas)}"))) for sense in senses]
             if senses and (text == texts[0] or (max(shared) and owners[text] <= FEW)):
-                yield " ".join(words(re.sub(r"\([^)]*\)", "", senses[shared.index(max(shared))].gloss))), image
+                yield " ".join(_definition(senses[shared.index(max(shared))])), image
+
+
+def _definition(synset: Synset) -> tuple[str, ...]:
+    """The words of its gloss, without those in brackets."""
+    return words(re.sub(r"\([^)]*\)", "", synset.gloss))
 
 
 def _excerpts(definitions: list[tuple[str, int]], net: WordNet, draws: random.Random) -> Iterator[tuple[str, int]]:
@@ -304,6 +311,13 @@ def _from_wordnet(net: WordNet, known: set[str]) -> Iterator[str]:
             parts = words(example)
             if 1 < len(parts) <= 8 and all(part in known for part in parts):
                 yield " ".join(parts)
+
+
+def _short_definitions(net: WordNet, known: set[str]) -> Iterator[str]:
+    """Definitions as long as a query, in words that people write: phrases for things rather than their names."""
+    for parts in map(_definition, net.synsets.values()):
+        if 1 < len(parts) <= 7 and known.issuperset(parts):
+            yield " ".join(parts)
 
 
 def _sentences(
