@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from gcr_core.errors import GcrError
+from gcr_core.processes import collect_seldom
 from gcr_core.settings import Settings
 from gcr_core.ui import zero
 from gcr_core.ui.apart import MemoryApart, keeper
@@ -19,6 +20,8 @@ EXAMPLES = (
     "going to the beach",
 )
 """Queries for the memory that ships; another one suggests captions of its own gallery."""
+
+collect_seldom()  # here and not in `main`, as the processes of the app import this file when they start
 
 
 def main() -> None:

@@ -3,5 +3,7 @@
 import sys
 
 from .cli import main
+from .processes import collect_seldom
 
+collect_seldom()
 sys.exit(main())

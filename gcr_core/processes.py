@@ -1,4 +1,4 @@
-"""Manners between the processes of one machine: locks that die with their holder, and stepping back for the app.
+"""Manners of the processes of one machine: locks that die with their holder, stepping back for the app, a quick start.
 
 A lock is held by whoever has the open file, and released by the system when the last of them dies. So a lock that can
 be taken says that its holder is gone, whatever killed it; and a child that inherits the file keeps it when its parent
@@ -6,6 +6,7 @@ dies. Locks need Linux or macOS; elsewhere they raise OSError.
 """
 
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 WAIT_SECONDS = 0.01
+SELDOM = 50_000
 
 
 def try_lock(path: Path) -> int | None:
@@ -77,3 +79,12 @@ def step_back() -> None:
         os.nice(10)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def collect_seldom() -> None:
+    """Makes Python look for garbage cycles after SELDOM new objects instead of hundreds.
+
+    The libraries for models make hundreds of thousands that stay: looking through them again and again while they were
+    imported took a quarter of the start.
+    """
+    gc.set_threshold(SELDOM)
