@@ -1,11 +1,16 @@
 """A real Chromium, the one on this machine, on an app with the tiny memory, its model's captions among people's."""
 
+import secrets
 import shutil
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from gcr_core.gallery import Gallery
+from gcr_core.settings import Settings
+from gcr_core.shelf import Shelf, new_id
+from gcr_core.ui.visitors import COOKIE
 from tests.serving import serve
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -68,3 +73,22 @@ def open_page(browser):
 @pytest.fixture
 def page(open_page, app_address):
     return open_page(app_address)
+
+
+@pytest.fixture
+def open_shapes(open_page, tiny_memory_dir):
+    """Opens the desk of a new visitor who has the memory "My shapes", with or without its pictures."""
+
+    def open_(address, home, pictures=True, **options):
+        secret = secrets.token_urlsafe(32)
+        shelf = Shelf.of(home, secret, Settings())
+        folder = Path(shutil.copytree(tiny_memory_dir, shelf.root / "copied"))
+        for picture in () if pictures else folder.glob("gallery/*.png"):
+            picture.unlink()
+        shelf.keep(folder, new_id(), "My shapes")
+        cookie = {"name": COOKIE, "value": secret, "domain": "127.0.0.1", "path": "/"}
+        page = open_page(f"{address}#tab=memorise", storage_state={"cookies": [cookie]}, **options)
+        expect(page.get_by_role("heading", name="My shapes")).to_be_visible()
+        return page
+
+    return open_

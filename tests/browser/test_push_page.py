@@ -1,14 +1,10 @@
 """Push to hub as a person meets it, against a hub on this machine; a memory whose pictures were left out."""
 
-import secrets
-import shutil
-from pathlib import Path
+from functools import partial
 
 import pytest
 from playwright.sync_api import expect
 
-from gcr_core.settings import Settings
-from gcr_core.shelf import Shelf, new_id
 from tests import serving
 from tests.hub_server import Hub
 
@@ -33,21 +29,8 @@ def home(hub, tiny_memory_dir, tmp_path_factory):
 
 
 @pytest.fixture
-def shapes(open_page, home, tiny_memory_dir):
-    """Opens the desk of a new visitor who has the memory "My shapes", with or without its pictures."""
-
-    def open_(pictures=True, **options):
-        secret = secrets.token_urlsafe(32)
-        shelf = Shelf.of(home[1], secret, Settings())
-        folder = Path(shutil.copytree(tiny_memory_dir, shelf.root / "copied"))
-        for picture in () if pictures else folder.glob("gallery/*.png"):
-            picture.unlink()
-        shelf.keep(folder, new_id(), "My shapes")
-        page = open_page(f"{home[0]}#tab=memorise", extra_http_headers={"X-GCR-Owner": secret}, **options)
-        expect(page.get_by_role("heading", name="My shapes")).to_be_visible()
-        return page
-
-    return open_
+def shapes(open_shapes, home):
+    return partial(open_shapes, *home)
 
 
 def ask(page, name, token):
