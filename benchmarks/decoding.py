@@ -2,9 +2,9 @@
 
 On the architecture of SmolVLM-256M with random weights, against `model.generate(prefix_allowed_tokens_fn=...)`
 with a dictionary trie on the same text prompt: 10 beams, structured identifiers of 4 tokens with 32 codes a
-level, a query of 24 tokens, bfloat16, two threads. The fixed parts of the prompt are as long as SmolVLM's chat
-template makes them. The two run in turns and the median of the pairs counts, so that other work on the machine
-weighs on both. What has to be exact is checked in float32.
+level, a query of 24 tokens, two threads; bfloat16 where the CPU has instructions for it. The fixed parts of the
+prompt are as long as SmolVLM's chat template makes them. The two run in turns and the median of the pairs
+counts, so that other work on the machine weighs on both. What has to be exact is checked in float32.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from transformers.generation import LogitsProcessor, LogitsProcessorList, Prefix
 
 from gcr_core.backbone import Backbone
 from gcr_core.decoding import Recalled, recall, score_all
+from gcr_core.machine import does_bfloat16
 from gcr_core.trie import IdentifierTrie
 
 THREADS = 2
@@ -194,7 +195,8 @@ def measure() -> dict[str, Any]:
     order = score_all(backbone, very_few, prompt).argsort(descending=True)
     figures["equals_brute_force"] = order.tolist() == everything.images[0].tolist()
 
-    backbone.model.to(torch.bfloat16)
+    if does_bfloat16(backbone.device):
+        backbone.model.to(torch.bfloat16)
 
     def ours() -> Recalled:
         return recall(backbone, trie, [prompt], BEAMS, BEAMS)
