@@ -8,9 +8,10 @@ memory too, and says what it took. Seconds are of the clock: other work on the m
 beside them.
 """
 
+import gcr_core  # noqa: F401, I001 - before torch: it sets how OpenMP waits
+
 import argparse
 import json
-import os
 import random
 import resource
 import tempfile
@@ -19,9 +20,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-# As in the app; OpenMP reads it when torch is imported.
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import numpy as np
 import torch

@@ -7,17 +7,15 @@ prompt are as long as SmolVLM's chat template makes them. The two run in turns a
 counts, so that other work on the machine weighs on both. What has to be exact is checked in float32.
 """
 
+import gcr_core  # noqa: F401, I001 - before torch: it sets how OpenMP waits
+
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
-
-# As in the app; OpenMP reads it when torch is imported.
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import numpy as np
 import torch
