@@ -5,10 +5,13 @@ reading: a test that changes a memory loads one of its own from `tiny_memory_dir
 `tiny_gallery` are what it is made of.
 """
 
+import os
+
+os.environ["GOMP_SPINCOUNT"] = "0"  # the tests crowd the machine: threads that wait leave their core to others at once
+
 import gcr_core  # noqa: F401, I001 - before torch: it sets how OpenMP waits
 
 import json
-import os
 from pathlib import Path
 
 import pytest
