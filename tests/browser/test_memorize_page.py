@@ -144,6 +144,8 @@ def test_twelve_camera_names_say_before_training_what_to_do_and_what_will_be_fou
     expect(desk.locator("#captions li")).to_have_count(7)
     memorise(desk)
     expect(desk.locator(".report")).to_contain_text("7 of 12 images have no caption")
+    button(desk, "Put away").click()
+    expect(desk.locator(".job")).to_have_count(0)
 
 
 def test_the_model_writes_captions_a_person_corrects_one_and_the_report_tells_them_apart(
