@@ -145,7 +145,7 @@ class IdentifierLoss:
             "attention_mask": None if mask.all() else mask,
             "position_ids": (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :],
         }
-        states = self.backbone.hidden(**asked)[0][:, -path.shape[1] :]
+        states = self.backbone.hidden(**asked, last=path.shape[1])[0]
         loss = torch.zeros(len(path), device=states.device)
         for depth, codes in enumerate(self.tensors.depth_tokens):
             here = path[:, depth] >= 0
@@ -326,5 +326,5 @@ def _state_length(backbone: Backbone) -> float:
 
 
 def _states(backbone: Backbone, inputs: dict[str, Any]) -> np.ndarray:
-    states = backbone.hidden(**inputs)[0][:, -1]
+    states = backbone.hidden(**inputs, last=1)[0][:, -1]
     return torch.nn.functional.normalize(states.float(), dim=-1).cpu().numpy()

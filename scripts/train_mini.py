@@ -235,7 +235,7 @@ def teach_english(backbone: Backbone, gallery: Gallery, lesson: Lesson, seconds:
             else:
                 inputs, images, _ = pictures.draw(step)
                 wanted = normalize(meant[images[:, 0]], dim=-1)
-            states = normalize(backbone.hidden(**inputs)[0][:, -1], dim=-1)
+            states = normalize(backbone.hidden(**inputs, last=1)[0][:, -1], dim=-1)
             alike = (wanted @ wanted.T / 0.05).softmax(-1)
             loss = cross_entropy(states @ wanted.T / 0.05, alike) + 4 * (1 - (states * wanted).sum(1)).mean()
         optimizer.param_groups[0]["lr"] = 2e-3 * factor

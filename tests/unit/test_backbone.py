@@ -103,6 +103,36 @@ def test_hidden_and_head_are_the_model_s_own_logits(backbone):
     torch.testing.assert_close(logits, backbone.model(input_ids=ids).logits)
 
 
+@pytest.mark.parametrize("last", [1, 3, 100])
+def test_the_last_states_alone_are_the_same_with_the_same_gradients(backbone, last):
+    inputs = backbone.image_inputs([Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "blue")])
+    read = []
+    backbone.inner.get_decoder().layers[-1].mlp.register_forward_hook(
+        lambda _, args, out: read.append(args[0].shape[1])
+    )
+
+    def trained(**wanted):
+        backbone.model.zero_grad()
+        states = backbone.hidden(**inputs, **wanted)[0][:, -last:]
+        states.square().sum().backward()
+        return states, {name: w.grad.clone() for name, w in backbone.model.named_parameters() if w.grad is not None}
+
+    expected, got = trained(), trained(last=last)
+    torch.testing.assert_close(got, expected)
+    length = inputs["input_ids"].shape[1]
+    assert read == [length, min(last, length)]
+
+
+def test_states_that_are_computed_twice_are_right_when_only_the_last_are_wanted(backbone):
+    inputs = backbone.image_inputs([Image.new("RGB", (32, 32), "red")])
+    expected = backbone.hidden(**inputs)[0][:, -1:]
+    backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
+    backbone.model.train()
+    states = backbone.hidden(**inputs, last=1)[0]
+    states.sum().backward()
+    torch.testing.assert_close(states, expected)
+
+
 def test_hidden_carries_gradients_to_embeddings_and_vision_tower(backbone):
     states, _ = backbone.hidden(**backbone.image_inputs([Image.new("RGB", (32, 32), "red")]))
     states[:, -1].sum().backward()
