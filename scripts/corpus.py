@@ -53,6 +53,8 @@ WORD_MISSPELT = 16
 """How many slips a caption of one word is given; longer ones are given one"""
 COMMONEST = 20
 """The commonest words are met more often than the rare ones by the root of this."""
+CLAUSES, CLAUSE = 6, range(2, 7)
+"""Of a definition that the corpus holds at most; how far their last word is from their first"""
 SENSES, FEW = 3, 2
 """Of a word that a definition is looked for in; the images that have a keyword at most, for it to be defined."""
 PHRASES = Path(__file__).parent.parent / "benchmarks" / "phrases.jsonl"
@@ -69,6 +71,8 @@ class Corpus:
     """(text, image): what a dictionary says of an image"""
     composed: list[tuple[str, list[int]]]
     """(text, images it is made for)"""
+    excerpts: set[str]
+    """those of the composed texts that definitions are made into"""
     english: dict[str, float]
     """English at large, some of it composed too: how often each text is met beside the others"""
     meaning: dict[str, str]
@@ -108,13 +112,10 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
     captions = [list(dict.fromkeys([*named, *texts])) for named, texts in zip(names, captions, strict=True)]
     definitions = list(_definitions(captions, net))
     composed: dict[str, set[int]] = defaultdict(set)
-    for texts in (
-        _from_captions(captions, net, draws),
-        _flags(file_names, captions, net),
-        _excerpts(definitions, net, draws),
-    ):
-        for text, image in texts:
-            composed[_plain(text)].add(image)
+    made = [*_from_captions(captions, net, draws), *_flags(file_names, captions, net)]
+    excerpts = list(_excerpts(definitions, net, draws))
+    for text, image in made + excerpts:
+        composed[_plain(text)].add(image)
     english = dict.fromkeys(_short_definitions(net, known), DEFINITION_MET)
     english |= dict.fromkeys([*_from_wordnet(net, known), *_sentences(captions, net, known, draws)], 1.0)
     size = len(vocabulary)
@@ -133,6 +134,7 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
         captions,
         [(text, image) for text, image in definitions if held_out.fits(text)],
         [(t, sorted(images)) for t, images in composed.items() if t not in own and held_out.fits(t)],
+        {text for text, _ in excerpts} - {_plain(text) for text, _ in made},
         {
             text: met
             for text, met in ((_plain(text), met) for text, met in english.items())
@@ -288,12 +290,18 @@ def _definition(synset: Synset) -> tuple[str, ...]:
 
 
 def _excerpts(definitions: list[tuple[str, int]], net: WordNet, draws: random.Random) -> Iterator[tuple[str, int]]:
-    """(text, image): the definitions, and three telling words of each."""
+    """(text, image): the definitions, and of each three telling words and some clauses, as somebody might describe the
+    thing who does not think of its name: "large rotating machine with seats"."""
     for definition, image in definitions:
         yield definition, image
         telling = _telling(definition, net)
         for _ in range(min(3, len(telling) - 3)):
             yield " ".join(telling[at] for at in sorted(draws.sample(range(len(telling)), 3))), image
+        parts = words(definition)
+        ends = [at for at, word in enumerate(parts) if word in telling]
+        clauses = [parts[start : end + 1] for start in ends for end in ends if end - start in CLAUSE]
+        for clause in draws.sample(clauses, min(CLAUSES, len(clauses))):
+            yield " ".join(clause), image
 
 
 def _telling(text: str, net: WordNet) -> list[str]:

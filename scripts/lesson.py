@@ -21,15 +21,17 @@ HIDDEN = 256
 """Of gcr-mini, and so of its targets"""
 LIKELY = 16
 """Images that a text may ask for at most"""
-DRAWN = {"captions": 0.25, "composed": 0.2, "english": 0.55}
+DRAWN = {"captions": 0.2, "composed": 0.2, "english": 0.6}
 """How often a batch draws from each part of the corpus"""
+EXCERPT_MET = 3.0
+"""How often an excerpt of a definition is met for once that another composed text is"""
 TEMPERATURE = 0.03
 """Of the teacher's likeness as odds"""
 EMOJI = 0.05
 """How often a batch draws emoji themselves"""
 GLOSS_WEIGHT, GLOSS_WORDS = 0.5, 8
 """Of what a word means, and how many words of it are read"""
-CERTAIN = {"least": 0.2, "most": 0.8, "name": 0.9, "flag": 0.7}
+CERTAIN = {"least": 0.2, "most": 0.8, "name": 0.9, "flag": 0.7, "definition": 0.5}
 """That a text asks for the images it was made for"""
 OWNED = 0.35
 """Likeness that these images are given besides: all of it where the text is like no image, less the more it is"""
@@ -45,14 +47,15 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     A caption or composed phrase asks for the images it was made for, divided as the teacher finds likely, and for what
     the teacher finds likely besides: little unless that is far more like the text, as where one image has a common word
     as a keyword that others deserve as well; a word that is like nothing is the image's own, and so are numbers, which
-    the teacher mixes up. A region's name asks for its flag. Other English is the teacher's word alone, slang and
-    misspelt captions by what they mean.
+    the teacher mixes up. A region's name asks for its flag, a definition for what it defines. Other English is the
+    teacher's word alone, slang and misspelt captions by what they mean.
     """
     owners: dict[str, list[int]] = {}
     for image, texts in enumerate(corpus.captions):
         for text in texts:
             owners.setdefault(text.lower(), []).append(image)
     names = [{name.lower() for name in named} for named in corpus.names]
+    defining = {text for text, _ in corpus.definitions}
     composed = {text: images for text, images in corpus.composed if text not in corpus.meaning}
     texts = [*owners, *composed, *(text for text in corpus.english if text not in composed)]
     known = [*owners.values(), *composed.values()]
@@ -98,6 +101,8 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
                 certain = CERTAIN["name"]
             elif flags and row >= len(owners):
                 certain = CERTAIN["flag"]
+            elif texts[row] in defining:
+                certain = max(certain, CERTAIN["definition"])
             elif row < len(owners) and any(map(str.isdigit, texts[row])):
                 certain = CERTAIN["most"]
             weights[row, :LIKELY] *= 1 - certain
@@ -107,7 +112,8 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
 
     drawn = np.zeros(len(texts))
     drawn[: len(owners)] = DRAWN["captions"] / len(owners)
-    drawn[len(owners) : len(known)] = DRAWN["composed"] / len(composed)
+    repeated = np.array([EXCERPT_MET if text in corpus.excerpts else 1.0 for text in composed])
+    drawn[len(owners) : len(known)] = repeated * (DRAWN["composed"] / repeated.sum())
     met = np.array([corpus.english.get(text, 0.0) for text in texts])
     met[len(known) :] *= best[len(known) :] > np.quantile(best[len(known) :], 0.15)
     drawn += met * (DRAWN["english"] / met.sum())

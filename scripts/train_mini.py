@@ -74,7 +74,7 @@ CLIP_HIDDEN = 192
 ENGLISH, POLISH = 0.25, 0.23  # of the time for gcr-mini and its memory; of the memory's
 POLISH_RATE = 6e-4
 # The stages in proportion to each other: there are as many steps as there is time for.
-MEMORY = Training(memorise=200, describe=80, retrieve=1240, pictures_every=3)
+MEMORY = Training(memorise=200, describe=80, retrieve=1240, pictures_every=4)
 TRIAL = Training(memorise=0, describe=0, retrieve=32, descriptions_every=4)
 VARIANTS, NEW_VARIANT_EVERY = 6, 50  # of every picture, held for the dense baseline; steps
 
@@ -185,7 +185,7 @@ def make_backbone(lesson: Lesson, clip: CLIPModel) -> Backbone:
     config = LlavaConfig(
         vision_config=clip.vision_model.config,
         text_config=LlamaConfig(
-            vocab_size=len(lesson.pieces), hidden_size=HIDDEN, intermediate_size=3 * HIDDEN, num_hidden_layers=4,
+            vocab_size=len(lesson.pieces), hidden_size=HIDDEN, intermediate_size=4 * HIDDEN, num_hidden_layers=2,
             num_attention_heads=4, max_position_embeddings=512, tie_word_embeddings=True,
             bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD,
         ),
