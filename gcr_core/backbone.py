@@ -345,7 +345,7 @@ class Backbone:
 
     @contextmanager
     def _sparing(self, last: int | None) -> Iterator[None]:
-        """The last layer's MLP reads no other states than the `last`: a sixth of a model of four layers is not computed.
+        """The last layer's MLP reads the `last` states alone: of two layers a third is spared, of four a sixth.
 
         Where layers are computed again for their gradients, that happens too late for this.
         """
