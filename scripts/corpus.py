@@ -11,7 +11,7 @@ import random
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,8 @@ CLAUSES, CLAUSE = 6, range(2, 7)
 """Of a definition that the corpus holds at most; how far their last word is from their first"""
 SENSES, FEW = 3, 2
 """Of a word that a definition is looked for in; the images that have a keyword at most, for it to be defined."""
-PHRASES = Path(__file__).parent.parent / "benchmarks" / "phrases.jsonl"
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+PHRASES = (BENCHMARKS / "phrases.jsonl", BENCHMARKS / "descriptions.jsonl")
 REGIONAL_A = 0x1F1E6
 
 
@@ -82,11 +83,12 @@ class Corpus:
 class HeldOut:
     """The queries kept for measuring; `fits` says that a text holds no held-out keyword and is no phrase."""
 
-    def __init__(self, keywords: Path, phrases: Path):
-        self.phrases, self.whole = (
+    def __init__(self, keywords: Path, phrases: Iterable[Path]):
+        self.phrases, *whole = (
             {words(json.loads(line)["query"]) for line in file.read_text(encoding="utf-8").splitlines()}
-            for file in (keywords, phrases)
+            for file in (keywords, *phrases)
         )
+        self.whole = set().union(*whole)
         self.longest = max(map(len, self.phrases))
 
     def fits(self, text: str) -> bool:
