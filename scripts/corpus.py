@@ -270,7 +270,8 @@ def _flags(file_names: list[str], captions: list[list[str]], net: WordNet) -> It
 
 
 def _definitions(captions: list[list[str]], net: WordNet) -> Iterator[tuple[str, int]]:
-    """(text, image): what a dictionary says of an image's name, or of a keyword that few images have.
+    """(text, image): what a dictionary says of an image's name, or of a keyword that few images have, and the other
+    words whose first sense that is.
 
     Of a name's commonest senses as a noun the one that shares most words with the image's captions (Lesk 1986); of a
     keyword's one that shares any.
@@ -283,7 +284,11 @@ def _definitions(captions: list[list[str]], net: WordNet) -> Iterator[tuple[str,
             senses = [sense for sense in net.first(net.base(text) or "", SENSES) if sense.part == "n"]
             shared = [len(others.intersection(words(f"{sense.gloss} {' '.join(sense.lemmas)}"))) for sense in senses]
             if senses and (text == texts[0] or (max(shared) and owners[text] <= FEW)):
-                yield " ".join(_definition(senses[shared.index(max(shared))])), image
+                sense = senses[shared.index(max(shared))]
+                yield " ".join(_definition(sense)), image
+                for lemma in map(_plain, sense.lemmas):
+                    if lemma not in texts and net.first(lemma, 1) == [sense]:
+                        yield lemma, image
 
 
 def _definition(synset: Synset) -> tuple[str, ...]:
@@ -312,7 +317,7 @@ def _telling(text: str, net: WordNet) -> list[str]:
 
 
 def _from_wordnet(net: WordNet, known: set[str]) -> Iterator[str]:
-    """Lemmas and example phrases in words that people write."""
+    """Lemmas and example phrases in words that people write, and the words that definitions and examples are of."""
     for lemma in net.senses:
         if all(part in known for part in re.split("[ -]", lemma)):
             yield lemma
@@ -321,6 +326,9 @@ def _from_wordnet(net: WordNet, known: set[str]) -> Iterator[str]:
             parts = words(example)
             if 1 < len(parts) <= 8 and all(part in known for part in parts):
                 yield " ".join(parts)
+        for word in words(" ".join([synset.gloss, *synset.examples])):
+            if len(word) > 1 and word.isalpha() and net.base(word):
+                yield word
 
 
 def _short_definitions(net: WordNet, known: set[str]) -> Iterator[str]:
