@@ -23,9 +23,10 @@ QUEUED_REQUESTS = 200
 """Requests of all visitors that may wait; who comes later is told that the queue is full."""
 ASSETS = ROOT / "assets"
 
-HEAD = """
+HEAD = f"""
 <link rel="stylesheet" href="app.css">
 <meta name="description" content="A language model recalls images from its parameters, beside CLIP + FAISS.">
+<script>{(ASSETS / "answers.js").read_text(encoding="utf-8")}</script>
 """
 
 INTRODUCTION = """

@@ -53,11 +53,15 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """Opens an address in a fresh context: open_page(address, width=390, color_scheme="dark")."""
+    """Opens an address in a fresh context: open_page(address, width=390, color_scheme="dark").
+
+    `script` is run in it before the page's own.
+    """
     contexts = []
 
-    def open_(address, width=1280, height=900, **options):
+    def open_(address, width=1280, height=900, script="", **options):
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        context.add_init_script(script)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)

@@ -21,6 +21,29 @@ PHONE = 390
 COLOURS = ("red", "green", "blue", "gold", "purple", "black")
 OWN, SHIPPED = re.compile(r"^picture/[\w-]{12}/"), re.compile("^picture/shipped/")
 HOSTILE = "<img src=x onerror=alert(1)> ${1+1} {{value}} `"
+LATE_CLOSE = """
+const fetched = fetch;
+Object.assign(window, { closing: 0, crossed: 0 });
+window.fetch = async (asked, options) => {
+  const answer = await fetched(asked, options), address = String(asked.url ?? asked);
+  if (address.includes("/queue/join")) window.crossed += window.closing;
+  if (!address.includes("/queue/data")) return answer;
+  const late = new TransformStream({
+    async transform(text, controller) {
+      const end = text.indexOf('data: {"msg":"close_stream"');
+      controller.enqueue(end < 0 ? text : text.slice(0, end));
+      if (end < 0) return;
+      window.closing++;
+      await new Promise((over) => setTimeout(over, 2000));
+      window.closing--;
+      controller.enqueue(text.slice(end));
+    },
+  });
+  const texts = answer.body.pipeThrough(new TextDecoderStream()).pipeThrough(late);
+  return new Response(texts.pipeThrough(new TextEncoderStream()), answer);
+};
+"""
+"""The word that no more answers come reaches the browser two seconds after the server has sent it."""
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +169,17 @@ def test_twelve_camera_names_say_before_training_what_to_do_and_what_will_be_fou
     expect(desk.locator(".report")).to_contain_text("7 of 12 images have no caption")
     button(desk, "Put away").click()
     expect(desk.locator(".job")).to_have_count(0)
+
+
+def test_an_answer_comes_where_the_question_crosses_the_word_that_no_more_answers_come(open_page, shared, cameras):
+    page = open_desk(open_page, shared[0], script=LATE_CLOSE)
+    drop(page, cameras)
+    for bare, path in reversed(list(enumerate(cameras[:4], len(cameras) - 4))):
+        page.wait_for_function("closing")
+        captions(page, path.name).fill("something in colour")
+        captions(page, path.name).press("Tab")
+        expect(page.locator("#notes")).to_contain_text(f"{bare} of 12 images have no caption")
+    assert page.evaluate("crossed") > 0
 
 
 def test_the_model_writes_captions_a_person_corrects_one_and_the_report_tells_them_apart(
