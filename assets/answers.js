@@ -3,66 +3,63 @@
 // stream goes on in another request.
 
 const answers = {
-  fetched: window.fetch,
-  asking: new Set(),
+  fetched: window.fetch.bind(window),
+  joining: 0, // questions whose ids are not known yet
   owed: new Set(),
-  early: new Set(), // answers that came before the ids of their questions
+  early: new Set(), // answered before their ids were known
 
-  ask(question) {
-    const known = question
-      .then((reply) => reply.clone().json())
-      .then(({ event_id: id }) => id && (answers.early.delete(id) || answers.owed.add(id)))
-      .catch(() => {})
-      .finally(() => answers.asking.delete(known));
-    answers.asking.add(known);
-    return question;
-  },
-
-  // The messages of a stream, and of those that it goes on in.
-  async *read(request, stream) {
-    while (stream) {
-      const reader = stream.body.getReader(), decoder = new TextDecoder();
-      let next = null, rest = "";
-      while (!next) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        const messages = (rest + decoder.decode(value, { stream: true })).split("\n\n");
-        rest = messages.pop();
-        for (const message of messages) {
-          const { msg, event_id: id } = JSON.parse(message.slice("data: ".length));
-          if (msg === "process_completed") answers.owed.delete(id) || answers.early.add(id);
-          if (msg === "close_stream") next = await answers.next(request);
-          if (!next) yield `${message}\n\n`;
-        }
-      }
-      stream = next;
+  async note(reply) {
+    answers.joining++;
+    try {
+      const { event_id: id } = await (await reply).clone().json();
+      if (id) answers.early.delete(id) || answers.owed.add(id);
+    } catch {
+      // Gradio says what went wrong.
+    } finally {
+      answers.joining--;
     }
   },
 
-  async next(request) {
-    await Promise.all(answers.asking);
-    const stream = answers.owed.size && (await answers.fetched.call(window, request.clone()));
-    return stream.ok ? stream : null;
-  },
-
-  async stream(request) {
-    const reply = await answers.fetched.call(window, request.clone());
+  async open(request) {
+    const reply = await answers.fetched(request);
     if (!reply.ok) return reply;
-    const messages = answers.read(request, reply), encoder = new TextEncoder();
+    const messages = answers.read(request, reply);
     const body = new ReadableStream({
       async pull(controller) {
         const { done, value } = await messages.next();
         if (done) controller.close();
-        else controller.enqueue(encoder.encode(value));
+        else controller.enqueue(value);
       },
     });
-    return new Response(body, reply);
+    return new Response(body.pipeThrough(new TextEncoderStream()), reply);
+  },
+
+  async *read(request, reply) {
+    const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const messages = (rest + value).split("\n\n");
+      rest = messages.pop();
+      for (const message of messages) {
+        const { msg, event_id: id } = message.startsWith("data: ") ? JSON.parse(message.slice(6)) : {};
+        if (msg === "process_completed") answers.owed.delete(id) || answers.early.add(id);
+        if (msg === "close_stream" && (answers.joining || answers.owed.size)) {
+          const next = await answers.fetched(request);
+          if (!next.ok) throw new Error(`the stream of answers was refused: ${next.status}`);
+          return yield* answers.read(request, next);
+        }
+        yield `${message}\n\n`;
+      }
+    }
   },
 };
 
 window.fetch = (asked, options) => {
   const address = String(asked.url ?? asked);
-  if (address.includes("/queue/data")) return answers.stream(new Request(asked, options));
-  const reply = answers.fetched.call(window, asked, options);
-  return address.includes("/queue/join") ? answers.ask(reply) : reply;
+  if (address.includes("/queue/data")) return answers.open(new Request(asked, options));
+  const reply = answers.fetched(asked, options);
+  if (address.includes("/queue/join")) answers.note(reply);
+  return reply;
 };

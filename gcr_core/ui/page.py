@@ -23,6 +23,7 @@ QUEUED_REQUESTS = 200
 """Requests of all visitors that may wait; who comes later is told that the queue is full."""
 ASSETS = ROOT / "assets"
 
+# The script stands in the page itself: Gradio asks its first questions without waiting for files.
 HEAD = f"""
 <link rel="stylesheet" href="app.css">
 <meta name="description" content="A language model recalls images from its parameters, beside CLIP + FAISS.">

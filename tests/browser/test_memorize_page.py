@@ -22,20 +22,17 @@ COLOURS = ("red", "green", "blue", "gold", "purple", "black")
 OWN, SHIPPED = re.compile(r"^picture/[\w-]{12}/"), re.compile("^picture/shipped/")
 HOSTILE = "<img src=x onerror=alert(1)> ${1+1} {{value}} `"
 LATE_CLOSE = """
-const fetched = fetch;
-Object.assign(window, { closing: 0, crossed: 0 });
+const fetched = fetch, held = [];
 window.fetch = async (asked, options) => {
   const answer = await fetched(asked, options), address = String(asked.url ?? asked);
-  if (address.includes("/queue/join")) window.crossed += window.closing;
+  if (address.includes("/queue/join")) setTimeout(() => held.splice(0).forEach((release) => release()), 200);
   if (!address.includes("/queue/data")) return answer;
   const late = new TransformStream({
     async transform(text, controller) {
       const end = text.indexOf('data: {"msg":"close_stream"');
       controller.enqueue(end < 0 ? text : text.slice(0, end));
       if (end < 0) return;
-      window.closing++;
-      await new Promise((over) => setTimeout(over, 2000));
-      window.closing--;
+      await new Promise((release) => held.push(release));
       controller.enqueue(text.slice(end));
     },
   });
@@ -43,7 +40,7 @@ window.fetch = async (asked, options) => {
   return new Response(texts.pipeThrough(new TextEncoderStream()), answer);
 };
 """
-"""The word that no more answers come reaches the browser two seconds after the server has sent it."""
+"""The word that no more answers come reaches the page only after its next question has reached the server."""
 
 
 @pytest.fixture(scope="module")
@@ -174,12 +171,10 @@ def test_twelve_camera_names_say_before_training_what_to_do_and_what_will_be_fou
 def test_an_answer_comes_where_the_question_crosses_the_word_that_no_more_answers_come(open_page, shared, cameras):
     page = open_desk(open_page, shared[0], script=LATE_CLOSE)
     drop(page, cameras)
-    for bare, path in reversed(list(enumerate(cameras[:4], len(cameras) - 4))):
-        page.wait_for_function("closing")
+    for bare, path in reversed(list(enumerate(cameras[:3], len(cameras) - 3))):
         captions(page, path.name).fill("something in colour")
         captions(page, path.name).press("Tab")
         expect(page.locator("#notes")).to_contain_text(f"{bare} of 12 images have no caption")
-    assert page.evaluate("crossed") > 0
 
 
 def test_the_model_writes_captions_a_person_corrects_one_and_the_report_tells_them_apart(
