@@ -14,7 +14,7 @@ demo: $(VENV)/.app
 	$(RUN) app.py
 
 test: $(VENV)/.dev chromium
-	HF_HUB_OFFLINE=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	HF_HUB_OFFLINE=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
