@@ -21,10 +21,12 @@ from . import atomic, parcel
 from .errors import GalleryError, GcrError, InputError, MemoryFormatError, NotFoundError
 from .facts import ADAPTER_FILE, read_facts, repository_of, write_facts
 from .gallery import Gallery
+from .hub import fetch
 from .names import safe_name
 from .settings import Settings
 
 ID = re.compile(r"[A-Za-z0-9_-]{12}")
+COMMIT = re.compile("[0-9a-f]{40}")
 MAX_NAME_CHARACTERS = 80
 GIB = 2**30
 
@@ -132,27 +134,35 @@ class Shelf:
     def open_memory(self, archive: str | Path) -> str:
         """Puts the memory in a zip onto the shelf once it has been opened to see that it can be; returns its id.
 
-        Raises MemoryFormatError for what is no memory, GcrError for one over the limits.
+        Raises MemoryFormatError for what is no memory, HubError where the hub does not give its backbone, GcrError for
+        one over the limits.
         """
         archive = Path(archive)
         self.check_upload(_bytes_below(archive))
         id = new_id()
         with atomic.new_folder(self.root / "memories" / id) as folder:
             parcel.unpack(archive, folder, self.settings.max_upload_bytes)
-            if self.settings.visitors:
-                self._check_backbone(folder)
+            self._fetch_backbone(folder)
             parcel.check(folder)
             name = _on_one_line(str(read_facts(folder).get("name") or archive.stem))
             _sign(folder, name[:MAX_NAME_CHARACTERS] or "memory")
         return id
 
-    def _check_backbone(self, folder: Path) -> None:
-        """Raises MemoryFormatError for an adapter of a backbone that a stranger chose to have loaded."""
-        lent, name = self.settings.backbone, str((read_facts(folder).get("backbone") or {}).get("name"))
-        if (folder / ADAPTER_FILE).is_file() and name not in (lent, str(Path(lent).absolute())):
+    def _fetch_backbone(self, folder: Path) -> None:
+        """Gets the backbone of an adapter from the hub, which `parcel.check` does not ask.
+
+        Raises MemoryFormatError for one that a stranger chose to have loaded, HubError.
+        """
+        if not (folder / ADAPTER_FILE).is_file():
+            return
+        base, lent = read_facts(folder).get("backbone"), self.settings.backbone
+        name, revision = (str(base.get(key)) for key in ("name", "revision")) if isinstance(base, dict) else ("", "")
+        if self.settings.visitors and name not in (lent, str(Path(lent).absolute())):
             raise MemoryFormatError(
                 f"the memory is an adapter of {name!r}, the backbone here is {lent!r}: open it on your own machine"
             )
+        if COMMIT.fullmatch(revision):
+            fetch(name, instead="a memory of a backbone that is here", revision=revision)
 
     def check_upload(self, size: int) -> None:
         """Raises GcrError where an upload of so many bytes is too much at once, or on top of what is kept."""

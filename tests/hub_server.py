@@ -236,7 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in files:
             raise RefusedError(404, "Entry not found", {"X-Error-Code": "EntryNotFound"})
         oid = f'"{_oid(path, files[path])}"'
-        return files[path], {"ETag": oid, "X-Repo-Commit": repository.head, "Content-Type": "application/octet-stream"}
+        commit = repository.head if revision == "main" else revision
+        return files[path], {"ETag": oid, "X-Repo-Commit": commit, "Content-Type": "application/octet-stream"}
 
 
 ID = r"([\w.-]+/[\w.-]+)"

@@ -18,6 +18,8 @@ from gcr_core.identifiers import Identifiers
 from gcr_core.images import open_image
 from gcr_core.memory import Memory
 from gcr_core.publish import pull, push
+from gcr_core.settings import Settings
+from gcr_core.shelf import Shelf, new_id
 from tests.hub_server import Hub, RefusedError, Repository
 
 NAME = "alice/shapes"
@@ -50,6 +52,19 @@ def reach(monkeypatch, address):
 def memory(tiny_memory_dir, tmp_path):
     """A memory's folder that a test may change."""
     return Path(shutil.copytree(tiny_memory_dir, tmp_path / "memory"))
+
+
+@pytest.fixture
+def adapter(hub, tiny_gallery, tiny_clip_dir, llava_folder, tmp_path):
+    """The folder of a memory that is an adapter of a backbone of the hub's."""
+    hub.repositories["alice/base"] = base = Repository(private=False)
+    base.commit("base", contents(llava_folder))
+    backbone = Backbone.from_pretrained("alice/base", device="cpu")
+    backbone.adapt()
+    identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
+    dense = DenseIndex.build(tiny_gallery, tiny_clip_dir, device="cpu")
+    Memory(backbone, identifiers, tiny_gallery, dense).save(tmp_path / "adapter")
+    return tmp_path / "adapter"
 
 
 def contents(folder):
@@ -152,18 +167,10 @@ def test_the_card_names_a_backbone_of_the_hub(hub, memory):
     assert (front["base_model"], front["base_model_relation"]) == (base["name"], "finetune")
 
 
-def test_an_adapter_is_pushed_alone_and_finds_its_backbone_on_the_hub(
-    hub, tiny_gallery, tiny_clip_dir, llava_folder, tmp_path
-):
-    hub.repositories["alice/base"] = base = Repository(private=False)
-    revision = base.commit("base", contents(llava_folder))
-    backbone = Backbone.from_pretrained("alice/base", device="cpu")
-    backbone.adapt()
-    identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
-    dense = DenseIndex.build(tiny_gallery, tiny_clip_dir, device="cpu")
-    Memory(backbone, identifiers, tiny_gallery, dense).save(tmp_path / "memory")
+def test_an_adapter_is_pushed_alone_and_finds_its_backbone_on_the_hub(hub, adapter, tmp_path):
+    base, revision = hub.repositories["alice/base"], read_facts(adapter)["backbone"]["revision"]
     base.commit("another base", {})
-    push(tmp_path / "memory", NAME)
+    push(adapter, NAME)
     pull(NAME, tmp_path / "pulled")
     files = hub.repositories[NAME].files
     assert len(files["model/adapter_model.safetensors"]) < len(base.at(revision)["model.safetensors"])
@@ -171,7 +178,17 @@ def test_an_adapter_is_pushed_alone_and_finds_its_backbone_on_the_hub(
     front = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
     assert (front["base_model"], front["base_model_relation"]) == ("alice/base", "adapter")
     assert read_facts(tmp_path / "pulled")["backbone"] == {"name": "alice/base", "revision": revision}
-    assert answers(tmp_path / "memory") == answers(tmp_path / "pulled")
+    assert answers(adapter) == answers(tmp_path / "pulled")
+
+
+def test_a_downloaded_adapter_opens_where_its_backbone_was_never_fetched(hub, adapter, tmp_path, monkeypatch):
+    here, there = Shelf(tmp_path / "here"), Shelf(tmp_path / "there", Settings(backbone="alice/base", visitors=True))
+    here.keep(adapter, id := new_id(), "boats")
+    empty = str(tmp_path / "empty")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", empty)
+    monkeypatch.setenv("HF_HUB_CACHE", empty)
+    there.open_memory(here.export(id))
+    assert [row["name"] for row in there.memories()] == ["boats"]
 
 
 def test_an_adapter_of_a_backbone_that_nobody_else_has_is_not_pushed(hub, memory):
@@ -298,6 +315,28 @@ def test_a_push_over_a_change_of_another_is_refused(hub, memory):
     with pytest.raises(HubError, match=f"{NAME} was changed by another.*push again"):
         push(memory, NAME, pictures=True)
     assert hub.repositories[NAME].files["note.txt"] == b"mine"
+
+
+def test_a_push_would_undo_one_from_elsewhere_and_is_refused(hub, memory, tmp_path):
+    push(memory, NAME)
+    pull(NAME, tmp_path / "elsewhere")
+    there = Memory.from_pretrained(tmp_path / "elsewhere", device="cpu")
+    there.forget(["gold-bar.png"])
+    there.save(tmp_path / "elsewhere")
+    push(tmp_path / "elsewhere", NAME)
+    theirs = hub.repositories[NAME].head
+    with pytest.raises(HubError, match=f"{NAME} was changed since.*would undo that: pull {NAME}"):
+        push(memory, NAME)
+    assert hub.repositories[NAME].head == theirs
+    pull(NAME, memory)
+    push(memory, NAME, pictures=False)
+
+
+def test_a_card_that_was_edited_on_the_hub_keeps_no_push_back(hub, memory):
+    push(memory, NAME)
+    hub.repositories[NAME].commit("edited", hub.repositories[NAME].files | {"README.md": b"mine"})
+    push(memory, NAME)
+    assert hub.repositories[NAME].files["README.md"] != b"mine"
 
 
 def hang_up(hub, at, after=0):
