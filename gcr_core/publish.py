@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +55,9 @@ def push(
 
     A `repo_id` without owner is the token's owner's; `token` is one that may write, by default the one saved on this
     machine. Without `pictures` the gallery goes as file names and captions. A repository that this memory was pushed to
-    or pulled from before gets a new commit; any other that holds something is taken. `on_progress(done, total)` counts
-    bytes. Returns {"repository", "revision", "url", "private", "pictures", "images"}. Raises MemoryFormatError,
-    HubError.
+    or pulled from before gets a new commit, unless the memory there was changed since; any other that holds something
+    is taken. `on_progress(done, total)` counts bytes. Returns {"repository", "revision", "url", "private", "pictures",
+    "images"}. Raises MemoryFormatError, HubError.
     """
     folder = Path(folder)
     facts, written = read_facts(folder), folder.stat().st_ino
@@ -72,12 +73,14 @@ def push(
         owner = api.whoami()["name"]
         name = repo_id if "/" in repo_id else f"{owner}/{repo_id}"
         additions = _additions(folder, name, facts, pictures)
-        before = _repository(api, name, public, repository_of(facts) == name)
-        _note(folder, name, before.sha)
+        own = facts["hub"] if repository_of(facts) == name else {}
+        before = _repository(api, name, public, own)
+        sent = next(each.upload_info.sha256.hex() for each in additions if each.path_in_repo == FACTS_FILE)
+        _note(folder, name, before.sha, [*own.get("facts_sha256", ()), sent])
         revision = _commit(api, name, additions, before, on_progress)
         if public and before.private:
             api.update_repo_settings(name, private=False)
-    _note(folder, name, revision)
+    _note(folder, name, revision, [sent])
     if folder.stat().st_ino != written:
         raise HubError("the memory was rewritten while it was pushed: push it again")
     return {
@@ -111,7 +114,7 @@ def pull(repo_id: str, out: str | Path, token: str | None = None) -> dict[str, A
         snapshot = Path(snapshot_download(allow_patterns=FETCHED, **wanted))
     with new_folder(out) as building:
         shutil.copytree(snapshot, building, dirs_exist_ok=True)
-        _note(building, repo_id, info.sha)
+        _note(building, repo_id, info.sha, [sha256((building / FACTS_FILE).read_bytes()).hexdigest()])
     return {"repository": repo_id, "revision": info.sha, "memory": str(out), "images": read_facts(out)["images"]}
 
 
@@ -149,11 +152,11 @@ def _additions(folder: Path, name: str, facts: dict[str, Any], pictures: bool) -
     return [CommitOperationAdd(path, file) for path, file in files.items()]
 
 
-def _repository(api: "HfApi", name: str, public: bool, known: bool) -> "ModelInfo":
+def _repository(api: "HfApi", name: str, public: bool, own: dict[str, Any]) -> "ModelInfo":
     """The repository as it stands before the push; a new one where there is none.
 
-    Raises HubError for one that holds something else (`known`: what it holds is this memory), or that anybody could
-    read where that is not meant.
+    Raises HubError for one that holds something else than what this memory was pushed as or pulled from (`own`, noted
+    then), or that anybody could read where that is not meant.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -163,11 +166,18 @@ def _repository(api: "HfApi", name: str, public: bool, known: bool) -> "ModelInf
         api.create_repo(name, private=not public)
         return api.model_info(name)
     held = _paths(info) - {GIT_FILE, CARD_FILE}
-    if held and not known:
+    if held and not own:
         raise HubError(
             f"{name} is taken: it holds {len(held):,} files that this memory was neither pushed as nor pulled from; "
             "choose another name"
         )
+    if FACTS_FILE in held and info.sha != own.get("revision") and "facts_sha256" in own:
+        facts = Path(api.hf_hub_download(name, FACTS_FILE, revision=info.sha)).read_bytes()
+        if sha256(facts).hexdigest() not in own["facts_sha256"]:
+            raise HubError(
+                f"{name} was changed since this memory was pushed there or pulled from there, and this push would undo "
+                f"that: pull {name} and go on from it, or choose another name"
+            )
     if not info.private and not public:
         raise HubError(f"everybody can read {name}: make the push public if that is meant, or choose another name")
     return info
@@ -206,10 +216,12 @@ def _check_base(folder: Path, facts: dict[str, Any]) -> None:
         )
 
 
-def _note(folder: Path, name: str, revision: str | None) -> None:
-    """Writes into the facts of a memory here which repository is its own; a folder that only can be read stays."""
+def _note(folder: Path, name: str, revision: str | None, facts: list[str]) -> None:
+    """Writes into the facts of a memory here which repository is its own, and the SHA-256 of the `memory.json` there;
+    of two while it is not known which of them is there. A folder that only can be read stays."""
+    own = {"repository": name, "revision": revision, "facts_sha256": facts}
     with suppress(OSError):
-        write_facts(folder, read_facts(folder) | {"hub": {"repository": name, "revision": revision}})
+        write_facts(folder, read_facts(folder) | {"hub": own})
 
 
 def _paths(info: "ModelInfo") -> set[str]:
