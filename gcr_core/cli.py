@@ -239,10 +239,15 @@ def _add(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     pictures = [(Path(path).name, open_image(path, IMPORT_SIDE)) for path in options.images]
     captions = [stem_captions(name) if options.caption is None else [options.caption] for name, _ in pictures]
     with _changed(options.memory) as (folder, memory):
+        there = set(memory.gallery.file_names)
         names = memory.add(pictures, captions)
     answer = {"memory": str(folder), "added": names, "images": len(memory.gallery)}
     lines = [f"{folder}: {len(memory.gallery):,} images"]
     for (given, _), name, texts in zip(pictures, names, captions, strict=True):
+        if name in there:
+            lines.append(f"{given}: is there already as {name}; captions that are new to it are learnt by consolidate")
+            continue
+        there.add(name)
         words = (
             f'by its picture and as "{texts[0]}"' if texts else "by its picture; give a --caption to find it by words"
         )

@@ -69,4 +69,4 @@ def _parsed(variable: str, text: str, kind: Any) -> Any:
         if not (text.isascii() and text.isdigit()):
             raise InputError(f"{variable} is {text!r}, no whole number from 0: write digits only")
         return int(text)
-    return Path(text).expanduser() if kind is Path else text
+    return Path(text).expanduser().absolute() if kind is Path else text

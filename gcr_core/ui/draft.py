@@ -6,11 +6,13 @@ shelf; an import and the writing of captions go on whether or not anyone watches
 
 import math
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gcr_core.errors import GalleryError, HubError, InputError, NotFoundError
+from gcr_core.gallery import Gallery
 from gcr_core.hub import here
 from gcr_core.identifiers import IDENTIFIER_TYPES
 from gcr_core.jobs import Jobs
@@ -31,6 +33,10 @@ MODELS = {"backbone": "checkpoints/gcr-mini", "clip": "checkpoints/gcr-mini-clip
 """What of a recipe is a model, with one that is always here."""
 Shown = dict[Any, Any]
 """Parts of the page, with what they show from now on."""
+Studied = tuple[Path, Recipe, int]
+"""What an estimate is of: a gallery, a recipe, the captions; measured again where these have doubled."""
+RETRY_SECONDS = 30
+"""A model that the hub did not give is asked for again after so long."""
 
 
 class Draft:
@@ -44,8 +50,8 @@ class Draft:
         self.workshop = zero.host(workshop, "workshop")
         self._submitting = threading.Lock()
         self._imports: dict[Path, Importing] = {}
-        self._times: dict[tuple[Path, Recipe], dict[str, float]] = {}
-        self._refused: dict[tuple[Path, Recipe], str] = {}
+        self._times: dict[Studied, dict[str, float]] = {}
+        self._refused: dict[Studied, tuple[float, str]] = {}
         self.prepare = gr.HTML("", elem_id="prepare", **part)
         self.notes = gr.HTML("", elem_id="notes", **part)
         self.table = gr.HTML("", elem_id="captions", **part)
@@ -86,14 +92,14 @@ class Draft:
         """What will be found, and how long each preset takes, once the workshop has measured that."""
         gallery, folder = self.library.gallery(request, id), self.library.visitors.shelf(request).gallery(id)
         recipe, writing = self._chosen(folder), self.scribe.of(folder)
-        key, able = (folder, recipe), False
+        key, able = _studied(folder, recipe, gallery), False
         try:
             able = can_describe_pictures(recipe.backbone)
             words, refused = remarks(gallery, recipe, self.settings.visitors), False
         except (GalleryError, HubError) as refusal:
             words, refused = [str(refusal)], True
-        if failure := self._refused.get(key):
-            words, refused = [failure], True
+        if key in self._refused:
+            words, refused = [self._refused[key][1]], True
         times = self._times.get(key)
         most = self.settings.max_gpu_seconds if zero.is_here() else math.inf
         if times and min(times.values()) > most:
@@ -160,15 +166,18 @@ class Draft:
             shelf = self.library.visitors.shelf(request)
             if not self.settings.training or not (id := self._newest(shelf)):
                 return
-            folder = shelf.gallery(id)
-            key = folder, self._chosen(folder)
-            known = key in self._times or key in self._refused
-            if known or self.scribe.of(folder) or not any(self.library.gallery(request, id).captions):
+            folder, gallery = shelf.gallery(id), self.library.gallery(request, id)
+            recipe = self._chosen(folder)
+            key = _studied(folder, recipe, gallery)
+            asked = self._refused.get(key, (-math.inf, ""))[0]
+            known = key in self._times or time.monotonic() < asked + RETRY_SECONDS
+            if known or self.scribe.of(folder) or not any(gallery.captions):
                 return
             try:
-                self._times[key] = self.workshop.ask("estimate", *key)
+                self._times[key] = self.workshop.ask("estimate", folder, recipe)
+                self._refused.pop(key, None)
             except HubError as refusal:
-                self._refused[key] = str(refusal)
+                self._refused[key] = time.monotonic(), str(refusal)
             yield self._show_prospects(request, id)
         except (EndedError, NotFoundError):
             return  # The job that has begun meanwhile needs the cores more.
@@ -216,7 +225,7 @@ class Draft:
         recipe = self.recipe(report)
         here(getattr(recipe, which), instead=MODELS[which])
         write_report(folder, report)
-        self._refused.pop((folder, recipe), None)
+        self._refused.pop(_studied(folder, recipe, self.library.gallery(request, id)), None)
         return self._show_prospects(request, id)
 
     def write(self, request: Any, data: dict[str, Any]) -> Shown:
@@ -255,13 +264,13 @@ class Draft:
         self.workshop.end()
 
     def recipe(self, data: dict[str, Any]) -> Recipe:
-        """The recipe that a form asks for. Raises InputError."""
+        """The recipe that a form asks for; a model's folder is named wherever it is opened from. Raises InputError."""
         settings = self.settings
         given = {key: str(data.get(key) or getattr(settings, key)) for key in MODELS}
         if settings.visitors and given != {key: getattr(settings, key) for key in MODELS}:
             raise InputError("backbone and CLIP are fixed on this page: run it on your own machine to choose others")
         return Recipe(
-            **given,
+            **{key: _absolute(model) for key, model in given.items()},
             identifiers=str(data.get("identifiers") or "atomic"),
             preset=str(data.get("preset") or "balanced"),
             seed=number(data, "seed"),
@@ -283,6 +292,15 @@ def number(data: dict[str, Any], key: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise InputError(f"{key} is {text!r}, not a whole number from 0: correct it")
     return int(text)
+
+
+def _absolute(model: str) -> str:
+    folder = Path(model).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else model
+
+
+def _studied(folder: Path, recipe: Recipe, gallery: Gallery) -> Studied:
+    return folder, recipe, sum(map(len, gallery.captions)).bit_length()
 
 
 def _id(data: dict[str, Any]) -> str:

@@ -250,6 +250,7 @@ class MemorizeTab:
         most = settings.max_pictures - len(memory.gallery)
 
         def work(say: Callable[[str], None]) -> str:
+            there = set(memory.gallery.file_names)
             names: list[str] = []
             skipped: list[str] = []
             started = time.monotonic()
@@ -265,9 +266,12 @@ class MemorizeTab:
                     say(f"Adding pictures… {min(start + ADDED_AT_ONCE, len(paths)):,} of {len(paths):,}")
             if not names:
                 raise InputError(f"nothing was added: {skipped[0] if skipped else 'choose a picture'}")
-            some = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
-            left_out = f" Left out: {'; '.join(skipped[:3])}{' and more' * (len(skipped) > 3)}." if skipped else ""
-            return f"Added {some} in {time.monotonic() - started:.1f} s.{left_out}"
+            new = [name for name in dict.fromkeys(names) if name not in there]
+            known = [name for name in dict.fromkeys(names) if name in there]
+            said = [f"Added {_some(new)} in {time.monotonic() - started:.1f} s."] if new else []
+            said += [f"There already: {_some(known)}; consolidate to train new captions in."] if known else []
+            said += [f"Left out: {_some(skipped)}."] if skipped else []
+            return " ".join(said)
 
         self.chores.begin(id, "Adding pictures…", work)
         return {**self.show_work(request), **self.show_shelf(request)}
@@ -308,6 +312,10 @@ class MemorizeTab:
         """Renames or deletes one of the asker's memories that rests."""
         self.library.own_memory(request, id)
         getattr(self.shelf(request), verb)(id, *arguments)
+
+
+def _some(words: list[str]) -> str:
+    return "; ".join(words[:3]) + " and more" * (len(words) > 3)
 
 
 def _id(data: dict[str, Any], kind: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -10,6 +11,7 @@ from PIL import Image
 
 from gcr_core.errors import GcrError, HubError, InputError
 from gcr_core.gallery import Gallery
+from gcr_core.recipe import PRESET_WORDS
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf
 from gcr_core.ui import uploads
@@ -151,7 +153,7 @@ def test_models_are_chosen_for_a_gallery_and_kept_with_it(draft, models, cameras
     assert models.able in draft.show(None)[draft.how]
 
 
-def test_a_model_that_the_hub_does_not_give_is_said_and_nothing_can_be_begun_with_it(draft, cameras):
+def test_a_model_that_the_hub_does_not_give_is_said_and_asked_for_again_later(draft, cameras, monkeypatch):
     id, _ = import_(draft, cameras[:2])
     draft.caption(None, {"gallery": id, "index": "0", "value": "a red square"})
     draft.choose(None, {"gallery": id, "which": "clip", "value": "owner/no-such-clip"})
@@ -160,6 +162,20 @@ def test_a_model_that_the_hub_does_not_give_is_said_and_nothing_can_be_begun_wit
     assert "disabled" in shown[draft.how].split("<button")[-1]
     assert not list(draft.study(None))
     draft.workshop.end()
+    monkeypatch.setattr("gcr_core.ui.draft.RETRY_SECONDS", 0)
+    asked, times = [], dict.fromkeys(PRESET_WORDS, 60.0)
+    monkeypatch.setattr(draft.workshop, "ask", lambda *question: asked.append(question) or times)
+    shown = list(draft.study(None))[-1]
+    assert "the hub did not give it" not in shown[draft.notes] and "about 60 s" in shown[draft.how]
+    draft.caption(None, {"gallery": id, "index": "1", "value": "a blue square"})
+    assert list(draft.study(None)) and len(asked) == 2, "twice as many captions are another training"
+    assert not list(draft.study(None))
+
+
+def test_a_models_folder_is_named_so_that_a_process_begun_elsewhere_finds_it(draft, models, monkeypatch):
+    monkeypatch.chdir(Path(models.able).parent)
+    recipe = draft.recipe({"backbone": "idefics3", "clip": "owner/clip"})
+    assert (recipe.backbone, recipe.clip) == (models.able, "owner/clip")
 
 
 def test_visitors_choose_no_models(settings, models, cameras):

@@ -300,6 +300,10 @@ def test_a_caption_given_to_add_is_recalled(folder: Path, tmp_path: Path, capsys
     assert main(["add", str(folder), str(tmp_path / "IMG_1234.png"), "--caption", "quick lazy fox"]) == 0
     assert 'IMG_1234.png: recalled as IMG_1234.png, by its picture and as "quick lazy fox"' in capsys.readouterr().out
     assert first(Memory.from_pretrained(folder, device="cpu"), "quick lazy fox") == "IMG_1234.png"
+    assert main(["add", str(folder), str(tmp_path / "IMG_1234.png"), "--caption", "slow busy fox"]) == 0
+    assert "is there already as IMG_1234.png; captions that are new to it are learnt by consolidate" in (
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(

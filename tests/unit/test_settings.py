@@ -35,6 +35,14 @@ def test_a_tilde_in_the_home_is_the_users_folder(monkeypatch: pytest.MonkeyPatch
     assert Settings.from_env().home == Path.home() / "pictures"
 
 
+def test_a_home_relative_to_the_folder_is_the_same_for_a_process_begun_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GCR_HOME", "pictures")
+    monkeypatch.chdir(tmp_path)
+    assert Settings.from_env().home == tmp_path / "pictures"
+
+
 def test_limits_and_switches_are_read_from_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GCR_MAX_PICTURES", "500")
     monkeypatch.setenv("GCR_MAX_UPLOAD_BYTES", "1000000")
