@@ -18,10 +18,10 @@ from PIL import Image
 
 from .atomic import new_folder, write_text
 from .errors import GalleryError
-from .images import SUFFIXES, encoded, fingerprint, is_bare, open_image, shrink
+from .images import OTHER_SUFFIXES, SUFFIXES, encoded, fingerprint, is_bare, open_image, shrink
 from .intake import Intake
 from .metadata import METADATA_NAMES, checked_captions, checked_row
-from .names import safe_name, stays_inside, unique
+from .names import printable, safe_name, stays_inside, unique
 from .sources import Sources, file_at, files_below
 
 IMPORT_SIDE = 1024
@@ -111,14 +111,16 @@ class Gallery:
     def from_folder(cls, root: str | Path) -> "Gallery":
         """The images below a folder, each opened once to see that it can be; names are relative to it.
 
+        Pictures of other kinds are listed in `skipped`, what is no picture by its name is passed over.
         Raises GalleryError for no folder or no image at all.
         """
         root = Path(root)
         if not root.is_dir():
             raise GalleryError(f"gallery {str(root)!r} is no folder: name a folder of images or a zip of one")
-        wanted = SUFFIXES + METADATA_NAMES
-        files = [file_at(path, name) for name, path in files_below(root) if name.lower().endswith(wanted)]
-        intake = Intake()
+        below, wanted = files_below(root), SUFFIXES + METADATA_NAMES
+        files = [file_at(path, name) for name, path in below if name.lower().endswith(wanted)]
+        others = [printable(name) for name, _ in below if name.lower().endswith(OTHER_SUFFIXES)]
+        intake = Intake((name, "is no JPEG, PNG, WebP, GIF or BMP file by its name: save it as one") for name in others)
         for name, digest in intake.pictures(files, lambda image, _: fingerprint(image)):
             intake.add(name, name, digest)
         return cls._of(intake, root)

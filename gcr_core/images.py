@@ -19,6 +19,8 @@ from .errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+OTHER_SUFFIXES = (".jpe", ".jfif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".dng")
+"""Names of pictures that no gallery has."""
 WRITTEN_AS = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Pictures of every other name are written as PNG."""
 MAX_PIXELS = 64_000_000

@@ -14,6 +14,7 @@ from zipfile import ZipInfo
 from zlib import crc32
 
 from .errors import GalleryError, InputError
+from .facts import FACTS_FILE
 from .images import SUFFIXES, read_file
 from .names import is_hidden, printable, unique
 from .zips import Zip
@@ -109,8 +110,15 @@ def file_at(path: Path, name: str) -> File:
 
 
 def files_below(root: Path) -> list[tuple[str, Path]]:
-    """(path below the folder, path) of its files by name, hidden ones left out; links to folders are not followed."""
-    paths = sorted(Path(folder, file) for folder, _, files in os.walk(root) for file in files)
+    """(path below the folder, path) of its files by name. Hidden ones are left out, links to folders are not followed,
+    and a memory that stands below it is no part of it."""
+    paths = []
+    for folder, folders, files in os.walk(root):
+        if FACTS_FILE in files and Path(folder) != root:
+            folders.clear()
+        else:
+            paths += [Path(folder, file) for file in files]
+    paths.sort()
     named = ((path.relative_to(root).as_posix(), path) for path in paths)
     return [(name, path) for name, path in named if not is_hidden(name)]
 

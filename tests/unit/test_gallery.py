@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,18 @@ def test_folder_without_metadata_is_captioned_by_its_file_names(tmp_path: Path) 
     (tmp_path / "sub" / "red-boat.png").write_bytes(picture())
     (tmp_path / ".hidden.png").write_bytes(picture())
     (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "IMG_0001.HEIC").write_bytes(b"an image of a phone")
     gallery = Gallery.from_folder(tmp_path)
     assert gallery.file_names == ["sub/red-boat.png"]
     assert gallery.captions == [["red boat"]]
-    assert not gallery.skipped
+    assert [name for name, _ in gallery.skipped] == ["IMG_0001.HEIC"]
+
+
+def test_a_memory_below_the_folder_is_no_part_of_it(tmp_path: Path, tiny_memory_dir: Path) -> None:
+    (tmp_path / "red-boat.png").write_bytes(picture())
+    shutil.copytree(tiny_memory_dir, tmp_path / "memory")
+    assert Gallery.from_folder(tmp_path).file_names == ["red-boat.png"]
+    assert len(Gallery.from_folder(tmp_path / "memory" / "gallery")) == 12
 
 
 def test_a_bad_file_is_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
