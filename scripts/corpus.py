@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from build_emoji_gallery import CLDR, read_informal, words
@@ -44,6 +45,34 @@ ACTIONS = (
     "i am {}",
     "she is {}",
 )
+KEYS = (
+    "number {}", "the number {}", "digit {}", "the digit {}", "numeral {}", "{} key", "{} button", "number {} button",
+    "button {}",
+)  # fmt: skip
+LETTERS = ("letter {}", "the letter {}", "capital {}", "capital letter {}", "letter {} button")
+HOURS = (
+    "{} o'clock", "{} o clock", "{} oclock", "at {} o'clock", "{} am", "{} pm", "{} in the morning",
+    "{} in the afternoon", "clock at {}",
+)  # fmt: skip
+FIGURE_HOURS = ("{}:00", "{}:00 am", "{}:00 pm", "{}am", "{}pm")
+HALVES = (
+    "half past {}",
+    "at half past {}",
+    "half {}",
+    "{} thirty",
+    "{} thirty am",
+    "{} thirty pm",
+    "clock at {} thirty",
+)
+FIGURE_HALVES = ("{}:30", "{}.30", "{}:30 am", "{}:30 pm", "{}:30am", "{}:30pm", "clock at {}:30")
+PARENTS = (
+    {"man": "dad", "woman": "mom"},
+    {"man": "dad", "woman": "mum"},
+    {"man": "father", "woman": "mother"},
+    {"man": "daddy", "woman": "mummy"},
+)
+CHILDREN = ({"girl": "daughter", "boy": "son"}, {"girl": "girl", "boy": "boy"}, {"girl": "kid", "boy": "kid"})
+MEMBERS = ("{} {}", "{} and {}", "{} with {}")
 SLANG = Path(__file__).parent / "slang.txt"
 """What WordNet's and the teacher's English lack, and what it means: a line each, `haha: laughing`."""
 WORD_MET, DEFINITION_MET, INFORMAL_MET, MISSPELT_MET = 3.0, 1.5, 30.0, 1.0
@@ -74,6 +103,8 @@ class Corpus:
     """(text, images it is made for)"""
     excerpts: set[str]
     """those of the composed texts that definitions are made into"""
+    counted: set[str]
+    """those of the composed texts that say a number, a letter or who a family are"""
     english: dict[str, float]
     """English at large, some of it composed too: how often each text is met beside the others"""
     meaning: dict[str, str]
@@ -116,7 +147,8 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
     composed: dict[str, set[int]] = defaultdict(set)
     made = [*_from_captions(captions, net, draws), *_flags(file_names, captions, net)]
     excerpts = list(_excerpts(definitions, net, draws))
-    for text, image in made + excerpts:
+    counted = [*_keys(names), *_hours(names, net), *_families(captions, net)]
+    for text, image in made + excerpts + counted:
         composed[_plain(text)].add(image)
     english = dict.fromkeys(_short_definitions(net, known), DEFINITION_MET)
     english |= dict.fromkeys([*_from_wordnet(net, known), *_sentences(captions, net, known, draws)], 1.0)
@@ -137,6 +169,7 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
         [(text, image) for text, image in definitions if held_out.fits(text)],
         [(t, sorted(images)) for t, images in composed.items() if t not in own and held_out.fits(t)],
         {text for text, _ in excerpts} - {_plain(text) for text, _ in made},
+        {_plain(text) for text, _ in counted},
         {
             text: met
             for text, met in ((_plain(text), met) for text, met in english.items())
@@ -267,6 +300,49 @@ def _flags(file_names: list[str], captions: list[list[str]], net: WordNet) -> It
         for other in names:
             plain = other.replace("&", "and")
             yield from ((text, image) for text in (plain, f"{plain} flag", f"flag of {plain}", f"flag {plain}"))
+
+
+def _keys(names: list[list[str]]) -> Iterator[tuple[str, int]]:
+    """(text, image) for the numbers on keycaps, in figures and words, and for buttons with one letter."""
+    for image, named in enumerate(names):
+        shown = [name for name in named if not name.startswith("keycap: ")]
+        if shown[0].isdigit():
+            yield from ((frame.format(number), image) for number in shown for frame in KEYS)
+        elif letter := re.fullmatch(r"(?:circled )?([A-Z])( button.*)?", shown[0]):
+            yield from ((frame.format(letter[1]), image) for frame in LETTERS)
+
+
+def _hours(names: list[list[str]], net: WordNet) -> Iterator[tuple[str, int]]:
+    """(text, image) for the time that clocks show, in words and in figures, those of 24 hours as well."""
+    hours = {_in_words(str(hour), net): hour for hour in range(1, 13)}
+    for image, (name, *_) in enumerate(names):
+        if shown := re.fullmatch("(.+)( o’clock|-thirty)", name):
+            word, hour, minutes = shown[1], hours[shown[1]], "00" if shown[2] == " o’clock" else "30"
+            said, written = (HOURS, FIGURE_HOURS) if minutes == "00" else (HALVES, FIGURE_HALVES)
+            yield from ((frame.format(either), image) for either in (word, hour) for frame in said)
+            yield from ((frame.format(hour), image) for frame in written)
+            yield f"{(hour + 12) % 24}:{minutes}", image
+
+
+def _families(captions: list[list[str]], net: WordNet) -> Iterator[tuple[str, int]]:
+    """(text, image) for families by their members: "mom and two daughters", "family of three"."""
+    for image, name in ((image, text) for image, texts in enumerate(captions) for text in texts):
+        if not name.startswith("family: "):
+            continue
+        members = name.removeprefix("family: ").split(", ")[::-1]
+        size = str(len(members))
+        yield from ((f"family of {count}", image) for count in (size, _in_words(size, net)))
+        for parents, children, two in product(PARENTS, CHILDREN, ("two", "2")):
+            grown, small = (
+                _together([said[who] for who in members if who in said], two) for said in (parents, children)
+            )
+            yield from ((frame.format(grown, small), image) for frame in MEMBERS)
+
+
+def _together(members: list[str], two: str) -> str:
+    """One or two of a family: "dad", "mom and dad", "two sons"."""
+    one, *other = members
+    return f"{two} {_plural(one)}" if other == [one] else " and ".join(members)
 
 
 def _definitions(captions: list[list[str]], net: WordNet) -> Iterator[tuple[str, int]]:

@@ -23,8 +23,8 @@ LIKELY = 16
 """Images that a text may ask for at most"""
 DRAWN = {"captions": 0.2, "composed": 0.2, "english": 0.6}
 """How often a batch draws from each part of the corpus"""
-EXCERPT_MET = 3.0
-"""How often an excerpt of a definition is met for once that another composed text is"""
+OFTEN_MET = 3.0
+"""How often an excerpt of a definition, or a text that counts, is met for once that another composed text is"""
 TEMPERATURE = 0.03
 """Of the teacher's likeness as odds"""
 EMOJI = 0.05
@@ -46,9 +46,9 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
 
     A caption or composed phrase asks for the images it was made for, divided as the teacher finds likely, and for what
     the teacher finds likely besides: little unless that is far more like the text, as where one image has a common word
-    as a keyword that others deserve as well; a word that is like nothing is the image's own, and so are numbers, which
-    the teacher mixes up. A region's name asks for its flag, a definition for what it defines. Other English is the
-    teacher's word alone, slang and misspelt captions by what they mean.
+    as a keyword that others deserve as well; a word that is like nothing is the image's own, and so are numbers and the
+    members of a family, which the teacher mixes up. A region's name asks for its flag, a definition for what it
+    defines. Other English is the teacher's word alone, slang and misspelt captions by what they mean.
     """
     owners: dict[str, list[int]] = {}
     for image, texts in enumerate(corpus.captions):
@@ -103,7 +103,7 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
                 certain = CERTAIN["flag"]
             elif texts[row] in defining:
                 certain = max(certain, CERTAIN["definition"])
-            elif row < len(owners) and any(map(str.isdigit, texts[row])):
+            elif texts[row] in corpus.counted or (row < len(owners) and any(map(str.isdigit, texts[row]))):
                 certain = CERTAIN["most"]
             weights[row, :LIKELY] *= 1 - certain
             images[row, LIKELY : LIKELY + len(chosen)] = chosen
@@ -112,7 +112,8 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
 
     drawn = np.zeros(len(texts))
     drawn[: len(owners)] = DRAWN["captions"] / len(owners)
-    repeated = np.array([EXCERPT_MET if text in corpus.excerpts else 1.0 for text in composed])
+    often = corpus.excerpts | corpus.counted
+    repeated = np.array([OFTEN_MET if text in often else 1.0 for text in composed])
     drawn[len(owners) : len(known)] = repeated * (DRAWN["composed"] / repeated.sum())
     met = np.array([corpus.english.get(text, 0.0) for text in texts])
     met[len(known) :] *= best[len(known) :] > np.quantile(best[len(known) :], 0.15)
