@@ -11,6 +11,7 @@ from .errors import MemoryFormatError
 SHOWN_CHARACTERS = 200
 FORMAT_VERSION = 1
 FACTS_FILE = "memory.json"
+IDENTIFIERS_FILE = "identifiers.safetensors"
 CARD_FILE = "README.md"
 ADAPTER_FILE = "model/adapter_config.json"
 """Where a memory holds an adapter of its backbone, not a whole model."""
@@ -25,7 +26,7 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
         raise MemoryFormatError(
             f"{str(folder)!r} is no memory, it has no {FACTS_FILE}: name a memory, such as checkpoints/emoji"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MemoryFormatError(f"{path} cannot be read ({error}): memorise the gallery anew") from error
     version = facts.get("format_version") if isinstance(facts, dict) else None
     if version != FORMAT_VERSION:

@@ -4,6 +4,8 @@ Knows file names, not what is in them; nothing but weights, tables, text and pic
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import HubError
@@ -29,16 +31,19 @@ def fetch(path_or_id: str | Path, instead: str, revision: str | None = None) -> 
     from huggingface_hub import snapshot_download
 
     name = str(path_or_id)
-    try:
+    with _given(name, instead):
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=FETCHED))
         if revision is None and not any(folder.glob("*.safetensors")) and (converted := _conversion(name)):
             folder = Path(snapshot_download(name, revision=converted, allow_patterns=FETCHED))
         return folder
-    except (OSError, ValueError) as error:
-        raise HubError(
-            f"{name!r} is no folder here and the hub did not give it ({_first_line(error)}): "
-            f"check the name and the connection, or use {instead}"
-        ) from error
+
+
+def released(hub_id: str, instead: str) -> list[str]:
+    """The commit hashes of a hub id's own history, without those of pull requests. Raises HubError as `fetch`."""
+    from huggingface_hub import HfApi
+
+    with _given(hub_id, instead):
+        return [made.commit_id for made in HfApi().list_repo_commits(hub_id)]
 
 
 def here(path_or_id: str | Path, instead: str) -> Path | None:
@@ -51,6 +56,11 @@ def here(path_or_id: str | Path, instead: str) -> Path | None:
         return Path(snapshot_download(str(path_or_id), local_files_only=True))
     except (OSError, ValueError):
         return None
+
+
+def absolute(path_or_id: str) -> str:
+    """A folder's path for processes that were begun elsewhere, too; any other name as it is."""
+    return str(_here(path_or_id) or path_or_id)
 
 
 def commit(folder: Path) -> str | None:
@@ -70,12 +80,35 @@ def _conversion(name: str) -> str | None:
 
 def _folder(path_or_id: str | Path, instead: str) -> Path | None:
     """The folder at a path, None for a hub id. Raises HubError for what is neither."""
-    path, name = Path(path_or_id).expanduser(), str(path_or_id)
-    if name and path.is_dir():
-        return path.absolute()
+    if folder := _here(path_or_id):
+        return folder
+    name = str(path_or_id)
     if not REPOSITORY_ID.fullmatch(name):
         raise HubError(f"{name!r} is no folder here and no hub id (owner/name): name one, such as {instead}")
     return None
+
+
+def _here(path_or_id: str | Path) -> Path | None:
+    """The absolute path of a folder that there is."""
+    try:
+        path = Path(path_or_id).expanduser()
+        return path.absolute() if str(path_or_id) and path.is_dir() else None
+    except (OSError, RuntimeError):  # too long a name, or the home of nobody
+        return None
+
+
+@contextmanager
+def _given(name: str, instead: str) -> Iterator[None]:
+    """What keeps the hub from giving something, as a HubError."""
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        yield
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise HubError(
+            f"{name!r} is no folder here and the hub did not give it ({_first_line(error)}): "
+            f"check the name and the connection, or use {instead}"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +26,7 @@ from .backbone import Backbone
 from .dense import DenseIndex
 from .describing import describe
 from .errors import GcrError, HubError, InputError, MemoryFormatError
-from .facts import FORMAT_VERSION, changes, check_target, read_facts, write_facts
+from .facts import FORMAT_VERSION, IDENTIFIERS_FILE, changes, check_target, read_facts, repository_of, write_facts
 from .features import Features
 from .gallery import Gallery, thumbnail_of
 from .hub import fetch
@@ -119,7 +120,7 @@ class Memory:
         facts = read_facts(folder)
         memory = cls(
             _backbone(folder, facts, device),
-            Identifiers.load(folder / "identifiers.safetensors"),
+            Identifiers.load(folder / IDENTIFIERS_FILE),
             Gallery.load(folder / "gallery"),
             DenseIndex.load(folder / "dense", device=device),
             facts,
@@ -131,13 +132,17 @@ class Memory:
     def save(self, path: str | Path) -> None:
         """Writes the memory; a reader of `path` sees the old one or the new one, never half of one.
 
-        Raises MemoryFormatError for a folder that holds something else.
+        The repository of the hub that the old one was pushed to is the new one's. Raises MemoryFormatError for a folder
+        that holds something else.
         """
         path = Path(path)
         check_target(path)
+        with suppress(MemoryFormatError):
+            if repository_of(there := read_facts(path)):
+                self.facts["hub"] = there["hub"]
         with self._lock, new_folder(path) as folder:
             self.backbone.save_pretrained(folder / "model")
-            self.identifiers.save(folder / "identifiers.safetensors")
+            self.identifiers.save(folder / IDENTIFIERS_FILE)
             self.gallery.save(folder / "gallery")
             self.dense.save(folder / "dense")
             if self._known is not None:

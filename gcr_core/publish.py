@@ -76,7 +76,7 @@ def push(
         own = facts["hub"] if repository_of(facts) == name else {}
         before = _repository(api, name, public, own)
         sent = next(each.upload_info.sha256.hex() for each in additions if each.path_in_repo == FACTS_FILE)
-        _note(folder, name, before.sha, [*own.get("facts_sha256", ()), sent])
+        _note(folder, name, before.sha, [*_noted(own), sent])
         revision = _commit(api, name, additions, before, on_progress)
         if public and before.private:
             api.update_repo_settings(name, private=False)
@@ -171,12 +171,12 @@ def _repository(api: "HfApi", name: str, public: bool, own: dict[str, Any]) -> "
             f"{name} is taken: it holds {len(held):,} files that this memory was neither pushed as nor pulled from; "
             "choose another name"
         )
-    if FACTS_FILE in held and info.sha != own.get("revision") and "facts_sha256" in own:
+    if FACTS_FILE in held and info.sha != own.get("revision") and (noted := _noted(own)):
         facts = Path(api.hf_hub_download(name, FACTS_FILE, revision=info.sha)).read_bytes()
-        if sha256(facts).hexdigest() not in own["facts_sha256"]:
+        if sha256(facts).hexdigest() not in noted:
             raise HubError(
-                f"{name} was changed since this memory was pushed there or pulled from there, and this push would undo "
-                f"that: pull {name} and go on from it, or choose another name"
+                f"{name} was changed since this memory was pushed there or pulled from there, and a push would undo "
+                "that: choose another name, or delete the repository if it is to give way; `pull` gets what it holds"
             )
     if not info.private and not public:
         raise HubError(f"everybody can read {name}: make the push public if that is meant, or choose another name")
@@ -222,6 +222,12 @@ def _note(folder: Path, name: str, revision: str | None, facts: list[str]) -> No
     own = {"repository": name, "revision": revision, "facts_sha256": facts}
     with suppress(OSError):
         write_facts(folder, read_facts(folder) | {"hub": own})
+
+
+def _noted(own: dict[str, Any]) -> list[str]:
+    """The SHA-256 that `_note` wrote, each once; none where there are no such."""
+    noted = own.get("facts_sha256")
+    return list(dict.fromkeys(map(str, noted))) if isinstance(noted, list) else []
 
 
 def _paths(info: "ModelInfo") -> set[str]:

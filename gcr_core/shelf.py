@@ -21,7 +21,7 @@ from . import atomic, parcel
 from .errors import GalleryError, GcrError, InputError, MemoryFormatError, NotFoundError
 from .facts import ADAPTER_FILE, read_facts, repository_of, write_facts
 from .gallery import Gallery
-from .hub import fetch
+from .hub import absolute, fetch, released
 from .names import safe_name
 from .settings import Settings
 
@@ -157,12 +157,16 @@ class Shelf:
             return
         base, lent = read_facts(folder).get("backbone"), self.settings.backbone
         name, revision = (str(base.get(key)) for key in ("name", "revision")) if isinstance(base, dict) else ("", "")
-        if self.settings.visitors and name not in (lent, str(Path(lent).absolute())):
+        from_hub, instead = COMMIT.fullmatch(revision), "a memory of a backbone that is here"
+        if self.settings.visitors and (
+            absolute(name) != absolute(lent) or (from_hub and revision not in released(lent, instead))
+        ):
             raise MemoryFormatError(
-                f"the memory is an adapter of {name!r}, the backbone here is {lent!r}: open it on your own machine"
+                f"the memory is an adapter of {name!r} at revision {revision}, the backbone here is {lent!r}: open it "
+                "on your own machine"
             )
-        if COMMIT.fullmatch(revision):
-            fetch(name, instead="a memory of a backbone that is here", revision=revision)
+        if from_hub:
+            fetch(name, instead, revision)
 
     def check_upload(self, size: int) -> None:
         """Raises GcrError where an upload of so many bytes is too much at once, or on top of what is kept."""

@@ -14,7 +14,7 @@ from zipfile import ZipInfo
 from zlib import crc32
 
 from .errors import GalleryError, InputError
-from .facts import FACTS_FILE
+from .facts import FACTS_FILE, IDENTIFIERS_FILE
 from .images import SUFFIXES, read_file
 from .names import is_hidden, printable, unique
 from .zips import Zip
@@ -111,10 +111,10 @@ def file_at(path: Path, name: str) -> File:
 
 def files_below(root: Path) -> list[tuple[str, Path]]:
     """(path below the folder, path) of its files by name. Hidden ones are left out, links to folders are not followed,
-    and a memory that stands below it is no part of it."""
+    a memory that stands below it is no part of it."""
     paths = []
     for folder, folders, files in os.walk(root):
-        if FACTS_FILE in files and Path(folder) != root:
+        if {FACTS_FILE, IDENTIFIERS_FILE} <= set(files) and Path(folder) != root:
             folders.clear()
         else:
             paths += [Path(folder, file) for file in files]

@@ -46,15 +46,14 @@ ACTIONS = (
     "she is {}",
 )
 KEYS = (
-    "number {}", "the number {}", "digit {}", "the digit {}", "numeral {}", "{} key", "{} button", "number {} button",
-    "button {}",
+    "number {}", "the number {}", "numeral {}", "{} key", "{} button", "number {} button", "button {}",
 )  # fmt: skip
 LETTERS = ("letter {}", "the letter {}", "capital {}", "capital letter {}", "letter {} button")
 HOURS = (
     "{} o'clock", "{} o clock", "{} oclock", "at {} o'clock", "{} am", "{} pm", "{} in the morning",
     "{} in the afternoon", "clock at {}",
 )  # fmt: skip
-FIGURE_HOURS = ("{}:00", "{}:00 am", "{}:00 pm", "{}am", "{}pm")
+FIGURE_HOURS = ("{}am", "{}pm")
 HALVES = (
     "half past {}",
     "at half past {}",
@@ -64,7 +63,7 @@ HALVES = (
     "{} thirty pm",
     "clock at {} thirty",
 )
-FIGURE_HALVES = ("{}:30", "{}.30", "{}:30 am", "{}:30 pm", "{}:30am", "{}:30pm", "clock at {}:30")
+FIGURE_HALVES = ("{}:30 am", "{}:30 pm", "{}:30am", "{}:30pm", "clock at {}:30")
 PARENTS = (
     {"man": "dad", "woman": "mom"},
     {"man": "dad", "woman": "mum"},

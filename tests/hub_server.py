@@ -173,6 +173,13 @@ class _Handler(BaseHTTPRequestHandler):
         files = self._repository(id).at(revision)
         return _json([_entry(path, blob) for path, blob in sorted(files.items())])
 
+    def history(self, id: str, revision: str, body: bytes) -> tuple[bytes]:
+        commits = [
+            {"id": oid, "title": summary, "message": "", "authors": [], "date": "2026-01-01T00:00:00.000Z"}
+            for oid, summary, _ in reversed(self._repository(id).commits)
+        ]
+        return _json(commits)
+
     def settings(self, id: str, body: bytes) -> tuple[bytes]:
         given, repository = json.loads(body), self._repository(id, to_write=True)
         repository.private = given.get("private", given.get("visibility") == "private")
@@ -247,6 +254,7 @@ ROUTES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("POST", "/api/validate-yaml", _Handler.validate),
     ("GET", f"/api/models/{ID}(?:/revision/(.+))?", _Handler.info),
     ("GET", f"/api/models/{ID}/tree/([^/]+)/?", _Handler.tree),
+    ("GET", f"/api/models/{ID}/commits/([^/]+)", _Handler.history),
     ("PUT", f"/api/models/{ID}/settings", _Handler.settings),
     ("POST", f"/api/models/{ID}/preupload/(.+)", _Handler.preupload),
     ("POST", f"/{ID}\\.git/info/lfs/objects/batch", _Handler.batch),

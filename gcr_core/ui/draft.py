@@ -13,7 +13,7 @@ from typing import Any
 
 from gcr_core.errors import GalleryError, HubError, InputError, NotFoundError
 from gcr_core.gallery import Gallery
-from gcr_core.hub import here
+from gcr_core.hub import absolute, here
 from gcr_core.identifiers import IDENTIFIER_TYPES
 from gcr_core.jobs import Jobs
 from gcr_core.metadata import checked_captions
@@ -98,8 +98,8 @@ class Draft:
             words, refused = remarks(gallery, recipe, self.settings.visitors), False
         except (GalleryError, HubError) as refusal:
             words, refused = [str(refusal)], True
-        if key in self._refused:
-            words, refused = [self._refused[key][1]], True
+        if failure := self._refused.get(key):
+            words, refused = [failure[1]], True
         times = self._times.get(key)
         most = self.settings.max_gpu_seconds if zero.is_here() else math.inf
         if times and min(times.values()) > most:
@@ -266,11 +266,12 @@ class Draft:
     def recipe(self, data: dict[str, Any]) -> Recipe:
         """The recipe that a form asks for; a model's folder is named wherever it is opened from. Raises InputError."""
         settings = self.settings
-        given = {key: str(data.get(key) or getattr(settings, key)) for key in MODELS}
-        if settings.visitors and given != {key: getattr(settings, key) for key in MODELS}:
+        own = {key: absolute(getattr(settings, key)) for key in MODELS}
+        given = {key: absolute(str(data.get(key) or own[key])) for key in MODELS}
+        if settings.visitors and given != own:
             raise InputError("backbone and CLIP are fixed on this page: run it on your own machine to choose others")
         return Recipe(
-            **{key: _absolute(model) for key, model in given.items()},
+            **given,
             identifiers=str(data.get("identifiers") or "atomic"),
             preset=str(data.get("preset") or "balanced"),
             seed=number(data, "seed"),
@@ -292,11 +293,6 @@ def number(data: dict[str, Any], key: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise InputError(f"{key} is {text!r}, not a whole number from 0: correct it")
     return int(text)
-
-
-def _absolute(model: str) -> str:
-    folder = Path(model).expanduser()
-    return str(folder.absolute()) if folder.is_dir() else model
 
 
 def _studied(folder: Path, recipe: Recipe, gallery: Gallery) -> Studied:

@@ -269,7 +269,8 @@ class MemorizeTab:
             new = [name for name in dict.fromkeys(names) if name not in there]
             known = [name for name in dict.fromkeys(names) if name in there]
             said = [f"Added {_some(new)} in {time.monotonic() - started:.1f} s."] if new else []
-            said += [f"There already: {_some(known)}; consolidate to train new captions in."] if known else []
+            said += [f"There already: {_some(known)}."] if known else []
+            said += ["Consolidate to train their new captions in."] if known and captions and settings.training else []
             said += [f"Left out: {_some(skipped)}."] if skipped else []
             return " ".join(said)
 

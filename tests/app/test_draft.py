@@ -1,6 +1,7 @@
 """A draft: its import outlives a reload, the model's captions are written, corrected, stopped and begun again."""
 
 import contextlib
+import re
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -187,6 +188,16 @@ def test_visitors_choose_no_models(settings, models, cameras):
     shown = shared.show(request)
     assert "SmolVLM" not in shown[shared.notes]
     assert "readonly" in shown[shared.how] and 'data-do="choose"' not in shown[shared.how]
+
+
+def test_visitors_send_the_fixed_models_as_the_page_shows_them(settings, models, cameras, monkeypatch):
+    monkeypatch.chdir(Path(models.able).parent)
+    shared = made(Settings(home=settings.home, backbone="idefics3/", clip="llava", visitors=True))
+    request = SimpleNamespace(headers={"X-GCR-Owner": "a" * 32}, cookies={})
+    shared.library.visitors.shelf(request).collect(cameras[:2])
+    sent = dict(re.findall('name="(backbone|clip)" value="(.*?)"', shared.show(request)[shared.how]))
+    recipe = shared.recipe(sent)
+    assert (recipe.backbone, recipe.clip) == (models.able, models.cannot)
 
 
 def test_a_second_click_begins_no_second_training(draft, cameras):

@@ -63,7 +63,7 @@ def test_keycaps_and_letters_are_asked_for_by_what_they_show():
     from corpus import _keys
 
     asked = dict(_keys([["keycap: 7", "7", "seven"], ["keycap: #", "#"], ["A button (blood type)"], ["OK button"]]))
-    assert (asked["number 7"], asked["digit seven"], asked["letter A"]) == (0, 0, 2)
+    assert (asked["number 7"], asked["button seven"], asked["letter A"]) == (0, 0, 2)
     assert set(asked.values()) == {0, 2}
 
 

@@ -44,6 +44,8 @@ def test_a_memory_below_the_folder_is_no_part_of_it(tmp_path: Path, tiny_memory_
     shutil.copytree(tiny_memory_dir, tmp_path / "memory")
     assert Gallery.from_folder(tmp_path).file_names == ["red-boat.png"]
     assert len(Gallery.from_folder(tmp_path / "memory" / "gallery")) == 12
+    (tmp_path / "memory" / "identifiers.safetensors").unlink()
+    assert len(Gallery.from_folder(tmp_path)) == 13, "what only looks like one is read"
 
 
 def test_a_bad_file_is_listed_and_the_rest_goes_on(tmp_path: Path) -> None:

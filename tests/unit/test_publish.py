@@ -189,6 +189,12 @@ def test_a_downloaded_adapter_opens_where_its_backbone_was_never_fetched(hub, ad
     monkeypatch.setenv("HF_HUB_CACHE", empty)
     there.open_memory(here.export(id))
     assert [row["name"] for row in there.memories()] == ["boats"]
+    facts = read_facts(here.memory(id))
+    facts["backbone"]["revision"] = offered = "0" * 40
+    (here.memory(id) / "memory.json").write_text(json.dumps(facts))
+    with pytest.raises(MemoryFormatError, match=f"an adapter of 'alice/base' at revision {offered}"):
+        there.open_memory(here.export(id))
+    assert not hub.sent(f"/revision/{offered}"), "strangers have nothing fetched that anybody could offer there"
 
 
 def test_an_adapter_of_a_backbone_that_nobody_else_has_is_not_pushed(hub, memory):
@@ -325,11 +331,21 @@ def test_a_push_would_undo_one_from_elsewhere_and_is_refused(hub, memory, tmp_pa
     there.save(tmp_path / "elsewhere")
     push(tmp_path / "elsewhere", NAME)
     theirs = hub.repositories[NAME].head
-    with pytest.raises(HubError, match=f"{NAME} was changed since.*would undo that: pull {NAME}"):
+    with pytest.raises(HubError, match=f"{NAME} was changed since.*would undo that: choose another name"):
         push(memory, NAME)
     assert hub.repositories[NAME].head == theirs
     pull(NAME, memory)
     push(memory, NAME, pictures=False)
+
+
+def test_a_memory_that_was_loaded_before_a_push_is_saved_and_pushed_again(hub, memory):
+    own = Memory.from_pretrained(memory, device="cpu")
+    push(memory, NAME)
+    for name in ("gold-bar.png", "red-bar.png"):
+        own.forget([name])
+        own.save(memory)
+        push(memory, NAME)
+    assert json.loads(hub.repositories[NAME].files["memory.json"])["images"] == 10
 
 
 def test_a_card_that_was_edited_on_the_hub_keeps_no_push_back(hub, memory):

@@ -210,7 +210,7 @@ def test_strangers_open_adapters_of_the_pages_own_backbone_only(
     adapter = {"model/adapter_config.json": b"{}", "memory.json": json.dumps(facts).encode()}
     hostile = repack(shelf.export(put(shelf, tiny_memory_dir)), tmp_path / "adapter.zip", dict(adapter))
     strangers = Shelf(tmp_path / "strangers", replace(Settings(), visitors=True))
-    with pytest.raises(MemoryFormatError, match=r"adapter of '/srv/models/large', the backbone here is"):
+    with pytest.raises(MemoryFormatError, match=r"adapter of '/srv/models/large' at revision None, the backbone"):
         strangers.open_memory(hostile)
     assert strangers.memories() == []
 
