@@ -1,6 +1,7 @@
 """The web app: `python app.py`, then http://127.0.0.1:7860. Gradio's own GRADIO_* variables are respected."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ collect_seldom()  # here and not in `main`, as the processes of the app import t
 
 
 def main() -> None:
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # The page says what is under way.
     settings = Settings.from_env()
     parser = argparse.ArgumentParser(description="A web page that recalls images, beside CLIP + FAISS.")
     parser.add_argument("--memory", default=settings.memory, help="folder or hub id (default: %(default)s)")

@@ -1,6 +1,7 @@
 """The endpoint /search: the object of `recall --json`, or one clear message, and the server lives on."""
 
 import json
+import signal
 import urllib.error
 import urllib.request
 
@@ -8,7 +9,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from tests.serving import serve
+from tests.serving import ROOT, await_page, free_port, serve, start
 
 QUERY = "a happy dog"
 
@@ -153,3 +154,15 @@ def test_without_a_memory_the_page_is_served_and_the_api_says_what_is_missing(tm
             search(client, QUERY)
         with urllib.request.urlopen(f"{address}config") as response:
             assert json.load(response)["title"]
+
+
+def test_the_terminal_says_where_the_page_is_and_when_it_ends_and_no_more(tmp_path):
+    log, port = tmp_path / "app.log", free_port()
+    server = start(ROOT / "checkpoints" / "emoji", log, port)
+    address = await_page(server, log, port)
+    assert search(Client(address, verbose=False), QUERY)["dense"]
+    server.send_signal(signal.SIGINT)
+    assert server.wait(60) == 0
+    where, end = log.read_text().splitlines()
+    assert where == f"The page is at {address} (Ctrl-C ends it)."
+    assert "closing server" in end
