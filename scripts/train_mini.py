@@ -14,7 +14,7 @@
    same pairs; trained on a little, it is the mean of before and after (Wortsman et al. 2022).
 
 All three compute in bfloat16 where the machine is faster with it; weights and losses are float32. The checkpoints here
-were made on two cores without it, 35 minutes for each engine: what `--minutes 129` leaves them there.
+were made on two cores without it, 35 minutes for each engine: what `--minutes 130` leaves them there.
 """
 
 import argparse

@@ -22,7 +22,7 @@ COLOURS = ("red", "green", "blue", "gold", "purple", "black")
 OWN, SHIPPED = re.compile(r"^picture/[\w-]{12}/"), re.compile("^picture/shipped/")
 HOSTILE = "<img src=x onerror=alert(1)> ${1+1} {{value}} `"
 LATE_CLOSE = """
-const fetched = fetch, held = [];
+const fetched = fetch, held = (window.held = []);
 window.fetch = async (asked, options) => {
   const answer = await fetched(asked, options), address = String(asked.url ?? asked);
   if (address.includes("/queue/join")) setTimeout(() => held.splice(0).forEach((release) => release()), 200);
@@ -172,6 +172,7 @@ def test_an_answer_comes_where_the_question_crosses_the_word_that_no_more_answer
     page = open_desk(open_page, shared[0], script=LATE_CLOSE)
     drop(page, cameras)
     for bare, path in reversed(list(enumerate(cameras[:3], len(cameras) - 3))):
+        page.wait_for_function("held.length")
         captions(page, path.name).fill("something in colour")
         captions(page, path.name).press("Tab")
         expect(page.locator("#notes")).to_contain_text(f"{bare} of 12 images have no caption")
