@@ -159,10 +159,7 @@ def workshop(say: Callable[[Any], None]) -> Any:
 
 def _live(pipe: Connection, host: Callable[[Callable[[Any], None]], Any]) -> None:
     """The child: answers until the pipe ends."""
-    from tqdm import tqdm
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tqdm.set_lock(threading.RLock())  # Its own holds a semaphore, which a process that is terminated leaves behind.
     hosted = None
     while True:
         try:

@@ -1,7 +1,6 @@
 """The endpoint /search: the object of `recall --json`, or one clear message, and the server lives on."""
 
 import json
-import signal
 import urllib.error
 import urllib.request
 
@@ -9,7 +8,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from tests.serving import ROOT, await_page, free_port, serve, start
+from tests.serving import ROOT, serve
 
 QUERY = "a happy dog"
 
@@ -156,13 +155,8 @@ def test_without_a_memory_the_page_is_served_and_the_api_says_what_is_missing(tm
             assert json.load(response)["title"]
 
 
-def test_the_terminal_says_where_the_page_is_and_when_it_ends_and_no_more(tmp_path):
-    log, port = tmp_path / "app.log", free_port()
-    server = start(ROOT / "checkpoints" / "emoji", log, port)
-    address = await_page(server, log, port)
-    assert search(Client(address, verbose=False), QUERY)["dense"]
-    server.send_signal(signal.SIGINT)
-    assert server.wait(60) == 0
-    where, end = log.read_text().splitlines()
-    assert where == f"The page is at {address} (Ctrl-C ends it)."
-    assert "closing server" in end
+def test_the_terminal_says_where_the_page_is_and_no_more(tmp_path):
+    log = tmp_path / "app.log"
+    with serve(ROOT / "checkpoints" / "emoji", log) as address:
+        assert search(Client(address, verbose=False), QUERY)["dense"]
+        assert log.read_text() == f"The page is at {address} (Ctrl-C ends it).\n"
