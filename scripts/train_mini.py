@@ -329,7 +329,8 @@ def main() -> None:
         seconds = (60 * arguments.minutes - lesson.seconds) / 2
         if seconds <= 0:
             raise SystemExit(f"--minutes {arguments.minutes}: labelling took {lesson.seconds / 60:.1f}, ask for more")
-        log.info(f"{len(lesson.pairs.texts):,} pairs, {len(lesson.pieces):,} pieces; {seconds:.0f} s for each engine")
+        log.info(f"{len(lesson.pairs.texts):,} pairs, {len(lesson.pieces):,} pieces, in {lesson.seconds / 60:.1f} min")
+        log.info(f"{seconds:.0f} s for each engine")
         pairs = lesson.pairs
         clip_folder, mini_folder = arguments.out / "gcr-mini-clip", arguments.out / "gcr-mini"
         if not (arguments.reuse and mini_folder.exists()):
