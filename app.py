@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from gcr_core.errors import GcrError
-from gcr_core.processes import collect_seldom
+from gcr_core.processes import collect_seldom, keep_quiet
 from gcr_core.settings import Settings
 from gcr_core.ui import zero
 from gcr_core.ui.apart import MemoryApart, keeper
@@ -22,7 +22,9 @@ EXAMPLES = (
 )
 """Queries for the memory that ships; another one suggests captions of its own gallery."""
 
-collect_seldom()  # here and not in `main`, as the processes of the app import this file when they start
+# Here and not in `main`, as the processes of the app import this file when they start.
+collect_seldom()
+keep_quiet()
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 import sys
 
 from .cli import main
-from .processes import collect_seldom
+from .processes import collect_seldom, keep_quiet
 
 collect_seldom()
+keep_quiet()
 sys.exit(main())

@@ -8,7 +8,6 @@ modules and files, no tokenizer.
 
 import json
 import re
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,8 +104,7 @@ def adapt(model: Any, first: int, seed: int = 0, rank: int = RANK) -> "PeftModel
     from peft import LoraConfig, get_peft_model
 
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of transformers, about a name that PEFT uses
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         config = LoraConfig(r=rank, lora_alpha=ALPHA * rank, lora_dropout=0.0, target_modules=_language_layers(model))
         adapted = get_peft_model(model, config)

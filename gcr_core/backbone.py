@@ -324,7 +324,7 @@ class Backbone:
     def hidden(
         self,
         *,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         use_cache: bool = False,
         image_features: torch.Tensor | None = None,
         last: int | None = None,
@@ -339,9 +339,9 @@ class Backbone:
             pooled: Any = list(image_features)
             inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
         with self._sparing(last):
-            output = self.inner(past_key_values=past_key_values, use_cache=use_cache, return_dict=True, **inputs)
+            output = self.inner(cache=cache, use_cache=use_cache, return_dict=True, **inputs)
         states = output.last_hidden_state
-        return states if last is None else states[:, -last:], output.past_key_values
+        return states if last is None else states[:, -last:], output.cache
 
     @contextmanager
     def _sparing(self, last: int | None) -> Iterator[None]:
@@ -380,7 +380,7 @@ class Backbone:
         if self._prefix_state != state:
             ids, _ = self.pad([self.prefix_ids])
             self._prefix_cache = DynamicCache()
-            self.hidden(input_ids=ids, past_key_values=self._prefix_cache, use_cache=True)
+            self.hidden(input_ids=ids, cache=self._prefix_cache, use_cache=True)
             self._prefix_state = state
         cache = copy.copy(self._prefix_cache)
         cache.layers = [copy.copy(layer) for layer in cache.layers]
@@ -395,12 +395,12 @@ class Backbone:
             return inputs
         ids, _ = self.pad([self.prefix_ids])
         cache = DynamicCache()
-        self.hidden(input_ids=ids, past_key_values=cache, use_cache=True)
+        self.hidden(input_ids=ids, cache=cache, use_cache=True)
         cache.batch_repeat_interleave(batch)
         # Padded left: behind the prefix stands as much padding as stood before it.
         mask = torch.cat([torch.ones_like(ids).expand(batch, -1), inputs["attention_mask"][:, : length - prefix]], 1)
         rest = inputs["input_ids"][:, prefix:]
-        return {"input_ids": rest, "attention_mask": mask, "past_key_values": cache, "use_cache": True}
+        return {"input_ids": rest, "attention_mask": mask, "cache": cache, "use_cache": True}
 
     def shared_prefix(self, inputs: dict[str, Any]) -> int:
         """How many tokens `with_prefix_read` reads once.

@@ -177,7 +177,7 @@ class Reading:
         mask = pad(mask, (past, 0), value=1)
         if not mask.all():
             inputs |= {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)[:, past:]}
-        self.states = backbone.hidden(**inputs, past_key_values=self.cache, use_cache=True)[0][:, -1:]
+        self.states = backbone.hidden(**inputs, cache=self.cache, use_cache=True)[0][:, -1:]
         self.seen = mask.bool()[:, None]
 
     def append(self, parents: torch.Tensor, tokens: torch.Tensor) -> None:
@@ -193,7 +193,7 @@ class Reading:
             input_ids=tokens,
             attention_mask=hidden_from[:, None],
             position_ids=before.sum(2),
-            past_key_values=self.cache,
+            cache=self.cache,
             use_cache=True,
         )
 

@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,3 +89,13 @@ def collect_seldom() -> None:
     imported took a quarter of the start.
     """
     gc.set_threshold(SELDOM)
+
+
+def keep_quiet() -> None:
+    """Keeps off stderr what libraries tell programmers: that a name they use will be another one in a later version.
+
+    Also in the processes that this one starts. `python -W` and PYTHONWARNINGS bring the warnings back.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", FutureWarning)
+        os.environ["PYTHONWARNINGS"] = "ignore::FutureWarning"

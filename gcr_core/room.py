@@ -1,6 +1,5 @@
 """Room: how many tokens pass a backbone with gradients at a time, so that what is kept for the way back fits."""
 
-import warnings
 from typing import Any
 
 from .backbone import Backbone
@@ -33,9 +32,7 @@ class Room:
         self.free = SHARE * free_bytes(backbone.device)
         self.computed_twice = FEWEST * longest * self.token > self.free
         if self.computed_twice:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # its new name is not in all of transformers 5
-                backbone.inner_with_head.gradient_checkpointing_enable({"use_reentrant": False})
+            backbone.inner_with_head.activation_checkpointing_enable()
             self.token = text.num_hidden_layers * text.hidden_size * backbone.dtype.itemsize + layer
         if backbone.device.type == "cpu":
             self.free = min(self.free, max(CPU_BYTES, FEWEST * longest * self.token))

@@ -24,7 +24,7 @@ from .errors import GcrError
 from .facts import read_facts
 from .gallery import Gallery
 from .job import DONE, FAILED, INTERRUPTED, RUNNING, STOPPED, STOPPED_WORDS, Job, ended_with
-from .processes import collect_seldom, step_back
+from .processes import collect_seldom, keep_quiet, step_back
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -163,4 +163,5 @@ def beating(job: Job) -> Iterator[None]:
 
 if __name__ == "__main__":
     collect_seldom()
+    keep_quiet()
     main(Path(sys.argv[1]))

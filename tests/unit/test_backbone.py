@@ -126,7 +126,7 @@ def test_the_last_states_alone_are_the_same_with_the_same_gradients(backbone, la
 def test_states_that_are_computed_twice_are_right_when_only_the_last_are_wanted(backbone):
     inputs = backbone.image_inputs([Image.new("RGB", (32, 32), "red")])
     expected = backbone.hidden(**inputs)[0][:, -1:]
-    backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
+    backbone.model.activation_checkpointing_enable()
     backbone.model.train()
     states = backbone.hidden(**inputs, last=1)[0]
     states.sum().backward()

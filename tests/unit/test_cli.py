@@ -1,6 +1,8 @@
 """The commands, in this process and as `python -m gcr_core`."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -226,6 +228,34 @@ def test_the_module_runs_as_a_program(tiny_memory_dir: Path) -> None:
     assert json.loads(done.stdout)["query"] == "a happy dog"
     done = run("recall", "dog", "--memory", "nowhere")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_commands_that_end_well_leave_nothing_on_stderr(
+    tiny_memory_dir: Path, tiny_gallery: Gallery, llava_folder: Path, tiny_clip_dir: Path, tmp_path: Path
+) -> None:
+    memory, made = shutil.copytree(tiny_memory_dir, tmp_path / "memory"), tmp_path / "made"
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text('{"query": "a gold bar", "relevant": ["gold-bar.png"]}')
+    picture = tmp_path / "a grey dot.png"
+    Image.new("RGB", (40, 40), "grey").save(picture)
+    models = ["--backbone", str(llava_folder), "--clip", str(tiny_clip_dir)]
+    commands = [
+        ["recall", "a happy dog", "--memory", str(memory)],
+        ["recall", "--image", str(picture), "--memory", str(memory), "--json"],
+        ["evaluate", "--memory", str(memory), "--queries", str(queries)],
+        ["add", str(memory), str(picture)],
+        ["describe", str(memory), picture.name],
+        ["consolidate", str(memory)],
+        ["forget", str(memory), "gold-bar.png"],
+        ["info", str(memory)],
+        ["memorize", str(tiny_gallery.root), "--out", str(made), "--preset", "quick", *models],
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    program = [sys.executable, "-m", "tests.every_command", json.dumps(commands)]
+    done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert done.stdout.count(f"{made}: 12 images memorised") == 2
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly(tiny_memory_dir: Path) -> None:
