@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .errors import MemoryFormatError
+from .errors import MemoryFormatError, first_line
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -148,9 +148,8 @@ def load_adapter(model: Any, folder: str | Path, first: int) -> "PeftModel":
         set_peft_model_state_dict(adapted, weights)
         _rows(adapted).load(folder / ROWS_FILE)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise MemoryFormatError(
-            f"{folder} holds no adapter of this backbone ({reason}): memorise the gallery anew"
+            f"{folder} holds no adapter of this backbone ({first_line(error)}): memorise the gallery anew"
         ) from error
     return adapted
 

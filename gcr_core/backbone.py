@@ -25,7 +25,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .adapter import SMALL_PARAMETERS, NewRows, adapt, load_adapter, save_adapter
-from .errors import GcrError, HubError
+from .errors import GcrError, HubError, first_line
 from .hub import commit, fetch
 from .machine import does_bfloat16, free_bytes
 
@@ -108,9 +108,8 @@ class Backbone:
                 folder, trust_remote_code=False, use_safetensors=True, dtype=dtype
             )
         except (OSError, ValueError, ImportError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise HubError(
-                f"{str(path_or_id)!r} holds no image-text-to-text model in safetensors ({reason}): "
+                f"{str(path_or_id)!r} holds no image-text-to-text model in safetensors ({first_line(error)}): "
                 "choose another, such as checkpoints/gcr-mini"
             ) from error
         backbone = cls(model.to(device).eval(), processor)

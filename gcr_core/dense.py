@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .errors import HubError, MemoryFormatError
+from .errors import HubError, MemoryFormatError, first_line
 from .faiss_file import check_index
 from .gallery import Gallery
 from .hub import fetch
@@ -180,9 +180,8 @@ def load_clip(clip: str | Path, device: str | None = None) -> tuple[Any, Any]:
         model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
         processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         raise HubError(
-            f"{str(clip)!r} holds no CLIP ({reason}): name one, such as checkpoints/gcr-mini-clip"
+            f"{str(clip)!r} holds no CLIP ({first_line(error)}): name one, such as checkpoints/gcr-mini-clip"
         ) from error
     if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):
         raise HubError(

@@ -23,3 +23,8 @@ class HubError(GcrError):
 
 class NotFoundError(GcrError):
     """A gallery, job or memory that is not there, or not the asker's; the two are not told apart."""
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of a library says, on one line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

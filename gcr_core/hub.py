@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import HubError
+from .errors import HubError, first_line
 
 REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 TEXT_FILES = ("*.json", "*.jsonl", "*.txt", "*.md", "*.jinja", "*.model")
@@ -106,10 +106,6 @@ def _given(name: str, instead: str) -> Iterator[None]:
         yield
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise HubError(
-            f"{name!r} is no folder here and the hub did not give it ({_first_line(error)}): "
+            f"{name!r} is no folder here and the hub did not give it ({first_line(error)}): "
             f"check the name and the connection, or use {instead}"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .atomic import new_folder
-from .errors import GcrError, HubError, MemoryFormatError
+from .errors import GcrError, HubError, MemoryFormatError, first_line
 from .facts import (
     ADAPTER_FILE,
     CARD_FILE,
@@ -256,14 +256,14 @@ def _hub(name: str, verb: str) -> Iterator[None]:
     except LocalTokenNotFoundError as error:
         raise HubError(f"no token of the hub is known here: make one at {TOKENS} and set HF_TOKEN to it") from error
     except HFValidationError as error:
-        raise HubError(f"{name!r} is no hub id ({_first_line(error)}): choose another name") from error
+        raise HubError(f"{name!r} is no hub id ({first_line(error)}): choose another name") from error
     except HfHubHTTPError as error:
         raise HubError(_refusal(error.response.status_code, name, verb, _said(error))) from error
     except OfflineModeIsEnabled as error:
         raise HubError(f"HF_HUB_OFFLINE is set, so {name} cannot be reached: unset it to {verb}") from error
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise HubError(
-            f"the {verb} of {name} broke off ({_first_line(error)}): see to the connection and {verb} again; nothing "
+            f"the {verb} of {name} broke off ({first_line(error)}): see to the connection and {verb} again; nothing "
             "is lost, and what was sent is not sent again"
         ) from error
 
@@ -284,8 +284,4 @@ def _refusal(status: int, name: str, verb: str, said: str) -> str:
 
 
 def _said(error: Any) -> str:
-    return (error.server_message or _first_line(error)).splitlines()[0]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (error.server_message or first_line(error)).splitlines()[0]
