@@ -223,7 +223,7 @@ def _cluster_paths(vectors: np.ndarray, seed: int) -> list[list[int]]:
         if len(members) <= BRANCHES:
             codes = np.arange(len(members))
         else:
-            codes = _kmeans(vectors[members], random)
+            codes = _kmeans(vectors[members], int(random.integers(2**31)))
             clusters = [members[codes == code] for code in range(BRANCHES)]
             if max(map(len, clusters)) == len(members):
                 codes = np.arange(len(members)) * BRANCHES // len(members)
@@ -234,28 +234,18 @@ def _cluster_paths(vectors: np.ndarray, seed: int) -> list[list[int]]:
     return paths
 
 
-def _kmeans(vectors: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """(n,) cluster of each vector, 0 to BRANCHES - 1: k-means++, then Lloyd's rounds until nothing moves."""
-    centres = vectors[random.integers(len(vectors))][None]
-    nearest = _squared_distances(vectors, centres)[:, 0]
-    while len(centres) < BRANCHES and nearest.sum() > 0:
-        chosen = random.choice(len(vectors), p=nearest / nearest.sum())
-        centres = np.concatenate([centres, vectors[chosen][None]])
-        nearest = np.minimum(nearest, _squared_distances(vectors, centres[-1:])[:, 0])
-    codes = np.full(len(vectors), -1)
-    for _ in range(KMEANS_ROUNDS):
-        closest = _squared_distances(vectors, centres).argmin(axis=1)
-        if (closest == codes).all():
-            break
-        codes = closest
-        counts = np.bincount(codes, minlength=len(centres))
-        sums = (codes == np.arange(len(centres))[:, None]).astype(np.float32) @ vectors
-        centres = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
-    return codes
+def _kmeans(vectors: np.ndarray, seed: int) -> np.ndarray:
+    """(n,) int64: the cluster of each vector, 0 to BRANCHES - 1."""
+    import faiss
 
-
-def _squared_distances(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """(n, k) float64, never below 0."""
-    cross = vectors @ centres.T
-    squares = (vectors**2).sum(axis=1, dtype=np.float64)[:, None] + (centres**2).sum(axis=1)[None]
-    return np.maximum(squares - 2 * cross, 0)
+    kmeans = faiss.Kmeans(
+        vectors.shape[1],
+        BRANCHES,
+        niter=KMEANS_ROUNDS,
+        seed=seed,
+        init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(vectors),
+    )
+    kmeans.train(vectors)
+    return kmeans.assign(vectors)[1]
