@@ -12,9 +12,10 @@ import threading
 import time
 from pathlib import Path
 
+from filelock import FileLock
+
 from . import atomic
 from .job import QUEUED, RUNNING, STOPPING, Job
-from .processes import locked
 from .settings import Settings
 from .shelf import Shelf
 
@@ -35,7 +36,7 @@ def note_use(root: Path) -> None:
     note = root / NOTE
     if not root.is_dir() or (note.exists() and time.time() - note.stat().st_mtime < NOTED_EVERY_SECONDS):
         return
-    with locked(_lock(root)):
+    with _lock(root):
         if root.is_dir():
             note.touch()
 
@@ -71,7 +72,7 @@ def _go_on_removing(settings: Settings) -> None:
 
 def _put_aside(root: Path, days: int) -> Path | None:
     """Where the shelf is, out of everybody's sight; None where its owner came back in the last moment."""
-    with locked(_lock(root)):
+    with _lock(root):
         return atomic.put_aside(root) if _is_unused(root, days) else None
 
 
@@ -85,5 +86,5 @@ def _has_unfinished_job(root: Path) -> bool:
     return any(job.status()["state"] in (QUEUED, RUNNING, STOPPING) for job in jobs)
 
 
-def _lock(root: Path) -> Path:
-    return root.parents[1] / "owners.lock"
+def _lock(root: Path) -> FileLock:
+    return FileLock(root.parents[1] / "owners.lock")

@@ -15,7 +15,7 @@ from gcr_core.disuse import DAY_SECONDS, NOTE, note_use, remove_unused
 from gcr_core.errors import NotFoundError
 from gcr_core.gallery import Gallery
 from gcr_core.job import DONE, INTERRUPTED, QUEUED, RUNNING, Job
-from gcr_core.processes import locked, try_lock, unlock
+from gcr_core.processes import try_lock, unlock
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf, new_id
 from gcr_core.ui import page
@@ -158,7 +158,7 @@ def test_a_visitor_who_comes_back_in_the_last_moment_keeps_the_shelf(
 def test_a_visitor_who_comes_back_too_late_waits_and_finds_nothing_half_removed(home: Path, stranger: Shelf) -> None:
     id = left_behind(stranger, DAYS + 1)
     visit = threading.Thread(target=note_use, args=(stranger.root,))
-    with locked(disuse._lock(stranger.root)):
+    with disuse._lock(stranger.root):
         visit.start()
         visit.join(0.2)
         assert visit.is_alive()
