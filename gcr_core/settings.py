@@ -5,11 +5,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_data_path
+
 from .errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 BUCKET = Path("/data")
 """Where Spaces mount storage that lasts."""
+HOME = user_data_path("gcr", appauthor=False)
+"""Where the system keeps what a user made."""
+FORMER_HOME = Path.home() / ".cache" / "gcr"
+"""The home of earlier versions, in a folder that cleaners empty: still used where it is the only one there is."""
 WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -17,7 +23,7 @@ WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": 
 class Settings:
     """A field is set by GCR_ and its name in capitals; a model or memory is a folder or a hub id."""
 
-    home: Path = Path.home() / ".cache" / "gcr"
+    home: Path = HOME
     """Where galleries, jobs and memories live; unless set, on a Space's bucket where it has one."""
     memory: str = str(ROOT / "checkpoints" / "emoji")
     """The memory that commands and app open when none is named."""
@@ -53,6 +59,8 @@ class Settings:
         given: dict[str, Any] = {"visitors": on_space}
         if on_space and BUCKET.is_mount():
             given["home"] = BUCKET / "gcr"
+        else:
+            given["home"] = FORMER_HOME if FORMER_HOME.is_dir() and not HOME.exists() else HOME
         for field in fields(cls):
             variable = f"GCR_{field.name.upper()}"
             if text := os.environ.get(variable):

@@ -3,18 +3,34 @@
 from pathlib import Path
 
 import pytest
+from platformdirs import user_data_path
 
+import gcr_core.settings as settings_module
 from gcr_core.errors import InputError
 from gcr_core.settings import ROOT, Settings
 
 
-def test_defaults_name_the_checkpoints_beside_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_name_the_checkpoints_beside_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GCR_HOME")
+    monkeypatch.setattr(settings_module, "FORMER_HOME", tmp_path / "none")
     settings = Settings.from_env()
     assert settings.memory == str(ROOT / "checkpoints" / "emoji")
     assert settings.backbone == str(ROOT / "checkpoints" / "gcr-mini")
     assert settings.clip == str(ROOT / "checkpoints" / "gcr-mini-clip")
-    assert settings.home == Path.home() / ".cache" / "gcr"
+    assert settings.home == user_data_path("gcr", appauthor=False)
+
+
+def test_the_home_of_earlier_versions_is_used_until_there_is_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("GCR_HOME")
+    monkeypatch.setattr(settings_module, "FORMER_HOME", tmp_path / "former")
+    monkeypatch.setattr(settings_module, "HOME", tmp_path / "home")
+    assert Settings.from_env().home == tmp_path / "home"
+    (tmp_path / "former").mkdir()
+    assert Settings.from_env().home == tmp_path / "former"
+    (tmp_path / "home").mkdir()
+    assert Settings.from_env().home == tmp_path / "home"
 
 
 def test_variables_replace_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
