@@ -74,14 +74,24 @@ def changing(folder: Path, wait: bool = True) -> Iterator[None]:
         yield
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file of UTF-8 text: a reader, or a kill at any moment, finds the old one or the new one."""
-    part = _sibling(path)
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """A path beside `target` to write a file at; the file takes `target`'s place when the block ends well.
+
+    A reader, or a kill at any moment, finds the old file or the new one.
+    """
+    building = _sibling(target)
     try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(path)
+        yield building
+        building.replace(target)
     finally:
-        part.unlink(missing_ok=True)
+        building.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file of UTF-8 text as `new_file` does."""
+    with new_file(path) as building:
+        building.write_text(text, encoding="utf-8", newline="\n")
 
 
 def remove(folder: Path) -> None:
