@@ -6,7 +6,8 @@ FROM python:3.11-slim-bookworm
 
 RUN useradd --create-home --uid 1000 user && install --directory --owner=user /data
 
-# The largest layer comes first: only another torch makes it anew. For a GPU give the index of its CUDA.
+# The largest layer comes first: only another torch makes it anew. It is the locked one, which `make lock` writes here.
+# For a GPU give the index of its CUDA.
 ARG TORCH_VERSION=2.13.0
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --no-cache-dir --index-url ${TORCH_INDEX} torch==${TORCH_VERSION}

@@ -2,13 +2,17 @@
 # make test    every test: units, the app through its API, the page in a browser
 # make lint    ruff and mypy
 # make bench   the figures of the README
-# Each of them first sets up .venv where it is missing or older than the requirements.
+# make lock    requirements*.txt: the newest versions within pyproject.toml's ranges
+# Each of the first four first makes .venv from requirements*.txt, where it is missing or these have changed.
 
 PYTHON ?= python3
+# An index to take torch from, say of its CPU builds: https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install --disable-pip-version-check
 
-.PHONY: demo test lint bench chromium clean
+.PHONY: demo test lint bench lock chromium clean
 
 demo: $(VENV)/.app
 	$(RUN) app.py
@@ -23,17 +27,29 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@set -e; for program in benchmarks/*.py; do echo "== $$program"; $(RUN) $$program; done
 
-$(VENV)/.app: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is older or missing. Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
-	$(RUN) -m pip install --disable-pip-version-check --no-deps --editable .
+# Made anew for another lock: what that one no longer has must not stay.
+$(VENV)/.lock: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || { \
+	  echo "Python 3.11 to 3.14 is needed; '$(PYTHON)' is another or missing. Name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(if $(TORCH_INDEX),$(INSTALL) --no-deps --index-url $(TORCH_INDEX) $$(grep ^torch== requirements.txt))
+	$(INSTALL) -r requirements.txt
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.app
-	$(RUN) -m pip install --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/.app: pyproject.toml $(VENV)/.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
+
+$(VENV)/.dev: $(VENV)/.app
+	$(INSTALL) -r requirements-dev.txt
+	touch $@
+
+lock: $(VENV)/.uv/bin/uv
+	$(VENV)/.uv/bin/python scripts/lock.py
+
+$(VENV)/.uv/bin/uv:
+	$(PYTHON) -m venv $(VENV)/.uv
+	$(VENV)/.uv/bin/python -m pip install --disable-pip-version-check uv==0.13.9
 
 chromium:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
