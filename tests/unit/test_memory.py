@@ -35,7 +35,7 @@ def test_search_answers_with_both_engines_in_the_documented_shape(tiny_memory: M
 
 
 def test_scores_are_the_log_probabilities_of_the_identifiers(tiny_memory: Memory) -> None:
-    scores = score_all(tiny_memory.backbone, tiny_memory.trie, tiny_memory.backbone.query_prompt("gold"))
+    scores = score_all(tiny_memory.backbone, tiny_memory.trie, tiny_memory.backbone.query_prompts(["gold"])[0])
     (hits,) = tiny_memory.recall(["gold"], top=12, beams=12)
     assert [hit.index for hit in hits] == scores.argsort(descending=True).tolist()
     assert [hit.score for hit in hits] == pytest.approx(scores.sort(descending=True).values.tolist(), abs=1e-4)
