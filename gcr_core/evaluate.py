@@ -19,7 +19,8 @@ from .errors import GalleryError, InputError
 from .gallery import Gallery
 from .images import open_image
 from .karpathy import read_entries
-from .memory import Memory, check_limits
+from .memory import Memory
+from .query import DEFAULT_BEAMS, SearchRequest, check_limits
 from .together import is_first, mapped
 
 ENGINES = ("generative", "dense")
@@ -91,7 +92,7 @@ def among(memory: Memory, file_names: Iterable[str]) -> Memory:
     )
 
 
-def evaluate(memory: Memory, queries: list[Query], beams: int = 10) -> dict[str, Any]:
+def evaluate(memory: Memory, queries: list[Query], beams: int = DEFAULT_BEAMS) -> dict[str, Any]:
     """Recall@1, @5, @10 and MRR@10 as shares in [0, 1], latency in milliseconds (median, 95th percentile).
 
     {"queries", "images", "generative": {"recall@1", "recall@5", "recall@10", "mrr@10", "latency_ms_p50",
@@ -125,9 +126,8 @@ def _checked(row: Any, folder: Path, gallery: Gallery) -> Query:
 
 
 def _ask(memory: Memory, query: Query, beams: int) -> dict[str, Any]:
-    if query.image is not None:
-        return memory.search_image(open_image(query.image), top=DEPTH, beams=beams)
-    return memory.search(query.text or "", top=DEPTH, beams=beams)
+    asked = open_image(query.image) if query.image is not None else query.text or ""
+    return memory.answer(SearchRequest(asked, DEPTH, beams))
 
 
 def _answer(memory: Memory, query: Query, beams: int) -> dict[str, tuple[int, float | None]]:

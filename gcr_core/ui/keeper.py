@@ -17,6 +17,7 @@ from gcr_core.facts import FACTS_FILE
 from gcr_core.gallery import Gallery
 from gcr_core.hub import fetch
 from gcr_core.memory import Memory
+from gcr_core.query import SearchRequest
 from gcr_core.recipe import Recipe
 
 KEPT = 3
@@ -35,11 +36,8 @@ class Keeper:
         self._memory(folder)
         return folder
 
-    def search(self, folder: Path, query: str, top: int, beams: int, trace: bool) -> dict[str, Any]:
-        return self._memory(folder).search(query, top, beams, trace)
-
-    def search_image(self, folder: Path, image: Image.Image, top: int, beams: int, trace: bool) -> dict[str, Any]:
-        return self._memory(folder).search_image(image, top, beams, trace)
+    def answer(self, folder: Path, request: SearchRequest) -> dict[str, Any]:
+        return self._memory(folder).answer(request)
 
     def describe(self, folder: Path, file_names: list[str]) -> list[str]:
         return self._memory(folder).describe(file_names)

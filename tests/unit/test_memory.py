@@ -11,7 +11,8 @@ from gcr_core import memory as memory_module
 from gcr_core.decoding import score_all
 from gcr_core.errors import HubError, InputError, MemoryFormatError
 from gcr_core.gallery import Gallery
-from gcr_core.memory import MAX_BEAMS, MAX_QUERY_CHARACTERS, MAX_TOP, Memory
+from gcr_core.memory import Memory
+from gcr_core.query import MAX_BEAMS, MAX_QUERY_CHARACTERS, MAX_TOP
 
 
 def answers(memory: Memory, query: str = "a red circle") -> list[str]:
