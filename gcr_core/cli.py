@@ -341,13 +341,12 @@ def _info(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return facts, "\n".join(f"{name:<28}{value}" for name, value in flat(facts))
 
 
-def _load(path_or_id: str) -> "Memory":
-    folder = fetch(path_or_id, instead="checkpoints/emoji")
-    read_facts(folder)
+def _load(path_or_id: str | Path) -> "Memory":
+    folder = fetch(path_or_id, instead="checkpoints/emoji")  # Before torch is imported: a wrong name is told at once.
     _hush()
     from .memory import Memory
 
-    return Memory.from_pretrained(folder)
+    return Memory.load(folder)
 
 
 @contextmanager
@@ -358,7 +357,7 @@ def _changed(path: str) -> Iterator[tuple[Path, "Memory"]]:
     if not folder.is_dir():
         raise HubError(f"{path!r} is no folder here: changes are written to the memory, so name one that is")
     with changing(folder):
-        memory = _load(path)
+        memory = _load(folder)
         yield folder, memory
         memory.save(folder)
 

@@ -99,7 +99,11 @@ class Memory:
 
         Raises HubError where there is none or its backbone cannot be had, MemoryFormatError where it cannot be read.
         """
-        folder = fetch(path_or_id, instead="checkpoints/emoji", revision=revision)
+        return cls.load(fetch(path_or_id, instead="checkpoints/emoji", revision=revision), device)
+
+    @classmethod
+    def load(cls, folder: Path, device: str | None = None) -> Self:
+        """As `from_pretrained`, of a folder that is there."""
         before = folder.stat().st_ino
         try:
             memory = cls._read(folder, device)

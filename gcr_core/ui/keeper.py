@@ -32,7 +32,7 @@ class Keeper:
 
     def load(self, path_or_id: str | Path) -> Path:
         """The folder of the memory in a folder or of a hub id, which is then in the process."""
-        folder = Path(fetch(path_or_id, instead="checkpoints/emoji"))
+        folder = fetch(path_or_id, instead="checkpoints/emoji")
         self._memory(folder)
         return folder
 
