@@ -15,10 +15,15 @@ REQUEST = SearchRequest("a red circle", 3, 5)
 
 
 @pytest.fixture(scope="module")
-def apart(tiny_memory_dir):
+def process():
     process = Apart(keeper, "memory")
-    yield MemoryApart.fetch(str(tiny_memory_dir), process)
+    yield process
     process.end()
+
+
+@pytest.fixture(scope="module")
+def apart(process, tiny_memory_dir):
+    return MemoryApart.fetch(str(tiny_memory_dir), process)
 
 
 def test_it_answers_as_the_memory_itself(apart, tiny_memory):
@@ -41,11 +46,16 @@ def test_a_mistake_of_the_users_comes_back_as_itself_and_the_process_lives_on(ap
     assert apart.answer(REQUEST)["dense"]
 
 
-def test_a_folder_that_is_no_memory_is_said_at_once(tmp_path):
-    process = Apart(keeper, "memory")
+def test_a_folder_that_is_no_memory_is_said_at_once(process, tmp_path):
     with pytest.raises(GcrError, match="memory"):
         MemoryApart.fetch(str(tmp_path), process)
-    process.end()
+
+
+def test_a_memory_whose_folder_went_is_said_to_be_gone(process, tiny_memory_dir, tmp_path):
+    gone = MemoryApart(shutil.copytree(tiny_memory_dir, tmp_path / "memory"), process)
+    shutil.rmtree(gone.folder)
+    with pytest.raises(GcrError, match="is no folder here"):
+        gone.answer(REQUEST)
 
 
 def test_a_process_that_was_killed_is_started_again_for_the_next_question(tiny_memory_dir):
