@@ -199,10 +199,6 @@ class Backbone:
         self._input_rows()[where] = values
         self.head()[0][where] = values
 
-    def query_prompt(self, query: str) -> list[int]:
-        """The token ids of the whole prompt for a text query."""
-        return self.query_prompts([query])[0]
-
     def query_prompts(self, queries: list[str]) -> list[list[int]]:
         """The token ids of the whole prompt for each query."""
         return [self.prefix_ids + ids + self.suffix_ids for ids in self.encode_queries(queries)]

@@ -24,6 +24,7 @@ from .images import open_image
 from .karpathy import read_gallery
 from .metadata import stem_captions
 from .prospects import check_written
+from .query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest
 from .recipe import PRESET_WORDS, Recipe
 from .settings import Settings
 
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     recall = commands.add_parser("recall", help="find images for a text query, or for a picture")
     recall.add_argument("query", nargs="?", help="what the image shows, in words")
     recall.add_argument("--image", metavar="PATH", help="ask with a picture: has the memory seen it?")
-    recall.add_argument("--top", type=int, default=10, metavar="N", help="images to show (default 10)")
+    recall.add_argument("--top", type=int, default=DEFAULT_TOP, metavar="N", help="images shown (default %(default)s)")
     recall.set_defaults(command=_recall)
 
     evaluate = commands.add_parser("evaluate", help="recall and latency of both engines on a query file")
@@ -96,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (recall, evaluate):
         command.add_argument("--memory", default=settings.memory, metavar="DIR", help="folder or hub id")
-        command.add_argument("--beams", type=int, default=10, metavar="N", help="beam width (default 10)")
+        command.add_argument(
+            "--beams", type=int, default=DEFAULT_BEAMS, metavar="N", help="beam width (default %(default)s)"
+        )
 
     memorize = commands.add_parser("memorize", help="train a memory of your own pictures")
     memorize.add_argument(
@@ -158,12 +161,10 @@ def _parser() -> argparse.ArgumentParser:
 def _recall(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if (options.query is None) == (options.image is None):
         raise InputError("recall takes a query or --image PATH, one of the two")
-    image = None if options.image is None else open_image(options.image)
+    query = options.query if options.image is None else open_image(options.image)
+    request = SearchRequest(query, options.top, options.beams)
     memory = _load(options.memory)
-    if image is None:
-        answer = memory.search(options.query, top=options.top, beams=options.beams)
-    else:
-        answer = memory.search_image(image, top=options.top, beams=options.beams)
+    answer = memory.answer(request)
     return answer, _recall_table(answer, memory.gallery)
 
 
@@ -340,13 +341,12 @@ def _info(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return facts, "\n".join(f"{name:<28}{value}" for name, value in flat(facts))
 
 
-def _load(path_or_id: str) -> "Memory":
-    folder = fetch(path_or_id, instead="checkpoints/emoji")
-    read_facts(folder)
+def _load(path_or_id: str | Path) -> "Memory":
+    folder = fetch(path_or_id, instead="checkpoints/emoji")  # Before torch is imported: a wrong name is told at once.
     _hush()
     from .memory import Memory
 
-    return Memory.from_pretrained(folder)
+    return Memory.load(folder)
 
 
 @contextmanager
@@ -357,7 +357,7 @@ def _changed(path: str) -> Iterator[tuple[Path, "Memory"]]:
     if not folder.is_dir():
         raise HubError(f"{path!r} is no folder here: changes are written to the memory, so name one that is")
     with changing(folder):
-        memory = _load(path)
+        memory = _load(folder)
         yield folder, memory
         memory.save(folder)
 

@@ -6,7 +6,6 @@ denominator. Several processes share the queries out.
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from .errors import GalleryError, InputError
 from .gallery import Gallery
 from .images import open_image
 from .karpathy import read_entries
-from .memory import Memory, check_limits
+from .memory import Memory
+from .query import DEFAULT_BEAMS, SearchRequest, check_limits
 from .together import is_first, mapped
 
 ENGINES = ("generative", "dense")
@@ -91,7 +91,7 @@ def among(memory: Memory, file_names: Iterable[str]) -> Memory:
     )
 
 
-def evaluate(memory: Memory, queries: list[Query], beams: int = 10) -> dict[str, Any]:
+def evaluate(memory: Memory, queries: list[Query], beams: int = DEFAULT_BEAMS) -> dict[str, Any]:
     """Recall@1, @5, @10 and MRR@10 as shares in [0, 1], latency in milliseconds (median, 95th percentile).
 
     {"queries", "images", "generative": {"recall@1", "recall@5", "recall@10", "mrr@10", "latency_ms_p50",
@@ -99,8 +99,7 @@ def evaluate(memory: Memory, queries: list[Query], beams: int = 10) -> dict[str,
     stderr when that is a terminal. Raises InputError for `beams` outside its limits.
     """
     check_limits(DEPTH, beams)
-    with suppress(InputError):
-        _ask(memory, queries[0], beams)  # the first answer is slower than the rest: it is not counted
+    _answer(memory, queries[0], beams)  # the first is slower than the rest: it is not counted
 
     def answers(asked: list[Query]) -> list[dict[str, tuple[int, float | None]]]:
         bar = tqdm(asked, "queries", disable=None if is_first() else True, leave=False)
@@ -124,16 +123,11 @@ def _checked(row: Any, folder: Path, gallery: Gallery) -> Query:
     return Query(text, folder / image if isinstance(image, str) else None, stored)
 
 
-def _ask(memory: Memory, query: Query, beams: int) -> dict[str, Any]:
-    if query.image is not None:
-        return memory.search_image(open_image(query.image), top=DEPTH, beams=beams)
-    return memory.search(query.text or "", top=DEPTH, beams=beams)
-
-
 def _answer(memory: Memory, query: Query, beams: int) -> dict[str, tuple[int, float | None]]:
     """Of each engine the rank of the first relevant result, 0 where there is none, and the milliseconds it took."""
     try:
-        answer = _ask(memory, query, beams)
+        asked = open_image(query.image) if query.image is not None else query.text or ""
+        answer = memory.answer(SearchRequest(asked, DEPTH, beams))
     except InputError:
         return dict.fromkeys(ENGINES, (0, None))
     return {engine: (_first_hit(answer[engine], query.relevant), answer["latency_ms"][engine]) for engine in ENGINES}

@@ -8,7 +8,6 @@ added or forgotten is so at once in this process, on disk after `save`.
 
 import threading
 import time
-import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,16 +34,13 @@ from .images import fingerprint, open_image
 from .living import Known, NewImage, replay, solve_row
 from .memorize import Step, memorize
 from .metadata import MAX_CAPTIONS, checked_captions
+from .query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest, check_limits, cleaned, foreign
 from .trie import IdentifierTrie
 
-MAX_QUERY_CHARACTERS = 1_000
-MAX_TOP = 100
-MAX_BEAMS = 1_000
 ROWS_AT_ONCE = 2_048
 """Beams of all queries that are decoded together."""
 QUERIES_FILE = "queries.safetensors"
-DEFAULT_TOP = 10
-DEFAULT_BEAMS = 10
+Reader = Callable[[list[Any]], decoding.Prompts]
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,11 @@ class Memory:
 
         Raises HubError where there is none or its backbone cannot be had, MemoryFormatError where it cannot be read.
         """
-        folder = fetch(path_or_id, instead="checkpoints/emoji", revision=revision)
+        return cls.load(fetch(path_or_id, instead="checkpoints/emoji", revision=revision), device)
+
+    @classmethod
+    def load(cls, folder: Path, device: str | None = None) -> Self:
+        """As `from_pretrained`, of a folder that is there."""
         before = folder.stat().st_ino
         try:
             memory = cls._read(folder, device)
@@ -155,7 +155,8 @@ class Memory:
         Raises InputError for a query, `top` or `beams` that cannot be used.
         """
         check_limits(top, beams)
-        return self._recall([self.clean(query) for query in queries], top, beams)[0]
+        texts = [self._readable(cleaned(query)) for query in queries]
+        return self._recall(self.backbone.query_prompts, texts, top, beams)[0]
 
     def recall_images(
         self, images: list[Image.Image] | list[torch.Tensor], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS
@@ -165,31 +166,60 @@ class Memory:
         A picture may come as its features (tokens, hidden).
         """
         check_limits(top, beams)
-        return self._recall(images, top, beams)[0]
+        return self._recall(self._picture_prompts, images, top, beams)[0]
 
     def search(
         self, query: str, top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS, trace: bool = False
     ) -> dict[str, Any]:
-        """What both engines answer to one text query, JSON-ready.
-
-        {"query": the cleaned query, "generative": [{"rank", "file_name", "score", "identifier"}],
-        "dense": [{"rank", "file_name", "score"}], "latency_ms": {"generative", "dense"}}; with `trace` also
-        "trace": for each step the beams as [{"identifier", "probability", "images"}]. Raises InputError.
-        """
-        check_limits(top, beams)
-        query = self.clean(query)
-        return {"query": query} | self._both([query], self.dense.search, top, beams, trace)
+        """What both engines answer to a text query, as `answer`. Raises InputError."""
+        return self.answer(SearchRequest(query, top, beams, trace))
 
     def search_image(
-        self,
-        image: Image.Image,
-        top: int = DEFAULT_TOP,
-        beams: int = DEFAULT_BEAMS,
-        trace: bool = False,
+        self, image: Image.Image, top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS, trace: bool = False
     ) -> dict[str, Any]:
-        """What both engines answer to a picture: as `search`, "query" is None."""
-        check_limits(top, beams)
-        return {"query": None} | self._both([image], self.dense.search_images, top, beams, trace)
+        """What both engines answer to a picture, as `answer`. Raises InputError."""
+        return self.answer(SearchRequest(image, top, beams, trace))
+
+    def answer(self, request: SearchRequest) -> dict[str, Any]:
+        """What both engines answer to one query, JSON-ready.
+
+        {"query": the text, None for a picture, "generative": [{"rank", "file_name", "score", "identifier"}],
+        "dense": [{"rank", "file_name", "score"}], "latency_ms": {"generative", "dense"}}; with `trace` also
+        "trace": for each step the beams as [{"identifier", "probability", "images"}]. Raises InputError for a text in
+        a script that the tokenizer cannot read.
+        """
+        text = None
+        read: Reader = self._picture_prompts
+        embed: Callable[[list[Any]], np.ndarray] = self.dense.embed_images
+        if isinstance(request.query, str):
+            text = self._readable(request.query)
+            read, embed = self.backbone.query_prompts, self.dense.embed_texts
+        started = time.perf_counter()
+        (hits,), traces = self._recall(read, [request.query], request.top, request.beams, request.trace)
+        recalled = time.perf_counter()
+        with self._lock:
+            nearest = self.dense.nearest(embed([request.query]), request.top)[0]
+            found = [(self.gallery.file_names[image], score) for image, score in nearest]
+        ended = time.perf_counter()
+        answer: dict[str, Any] = {
+            "query": text,
+            "generative": [
+                {"rank": rank, "file_name": hit.file_name, "score": hit.score, "identifier": hit.identifier}
+                for rank, hit in enumerate(hits, start=1)
+            ],
+            "dense": [
+                {"rank": rank, "file_name": file_name, "score": score}
+                for rank, (file_name, score) in enumerate(found, start=1)
+            ],
+            "latency_ms": {
+                "generative": round(1000 * (recalled - started), 2),
+                "dense": round(1000 * (ended - recalled), 2),
+            },
+        }
+        if request.trace:
+            with self._lock:
+                answer["trace"] = [[self._line(beam) for beam in step] for step in traces[0]]
+        return answer
 
     def describe(self, file_names: list[str]) -> list[str]:
         """A caption of each image, said from its identifier alone. Raises GalleryError for a name that there is not."""
@@ -262,29 +292,16 @@ class Memory:
             self._rehearse()
             self.facts["changes"] = changes({})
 
-    def clean(self, query: str) -> str:
-        """The query with every run of white space and control characters as one space.
-
-        Raises InputError for one that is too long, blank, or in a script that the tokenizer cannot read and no text
-        that was trained on had.
-        """
-        if not isinstance(query, str):
-            raise InputError(f"the query is {type(query).__name__}, not text: give a string")
-        if len(query) > MAX_QUERY_CHARACTERS:
-            raise InputError(
-                f"the query has {len(query):,} characters, the limit is {MAX_QUERY_CHARACTERS:,}: shorten it"
-            )
-        query = " ".join("".join(" " if _is_control(c) else c for c in query).split())
-        if all(unicodedata.category(c) == "Cf" for c in query):
-            raise InputError("the query is blank: type what the picture shows, in at least one character")
+    def _readable(self, text: str) -> str:
+        """The text. Raises InputError for a script that the tokenizer cannot read, and that no text it learnt had."""
         with self._lock:
-            readable = self.backbone.readable(query) or not self._characters.isdisjoint(query)
+            readable = self.backbone.readable(text) or not self._characters.isdisjoint(text)
         if not readable:
             raise InputError(
-                f"the query {query[:40]!r} is in characters that this memory's tokenizer cannot read: "
+                f"the query {text[:40]!r} is in characters that this memory's tokenizer cannot read: "
                 "ask in words, in the language of the captions"
             )
-        return query
+        return text
 
     def _take(self, identifiers: Identifiers, gallery: Gallery) -> None:
         """Puts identifiers and gallery in place, and what follows from them."""
@@ -353,53 +370,26 @@ class Memory:
         same = kept in (fingerprint(picture), fingerprint(open_image(thumbnail_of(picture, name))))
         return image if same else None
 
-    def _both(self, query: list[Any], dense: Callable[..., Any], top: int, beams: int, trace: bool) -> dict[str, Any]:
-        started = time.perf_counter()
-        hits, traces = self._recall(query, top, beams, trace)
-        recalled = time.perf_counter()
-        with self._lock:
-            nearest = [(self.gallery.file_names[index], score) for index, score in dense(query, top)[0]]
-        found = time.perf_counter()
-        answer: dict[str, Any] = {
-            "generative": [
-                {"rank": rank, "file_name": hit.file_name, "score": hit.score, "identifier": hit.identifier}
-                for rank, hit in enumerate(hits[0], start=1)
-            ],
-            "dense": [
-                {"rank": rank, "file_name": file_name, "score": score}
-                for rank, (file_name, score) in enumerate(nearest, start=1)
-            ],
-            "latency_ms": {
-                "generative": round(1000 * (recalled - started), 2),
-                "dense": round(1000 * (found - recalled), 2),
-            },
-        }
-        if trace:
-            with self._lock:
-                answer["trace"] = [[self._line(beam) for beam in step] for step in traces[0]]
-        return answer
-
     def _recall(
-        self, queries: list[Any], top: int, beams: int, trace: bool = False
+        self, read: Reader, queries: list[Any], top: int, beams: int, trace: bool = False
     ) -> tuple[list[list[Hit]], list[list[list[decoding.Beam]]]]:
-        """Hits and traces of clean texts or of pictures, as many at a time as ROWS_AT_ONCE beams allow."""
+        """Hits and traces of queries that `read` reads, as many at a time as ROWS_AT_ONCE beams allow."""
         hits: list[list[Hit]] = []
         traces: list[list[list[decoding.Beam]]] = []
         at_once = max(1, ROWS_AT_ONCE // beams)
         for start in range(0, len(queries), at_once):
             with self._lock:
-                prompts = self._prompts(queries[start : start + at_once])
+                prompts = read(queries[start : start + at_once])
                 recalled = decoding.recall(self.backbone, self.trie, prompts, beams, top, trace)
                 hits.extend(map(self._hits, recalled.images.tolist(), recalled.scores.tolist()))
                 traces.extend(recalled.trace)
         return hits, traces
 
-    def _prompts(self, queries: list[Any]) -> decoding.Prompts:
-        if isinstance(queries[0], str):
-            return self.backbone.query_prompts(queries)
-        if isinstance(queries[0], torch.Tensor):
-            return self.backbone.feature_inputs(torch.stack(queries))
-        return self.backbone.image_inputs(queries)
+    def _picture_prompts(self, pictures: list[Any]) -> decoding.Prompts:
+        """Prompts of pictures, or of their features."""
+        if isinstance(pictures[0], torch.Tensor):
+            return self.backbone.feature_inputs(torch.stack(pictures))
+        return self.backbone.image_inputs(pictures)
 
     def _hits(self, images: list[int], scores: list[float]) -> list[Hit]:
         return [
@@ -429,20 +419,3 @@ def _backbone(folder: Path, facts: dict[str, Any], device: str | None) -> Backbo
             f"the memory {str(folder)!r} needs its backbone {base['name']!r}{at}, which cannot be had: connect to the "
             f"hub, or write the folder that holds it as backbone.name into {folder / 'memory.json'}"
         ) from error
-
-
-def check_limits(top: int, beams: int) -> None:
-    """Raises InputError for a `top` or `beams` outside its limits."""
-    for name, value, limit in (("top", top, MAX_TOP), ("beams", beams, MAX_BEAMS)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-            raise InputError(f"{name} is {value!r}, the limits are 1 and {limit:,}: choose a whole number between")
-
-
-def foreign(text: str) -> set[str]:
-    """The letters, numbers and symbols of a text beyond ASCII, which a tokenizer may have as bytes only."""
-    return {character for character in text if ord(character) > 127 and unicodedata.category(character)[0] in "LNS"}
-
-
-def _is_control(character: str) -> bool:
-    """Control characters, line and paragraph separators, and halves of a surrogate pair."""
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")

@@ -20,6 +20,7 @@ from PIL import Image
 from gcr_core.errors import GcrError
 from gcr_core.facts import FACTS_FILE, read_facts
 from gcr_core.gallery import Gallery
+from gcr_core.query import SearchRequest
 
 
 class EndedError(GcrError):
@@ -108,13 +109,9 @@ class MemoryApart:
     def facts(self) -> dict[str, Any]:
         return self._fresh()[2]
 
-    def search(self, query: str, top: int, beams: int, trace: bool = False) -> dict[str, Any]:
-        """As `Memory.search`."""
-        return self._keeper.ask("search", self.folder, query, top, beams, trace)
-
-    def search_image(self, image: Image.Image, top: int, beams: int, trace: bool = False) -> dict[str, Any]:
-        """As `Memory.search_image`."""
-        return self._keeper.ask("search_image", self.folder, image, top, beams, trace)
+    def answer(self, request: SearchRequest) -> dict[str, Any]:
+        """As `Memory.answer`."""
+        return self._keeper.ask("answer", self.folder, request)
 
     def describe(self, file_names: list[str]) -> list[str]:
         """As `Memory.describe`; what it said once is not asked for again."""

@@ -17,6 +17,7 @@ from gcr_core.facts import FACTS_FILE
 from gcr_core.gallery import Gallery
 from gcr_core.hub import fetch
 from gcr_core.memory import Memory
+from gcr_core.query import SearchRequest
 from gcr_core.recipe import Recipe
 
 KEPT = 3
@@ -31,15 +32,12 @@ class Keeper:
 
     def load(self, path_or_id: str | Path) -> Path:
         """The folder of the memory in a folder or of a hub id, which is then in the process."""
-        folder = Path(fetch(path_or_id, instead="checkpoints/emoji"))
+        folder = fetch(path_or_id, instead="checkpoints/emoji")
         self._memory(folder)
         return folder
 
-    def search(self, folder: Path, query: str, top: int, beams: int, trace: bool) -> dict[str, Any]:
-        return self._memory(folder).search(query, top, beams, trace)
-
-    def search_image(self, folder: Path, image: Image.Image, top: int, beams: int, trace: bool) -> dict[str, Any]:
-        return self._memory(folder).search_image(image, top, beams, trace)
+    def answer(self, folder: Path, request: SearchRequest) -> dict[str, Any]:
+        return self._memory(folder).answer(request)
 
     def describe(self, folder: Path, file_names: list[str]) -> list[str]:
         return self._memory(folder).describe(file_names)

@@ -9,7 +9,7 @@ from gcr_core.gallery import Gallery
 from gcr_core.ui.apart import Apart, MemoryApart
 from gcr_core.ui.cards import Album
 from gcr_core.ui.visitors import Visitors
-from gcr_core.ui.waking import AnyMemory, WakingMemory
+from gcr_core.ui.waking import WakingMemory
 
 SHIPPED = "shipped"
 """The id of the memory that the app was started with; no memory of one's own has so short a one."""
@@ -26,7 +26,7 @@ class Library:
         self._own: dict[Path, MemoryApart] = {}
         self._galleries: dict[Path, tuple[int, Gallery]] = {}
 
-    def memory(self, request: Any, id: str) -> AnyMemory:
+    def memory(self, request: Any, id: str) -> MemoryApart:
         """The memory, loaded on its first question. Raises NotFoundError for an id that is not the asker's."""
         if not isinstance(id, str):
             raise InputError(f"memory is {type(id).__name__}, not text: give its id, or nothing for the shipped one")
@@ -38,7 +38,7 @@ class Library:
             self._own[folder] = MemoryApart(folder, self._keeper)
         return self._own[folder]
 
-    def own_memory(self, request: Any, id: str) -> AnyMemory:
+    def own_memory(self, request: Any, id: str) -> MemoryApart:
         """One of the asker's memories, to be changed. Raises InputError for the shipped one, and for one that is
         being worked on, which would undo the change."""
         memory = self.memory(request, id)

@@ -1,7 +1,7 @@
 """The Search tab: one box for words or a picture, two galleries side by side, and the API endpoint `/search`.
 
-Asks `Memory.search` and `Memory.search_image` of the chosen memory and shows what they answer; a mistake of the
-user's becomes a message in the page, or an error of the API.
+Asks the chosen memory and shows what it answers; a mistake of the user's becomes a message in the page, or an error of
+the API.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,12 +10,12 @@ from typing import Any
 
 from gcr_core.errors import GcrError, InputError
 from gcr_core.images import open_image
+from gcr_core.query import DEFAULT_BEAMS, DEFAULT_TOP, MAX_TOP, SearchRequest
 from gcr_core.ui import cards
+from gcr_core.ui.apart import MemoryApart
 from gcr_core.ui.library import SHIPPED, Library
 from gcr_core.ui.quick_gradio import gr
-from gcr_core.ui.waking import AnyMemory
 
-TOP, BEAMS = 10, 10
 CHIPS = 6
 EMPTY: dict[str, Any] = {"text": "", "files": []}
 PASTED_CHARACTERS = 10_000_000
@@ -83,8 +83,8 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
             for words in (*examples, *[""] * CHIPS)[:CHIPS]
         ]
     with gr.Accordion("Options", open=False, elem_id="options"), gr.Row():
-        top = gr.Number(TOP, label="Results on each side", info="1 to 100", precision=0, elem_id="top")
-        beams = gr.Number(BEAMS, label="Beams", info="as many results at most", precision=0, elem_id="beams")
+        top = gr.Number(DEFAULT_TOP, label="Results on each side", info=f"1 to {MAX_TOP}", precision=0, elem_id="top")
+        beams = gr.Number(DEFAULT_BEAMS, label="Beams", info="as many results at most", precision=0, elem_id="beams")
     results = gr.HTML(
         "",
         apply_default_css=False,
@@ -151,12 +151,15 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
         own = {row["id"] for row in library.own(request)}
         return offered(request, id if id in own else "")
 
-    def search(query: str, request: gr.Request, top: int = TOP, beams: int = BEAMS, memory: str = "") -> dict[str, Any]:
+    def search(
+        query: str, request: gr.Request, top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS, memory: str = ""
+    ) -> dict[str, Any]:
         """What the memory recalls for a query in words, and what CLIP + FAISS finds: the best `top` images of
         each, with `beams` beams on the generative side. `memory` is the id of one of your own memories (see
         /memories); without it the memory that the page opens with is asked."""
         try:
-            return library.memory(request, memory).search(query, top, beams)
+            asked = SearchRequest(query, top, beams)
+            return library.memory(request, memory).answer(asked)
         except GcrError as mistake:
             raise gr.Error(str(mistake), print_exception=False) from mistake
 
@@ -194,11 +197,9 @@ def _answers(library: Library, request: Any, id: str, entry: dict[str, Any], top
     if files and words.strip():
         raise InputError("words and a picture were given: ask with one of them, and remove the other")
     picture = files[0] if files else None
+    query = SearchRequest(open_image(picture) if picture else words, top, beams, trace=True)
     memory = library.memory(request, id)
-    if picture:
-        answer = memory.search_image(open_image(picture), top, beams, trace=True)
-    else:
-        answer = memory.search(words, top, beams, trace=True)
+    answer = memory.answer(query)
     album, engines = library.album(request, id), _engines(memory, beams)
     asked = cards.uploaded_url(picture) if picture else None
     if not _can_describe(memory):
@@ -210,7 +211,7 @@ def _answers(library: Library, request: Any, id: str, entry: dict[str, Any], top
     yield cards.results(answer, album, engines, asked, said)
 
 
-def _can_describe(memory: AnyMemory) -> bool:
+def _can_describe(memory: MemoryApart) -> bool:
     """Whether the memory learnt to describe, as every one does that was trained here."""
     return bool(memory.facts.get("training"))
 
@@ -230,11 +231,11 @@ def _options(own: list[dict[str, Any]], id: str) -> str:
     return f'<label class="choose"><span>Memory</span><select>{options}</select></label>'
 
 
-def _contents(memory: AnyMemory) -> str:
+def _contents(memory: MemoryApart) -> str:
     return f"{len(memory.gallery):,} images, {memory.facts['identifiers']['type']} identifiers"
 
 
-def _engines(memory: AnyMemory, beams: int) -> dict[str, str]:
+def _engines(memory: MemoryApart, beams: int) -> dict[str, str]:
     """In words, how each side came by its images, and whether the dense one learned what the other did."""
     same_pairs = "dense_seconds" in memory.facts.get("training", {})
     clip = "CLIP trained on the same captions" if same_pairs else "CLIP not trained on this gallery"

@@ -5,24 +5,19 @@ Whoever asks early waits in `wait`; whoever only wants to know looks at `state`.
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal
 
 from gcr_core.errors import GcrError
-
-if TYPE_CHECKING:
-    from gcr_core.memory import Memory
-    from gcr_core.ui.apart import MemoryApart
-
-AnyMemory: TypeAlias = "Memory | MemoryApart"
+from gcr_core.ui.apart import MemoryApart
 
 
 class WakingMemory:
     """A memory on its way."""
 
-    def __init__(self, load: Callable[[], AnyMemory]) -> None:
+    def __init__(self, load: Callable[[], MemoryApart]) -> None:
         """`load` returns the memory or raises; it runs once, on `start` or `wake`."""
         self._load = load
-        self._memory: AnyMemory | None = None
+        self._memory: MemoryApart | None = None
         self._failure: Exception | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self.wake, name="waking-memory", daemon=True)
@@ -45,7 +40,7 @@ class WakingMemory:
             return "waking"
         return "failed" if self._failure else "ready"
 
-    def wait(self) -> AnyMemory:
+    def wait(self) -> MemoryApart:
         """The memory, once it is there. Raises GcrError, with the reason, when it could not be loaded."""
         self._done.wait()
         if self._memory is None:

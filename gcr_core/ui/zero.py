@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 START_SECONDS = 15
 """What a fork may take before it works: moving the models to the GPU, loading a memory of one's own."""
 WORK: dict[str, Callable[..., float]] = {
-    "search": lambda folder, query, top, beams, trace: 0.02 * beams,
-    "search_image": lambda folder, image, top, beams, trace: 0.02 * beams,
+    "answer": lambda folder, request: 0.02 * request.beams,
     "describe": lambda folder, file_names: 0.3 * len(file_names),
     "add": lambda folder, pictures, captions: 2 * len(pictures),
     "forget": lambda folder, file_names: 5,

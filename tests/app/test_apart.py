@@ -8,18 +8,26 @@ import pytest
 from PIL import Image
 
 from gcr_core.errors import GcrError, InputError
+from gcr_core.query import SearchRequest
 from gcr_core.ui.apart import Apart, EndedError, MemoryApart, keeper
+
+REQUEST = SearchRequest("a red circle", 3, 5)
 
 
 @pytest.fixture(scope="module")
-def apart(tiny_memory_dir):
+def process():
     process = Apart(keeper, "memory")
-    yield MemoryApart.fetch(str(tiny_memory_dir), process)
+    yield process
     process.end()
 
 
+@pytest.fixture(scope="module")
+def apart(process, tiny_memory_dir):
+    return MemoryApart.fetch(str(tiny_memory_dir), process)
+
+
 def test_it_answers_as_the_memory_itself(apart, tiny_memory):
-    here, there = tiny_memory.search("a red circle", 3, 5), apart.search("a red circle", 3, 5)
+    here, there = tiny_memory.answer(REQUEST), apart.answer(REQUEST)
     for side in ("generative", "dense"):
         assert [hit["file_name"] for hit in there[side]] == [hit["file_name"] for hit in here[side]]
     assert apart.facts == tiny_memory.facts
@@ -27,22 +35,27 @@ def test_it_answers_as_the_memory_itself(apart, tiny_memory):
 
 
 def test_it_is_asked_with_a_picture(apart, tiny_memory):
-    answer = apart.search_image(tiny_memory.gallery.open(0), 3, 5, trace=True)
+    answer = apart.answer(SearchRequest(tiny_memory.gallery.open(0), 3, 5, trace=True))
     assert len(answer["generative"]) == 3
     assert answer["trace"]
 
 
 def test_a_mistake_of_the_users_comes_back_as_itself_and_the_process_lives_on(apart):
-    with pytest.raises(InputError, match="blank"):
-        apart.search(" ", 3, 5)
-    assert apart.search("a red circle", 3, 5)["dense"]
+    with pytest.raises(InputError, match="cannot read"):
+        apart.answer(SearchRequest("ბედნიერი ძაღლი"))
+    assert apart.answer(REQUEST)["dense"]
 
 
-def test_a_folder_that_is_no_memory_is_said_at_once(tmp_path):
-    process = Apart(keeper, "memory")
+def test_a_folder_that_is_no_memory_is_said_at_once(process, tmp_path):
     with pytest.raises(GcrError, match="memory"):
         MemoryApart.fetch(str(tmp_path), process)
-    process.end()
+
+
+def test_a_memory_whose_folder_went_is_said_to_be_gone(process, tiny_memory_dir, tmp_path):
+    gone = MemoryApart(shutil.copytree(tiny_memory_dir, tmp_path / "memory"), process)
+    shutil.rmtree(gone.folder)
+    with pytest.raises(GcrError, match="is no folder here"):
+        gone.answer(REQUEST)
 
 
 def test_a_process_that_was_killed_is_started_again_for_the_next_question(tiny_memory_dir):
@@ -50,10 +63,10 @@ def test_a_process_that_was_killed_is_started_again_for_the_next_question(tiny_m
     apart = MemoryApart.fetch(str(tiny_memory_dir), process)
     os.kill(process.pid, signal.SIGKILL)
     try:
-        answer = apart.search("a red circle", 3, 5)
+        answer = apart.answer(REQUEST)
     except EndedError as ended:
         assert "ask again" in str(ended)
-        answer = apart.search("a red circle", 3, 5)
+        answer = apart.answer(REQUEST)
     assert answer["dense"]
     process.end()
 
@@ -65,7 +78,7 @@ def test_what_is_added_and_forgotten_is_on_the_disk_and_in_the_next_answer(tiny_
     [name] = apart.add([("new.png", Image.new("RGB", (48, 48), "purple"))], [["something purple"]])
     assert name in apart.gallery.file_names
     apart.forget(["red-circle.png"])
-    found = apart.search("a red circle", 100, 100)
+    found = apart.answer(SearchRequest("a red circle", 100, 100))
     names = {hit["file_name"] for side in ("generative", "dense") for hit in found[side]}
     assert names == set(apart.gallery.file_names) == {*tiny_gallery.file_names, name} - {"red-circle.png"}
     assert apart.facts["changes"] == {"added": 1, "forgotten": 1, "captions": 0}

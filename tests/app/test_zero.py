@@ -100,8 +100,15 @@ def test_a_query_is_answered_by_a_fork_on_the_visitors_quota_as_the_memory_answe
 
 
 def test_a_users_mistake_keeps_its_words_on_the_way_out_of_the_fork(space):
+    with pytest.raises(AppError, match="characters that this memory's tokenizer cannot read"):
+        space.client.predict("ბედნიერი ძაღლი", 3, 5, api_name="/search")
+
+
+def test_a_mistake_that_needs_no_model_is_told_without_a_loan(space):
+    before = space.loans()
     with pytest.raises(AppError, match="the limits are 1 and 100"):
         space.client.predict("a red circle", 1000, 5, api_name="/search")
+    assert space.loans() == before
 
 
 def test_a_gpu_that_is_refused_is_said_with_the_reason(space):

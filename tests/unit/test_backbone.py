@@ -38,18 +38,18 @@ def pieces(backbone, ids):
 
 
 def test_a_model_without_chat_template_gets_bos_query_line_break(llava):
-    assert pieces(llava, llava.query_prompt("A Happy  dog")) == ["<s>", "▁a", "▁happy", "▁dog", "\n"]
+    assert pieces(llava, llava.query_prompts(["A Happy  dog"])[0]) == ["<s>", "▁a", "▁happy", "▁dog", "\n"]
 
 
 def test_a_model_with_chat_template_gets_the_instruction_inside_it(idefics3):
-    text = idefics3.tokenizer.decode(idefics3.query_prompt("a dog"))
+    text = idefics3.tokenizer.decode(idefics3.query_prompts(["a dog"])[0])
     assert text == ("<|im_start|>User:Which image of the gallery is this about? a dog<end_of_utterance>\nAssistant:")
 
 
 def test_a_prompt_is_prefix_query_suffix(backbone):
     queries = ["a dog", "", "a slice of pizza in bed"]
-    for query, ids in zip(queries, backbone.encode_queries(queries), strict=True):
-        assert backbone.query_prompt(query) == backbone.prefix_ids + ids + backbone.suffix_ids
+    for prompt, ids in zip(backbone.query_prompts(queries), backbone.encode_queries(queries), strict=True):
+        assert prompt == backbone.prefix_ids + ids + backbone.suffix_ids
     assert backbone.prefix_ids and backbone.suffix_ids
     assert backbone.encode_queries([]) == []
 
@@ -90,13 +90,13 @@ def test_hidden_never_computes_the_vocabulary_head(backbone):
         raise AssertionError("the head ran")
 
     backbone.model.get_output_embeddings().register_forward_hook(fail)
-    states, cache = backbone.hidden(input_ids=torch.tensor([backbone.query_prompt("a dog")]), use_cache=True)
+    states, cache = backbone.hidden(input_ids=torch.tensor(backbone.query_prompts(["a dog"])), use_cache=True)
     assert states.shape[-1] == backbone.hidden_size
     assert cache.get_seq_length() == states.shape[1]
 
 
 def test_hidden_and_head_are_the_model_s_own_logits(backbone):
-    ids = torch.tensor([backbone.query_prompt("a dog")])
+    ids = torch.tensor(backbone.query_prompts(["a dog"]))
     weight, bias = backbone.head()
     states, _ = backbone.hidden(inputs_embeds=backbone.embed(ids))
     logits = torch.nn.functional.linear(states, weight, bias)
@@ -155,11 +155,11 @@ def test_new_tokens_get_consecutive_ids_and_rows_in_embedding_and_head(backbone)
 
 
 def test_new_tokens_leave_old_rows_and_prompts_alone(backbone):
-    rows, prompt = backbone.head()[0].clone(), backbone.query_prompt("a happy dog, 12")
+    rows, prompts = backbone.head()[0].clone(), backbone.query_prompts(["a happy dog, 12"])
     old = len(backbone.tokenizer)
     backbone.add_tokens(NEW)
     assert torch.equal(backbone.head()[0][:old], rows[:old])
-    assert backbone.query_prompt("a happy dog, 12") == prompt
+    assert backbone.query_prompts(["a happy dog, 12"]) == prompts
 
 
 def test_a_list_that_goes_on_from_the_added_one_adds_the_rest(backbone):
@@ -190,7 +190,7 @@ def test_saving_keeps_new_tokens_rows_and_prompts(backbone, tmp_path):
     assert loaded.first_new_id == backbone.first_new_id
     assert torch.equal(loaded.head()[0], backbone.head()[0])
     assert loaded.prefix_ids == backbone.prefix_ids and loaded.suffix_ids == backbone.suffix_ids
-    assert loaded.query_prompt("A happy dog <c0_1> 12") == backbone.query_prompt("A happy dog <c0_1> 12")
+    assert loaded.query_prompts(["A happy dog <c0_1> 12"]) == backbone.query_prompts(["A happy dog <c0_1> 12"])
     assert loaded.tokenizer.decode([loaded.first_new_id + 3]) == "<c0_3>"
     assert loaded.image_prompt() == backbone.image_prompt()
 

@@ -191,7 +191,7 @@ def test_mistakes_are_one_line_and_status_2(
 ) -> None:
     memory = ["--memory", str(tiny_memory_dir)]
     assert "blank" in complaint(capsys, "recall", " ", *memory)
-    assert "limit is 1,000" in complaint(capsys, "recall", "x" * 100_000, *memory)
+    assert "limit is 1,000" in complaint(capsys, "recall", "x" * 100_000, "--memory", "nowhere")
     assert "cannot read" in complaint(capsys, "recall", "ბედნიერი ძაღლი", *memory)
     assert "top is 0" in complaint(capsys, "recall", "dog", "--top", "0", *memory)
     assert "beams is -1" in complaint(capsys, "recall", "dog", "--beams", "-1", *memory)

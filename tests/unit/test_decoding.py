@@ -55,7 +55,7 @@ def semantic(llava_folder):
 
 
 def prompts(backbone, queries=QUERIES):
-    return [backbone.query_prompt(query) for query in queries]
+    return backbone.query_prompts(queries)
 
 
 def pictures(backbone):
@@ -109,7 +109,7 @@ def test_a_batch_recalls_what_each_query_recalls_alone(llava, beams):
 
 def test_scores_are_the_sum_of_log_p_over_the_codes_of_each_step(structured):
     backbone, trie = structured
-    prompt = backbone.query_prompt("a dog")
+    (prompt,) = backbone.query_prompts(["a dog"])
     recalled = recall(backbone, trie, [prompt], beams=5, top=1)
     sequence = trie.paths()[recalled.images[0, 0]]
     total = 0.0
@@ -234,7 +234,7 @@ def test_a_finished_identifier_competes_with_unfinished_ones(llava_folder):
 def test_any_tree_is_searched_without_repeats_and_exactly_with_enough_beams(one_llava, sequences, beams):
     indptr = np.cumsum([0] + [len(sequence) for sequence in sequences])
     trie = IdentifierTrie.build(indptr, np.concatenate(sequences))
-    prompt = one_llava.query_prompt("a dog")
+    (prompt,) = one_llava.query_prompts(["a dog"])
     recalled = recall(one_llava, trie, [prompt], beams, top=15)
     found = recalled.images[0][recalled.images[0] >= 0]
     brute_force = score_all(one_llava, trie, prompt)
@@ -279,7 +279,7 @@ def test_the_prefix_is_read_once_and_again_when_weights_change(structured):
     backbone.inner.language_model.register_forward_pre_hook(
         lambda _, __, inputs: lengths.append(inputs["inputs_embeds"].shape[1]), with_kwargs=True
     )
-    prompt = backbone.query_prompt("a dog")
+    (prompt,) = backbone.query_prompts(["a dog"])
     recall(backbone, trie, [prompt], beams=2, top=2)
     first = len(lengths)
     recall(backbone, trie, [prompt], beams=2, top=2)
@@ -292,7 +292,7 @@ def test_the_prefix_is_read_once_and_again_when_weights_change(structured):
 
 def test_an_adapter_is_part_of_the_model(structured):
     backbone, trie = structured
-    prompt = backbone.query_prompt("a dog")
+    (prompt,) = backbone.query_prompts(["a dog"])
     before = recall(backbone, trie, [prompt], beams=IMAGES, top=IMAGES)
     backbone.model = get_peft_model(backbone.model, LoraConfig(target_modules=["q_proj", "v_proj"], r=4))
     with torch.no_grad():

@@ -80,7 +80,7 @@ def adapted(backbone):
 
 
 def states(backbone, extra=()):
-    return backbone.hidden(input_ids=torch.tensor([[*backbone.query_prompt("a happy dog"), *extra]]))[0]
+    return backbone.hidden(input_ids=torch.tensor([[*backbone.query_prompts(["a happy dog"])[0], *extra]]))[0]
 
 
 def test_an_adapter_changes_nothing_before_it_is_trained_and_freezes_all_else(backbone):
@@ -144,7 +144,7 @@ def test_decoding_with_an_adapter_is_brute_force_with_it(adapted):
     first = adapted.first_new_id
     sequences = [[first, first + 1], [first, first + 2], [first + 3, first + 1], [first + 4, first + 5]]
     trie = IdentifierTrie.build([0, 2, 4, 6, 8], [token for sequence in sequences for token in sequence])
-    prompt = adapted.query_prompt("a happy dog")
+    (prompt,) = adapted.query_prompts(["a happy dog"])
     found = recall(adapted, trie, [prompt], beams=4, top=4)
     scores = score_all(adapted, trie, prompt)
     assert found.images[0].tolist() == scores.argsort(descending=True).tolist()

@@ -46,8 +46,8 @@ def test_loss_of_one_image_is_minus_the_score_that_decoding_gives_it(kind, llava
     with torch.inference_mode():
         loss = IdentifierLoss(backbone, trie)(text_inputs(backbone, queries), images, torch.ones(3, 1))
     scores = [
-        score_all(backbone, trie, backbone.query_prompt(query))[image].item()
-        for query, image in zip(queries, (0, 7, 11), strict=True)
+        score_all(backbone, trie, prompt)[image].item()
+        for prompt, image in zip(backbone.query_prompts(queries), (0, 7, 11), strict=True)
     ]
     assert loss.tolist() == pytest.approx([-score for score in scores], abs=1e-4)
 
@@ -59,7 +59,7 @@ def test_soft_targets_of_atomic_identifiers_are_weighted_scores(llava_folder, ti
         loss = IdentifierLoss(backbone, trie)(
             text_inputs(backbone, ["blue"]), torch.tensor([[4, 9, -1]]), weights * torch.tensor([1, 1, 0])
         )
-    scores = score_all(backbone, trie, backbone.query_prompt("blue"))
+    scores = score_all(backbone, trie, backbone.query_prompts(["blue"])[0])
     assert loss.item() == pytest.approx(-(0.5 * scores[4] + 0.3 * scores[9]).item() / 0.8, abs=1e-4)
 
 

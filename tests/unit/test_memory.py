@@ -11,7 +11,8 @@ from gcr_core import memory as memory_module
 from gcr_core.decoding import score_all
 from gcr_core.errors import HubError, InputError, MemoryFormatError
 from gcr_core.gallery import Gallery
-from gcr_core.memory import MAX_BEAMS, MAX_QUERY_CHARACTERS, MAX_TOP, Memory
+from gcr_core.memory import Memory
+from gcr_core.query import MAX_BEAMS, MAX_QUERY_CHARACTERS, MAX_TOP
 
 
 def answers(memory: Memory, query: str = "a red circle") -> list[str]:
@@ -35,7 +36,7 @@ def test_search_answers_with_both_engines_in_the_documented_shape(tiny_memory: M
 
 
 def test_scores_are_the_log_probabilities_of_the_identifiers(tiny_memory: Memory) -> None:
-    scores = score_all(tiny_memory.backbone, tiny_memory.trie, tiny_memory.backbone.query_prompt("gold"))
+    scores = score_all(tiny_memory.backbone, tiny_memory.trie, tiny_memory.backbone.query_prompts(["gold"])[0])
     (hits,) = tiny_memory.recall(["gold"], top=12, beams=12)
     assert [hit.index for hit in hits] == scores.argsort(descending=True).tolist()
     assert [hit.score for hit in hits] == pytest.approx(scores.sort(descending=True).values.tolist(), abs=1e-4)
@@ -87,26 +88,19 @@ def test_more_top_and_beams_than_images_gives_all_images(tiny_memory: Memory) ->
     assert len(answer["dense"]) == 12
 
 
-@pytest.mark.parametrize("value", [0, -1, 10**9, 2.5, "10", None, True])
-@pytest.mark.parametrize(("name", "limit"), [("top", "100"), ("beams", "1,000")])
-def test_top_and_beams_outside_their_limits_are_named_errors(
-    name: str, limit: str, value: object, tiny_memory: Memory
-) -> None:
-    message = rf"{name} is {value!r}, the limits are 1 and {limit}"
-    for ask in (tiny_memory.search, lambda query, **kept: tiny_memory.recall([query], **kept)):
-        with pytest.raises(InputError, match=message):
-            ask("gold", **{name: value})
+def test_whoever_asks_is_told_of_a_query_and_limits_that_cannot_be_used(tiny_memory: Memory) -> None:
+    picture = tiny_memory.gallery.open(0)
+    for ask in (tiny_memory.search, lambda query, **limits: tiny_memory.recall([query], **limits)):
+        with pytest.raises(InputError, match="blank"):
+            ask(" ")
+        with pytest.raises(InputError, match="top is 0"):
+            ask("gold", top=0)
+    for ask in (tiny_memory.search_image, lambda image, **limits: tiny_memory.recall_images([image], **limits)):
+        with pytest.raises(InputError, match="beams is 1001"):
+            ask(picture, beams=MAX_BEAMS + 1)
 
 
-@pytest.mark.parametrize("query", ["", " ", "\n\t\r", "\0\x07", "\u200b\u200d", "\u2028"])
-def test_a_blank_query_is_a_named_error(query: str, tiny_memory: Memory) -> None:
-    with pytest.raises(InputError, match="blank"):
-        tiny_memory.search(query)
-
-
-def test_a_query_over_the_limit_names_length_and_limit(tiny_memory: Memory) -> None:
-    with pytest.raises(InputError, match="100,000 characters, the limit is 1,000: shorten it"):
-        tiny_memory.search("x" * 100_000)
+def test_a_query_as_long_as_may_be_is_answered(tiny_memory: Memory) -> None:
     assert tiny_memory.search("dog " * (MAX_QUERY_CHARACTERS // 4))["generative"]
 
 
@@ -130,17 +124,6 @@ def test_symbols_that_the_training_had_are_answered(tiny_memory_dir: Path) -> No
     with pytest.raises(InputError, match="cannot read"):
         Memory(*parts).search("🐶")
     assert Memory(*parts, {"training": {"characters": "🐱🐶"}}).search("🐶")["generative"]
-
-
-@pytest.mark.parametrize("query", [None, 5, ["dog"], b"dog"])
-def test_what_is_no_text_is_a_named_error(query: object, tiny_memory: Memory) -> None:
-    with pytest.raises(InputError, match="not text"):
-        tiny_memory.search(query)
-
-
-@pytest.mark.parametrize("query", ["a\0happy\x1bdog", "  a  happy\ndog ", "a\ud83dhappy\u2029dog"])
-def test_control_characters_count_as_spaces(query: str, tiny_memory: Memory) -> None:
-    assert tiny_memory.search(query)["query"] == "a happy dog"
 
 
 @pytest.mark.parametrize("query", ["happy 😀", "?!", "<s></s><img_3>", "2 dogs", "'; DROP TABLE", "%s {x}"])
