@@ -1,9 +1,5 @@
-# make demo    the web app on http://127.0.0.1:7860
-# make test    every test: units, the app through its API, the page in a browser
-# make lint    ruff and mypy
-# make bench   the figures of the README
-# make lock    requirements*.txt: the newest versions within pyproject.toml's ranges
-# Each of the first four first makes .venv from requirements*.txt, where it is missing or these have changed.
+# `make` lists the targets: what stands behind ## is what each is for. Those that need .venv first make it from
+# requirements*.txt, where it is missing or these have changed.
 
 PYTHON ?= python3
 # An index to take torch from, say of its CPU builds: https://download.pytorch.org/whl/cpu
@@ -11,20 +7,28 @@ TORCH_INDEX ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check
+PYTEST := HF_HUB_OFFLINE=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo test lint bench lock chromium clean
+.PHONY: help demo test coverage lint bench lock chromium clean
 
-demo: $(VENV)/.app
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.app  ## the web app on http://127.0.0.1:7860
 	$(RUN) app.py
 
-test: $(VENV)/.dev chromium
-	HF_HUB_OFFLINE=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile
+test: $(VENV)/.dev chromium  ## every test: units, the app through its API, the page in a browser
+	$(PYTEST)
 
-lint: $(VENV)/.dev
+coverage: $(VENV)/.dev chromium  ## the tests, slower, and the lines of gcr_core that none of them runs
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+
+lint: $(VENV)/.dev  ## ruff and mypy
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev  ## the figures of docs/figures.md
 	@set -e; for program in benchmarks/*.py; do echo "== $$program"; $(RUN) $$program; done
 
 # Made anew for another lock: what that one no longer has must not stay.
@@ -44,19 +48,19 @@ $(VENV)/.dev: $(VENV)/.app
 	$(INSTALL) -r requirements-dev.txt
 	touch $@
 
-lock: $(VENV)/.uv/bin/uv
+lock: $(VENV)/.uv/bin/uv  ## requirements*.txt: the newest versions within pyproject.toml's ranges
 	$(VENV)/.uv/bin/python scripts/lock.py
 
 $(VENV)/.uv/bin/uv:
 	$(PYTHON) -m venv $(VENV)/.uv
 	$(VENV)/.uv/bin/python -m pip install --disable-pip-version-check uv==0.13.9
 
-chromium:
+chromium:  ## installs Chromium for the browser tests, where there is none and apt-get may
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then sudo=; \
 	  elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then sudo=sudo; \
 	  else echo "The browser tests need Chromium: install the package 'chromium' (or Google Chrome) and run make test again." >&2; exit 1; fi; \
 	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium; }
 
-clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## removes .venv and what tools have left
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -1,10 +1,17 @@
-"""`python -m gcr_core COMMAND`."""
+"""`python -m gcr_core COMMAND`, and `gcr COMMAND` where the package is installed."""
 
 import sys
 
-from .cli import main
+from . import cli
 from .processes import collect_seldom, keep_quiet
 
-collect_seldom()
-keep_quiet()
-sys.exit(main())
+
+def main() -> int:
+    """Runs this process's command; returns its exit status."""
+    collect_seldom()
+    keep_quiet()
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """Writes requirements*.txt: the newest versions within pyproject.toml's ranges that go together. `make lock` runs it.
 
 One version of each package serves every Python and system that torch has wheels for. README.md names the same Gradio
-for a Space, the Dockerfile the same torch. Needs uv, and PyPI.
+for a Space, the Dockerfile the same torch, .pre-commit-config.yaml the same ruff. Needs uv, and PyPI.
 """
 
 import re
@@ -58,9 +58,10 @@ def main() -> None:
             written[name] = HEADER.format(purpose=purpose) + "\n".join(pins) + "\n"
     for name, text in written.items():
         (ROOT / name).write_text(text, encoding="utf-8")
-    versions = dict(re.findall(r"(?m)^(gradio|torch)==(\S+)$", written["requirements.txt"]))
+    versions = dict(re.findall(r"(?m)^(gradio|torch|ruff)==(\S+)$", written["requirements-dev.txt"]))
     replace("README.md", "sdk_version: ", versions["gradio"])
     replace("Dockerfile", "ARG TORCH_VERSION=", versions["torch"])
+    replace(".pre-commit-config.yaml", "    # The locked ruff: .+\n    rev: v", versions["ruff"])
 
 
 if __name__ == "__main__":

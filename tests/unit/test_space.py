@@ -1,4 +1,4 @@
-"""What hosts the app: the Space's configuration at the top of the README, the README's words on hosting, the image."""
+"""What hosts the app: the Space's configuration at the top of the README, docs/hosting.md, the image."""
 
 import re
 import shlex
@@ -22,6 +22,7 @@ sys.path.append(str(ROOT / "scripts"))
 import check_dockerfile  # noqa: E402
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+HOSTING = (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8")
 LOCK = {
     requirement.name: requirement
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
@@ -42,11 +43,6 @@ COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 def configuration() -> dict:
     _, front, _ = README.split("---\n", 2)
     return yaml.safe_load(front)
-
-
-@pytest.fixture(scope="module")
-def hosting() -> str:
-    return README.split("\n## Host it\n")[1].split("\n## ")[0]
 
 
 def test_the_readme_opens_with_a_configuration_of_known_keys(configuration):
@@ -79,21 +75,34 @@ def test_what_is_preloaded_is_models_that_the_space_names_and_files_that_are_fet
         assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in revision)
 
 
-def test_every_variable_that_the_readme_names_is_a_setting():
-    named = set(re.findall(r"\bGCR_[A-Z_]+\b", README))
-    known = {f"GCR_{name.upper()}" for name in Settings.__dataclass_fields__}
-    assert {"GCR_HOME", "GCR_TRAINING", "GCR_MAX_GPU_SECONDS"} <= named <= known
+def test_every_variable_that_a_document_names_is_a_setting():
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = {name for path in documents for name in re.findall(r"\bGCR_[A-Z_]+\b", path.read_text(encoding="utf-8"))}
+    assert named == {f"GCR_{name.upper()}" for name in Settings.__dataclass_fields__}
 
 
-def test_every_file_that_the_words_on_hosting_name_is_there(hosting):
-    named = set(re.findall(r"(?<![\w./-])(?:[\w-]+/)*[\w-]+\.(?:py|md|txt|toml)\b", hosting))
+def test_the_table_of_settings_has_each_with_its_default():
+    rows = dict(re.findall(r"^\| `(GCR_[A-Z_]+)` \| (.+?) \|", HOSTING, re.MULTILINE))
+    for name, field in Settings.__dataclass_fields__.items():
+        told, default = rows.pop(f"GCR_{name.upper()}"), field.default
+        if isinstance(default, str):
+            assert told == f"`{Path(default).relative_to(ROOT).as_posix()}`"
+        elif isinstance(default, int):
+            forms = {f"{default:,}", f"{int(default)}", f"{default // 2**30} GiB"}
+            assert told.partition(";")[0] in forms, name
+    assert not rows
+
+
+def test_every_file_that_the_words_on_hosting_name_is_there():
+    words = re.sub(r"\]\([^)]*\)", "]", HOSTING)
+    named = set(re.findall(r"(?<![\w./-])(?:[\w-]+/)*[\w-]+\.(?:py|md|txt|toml)\b", words))
     assert "scripts/check_dockerfile.py" in named
     assert all((ROOT / path).is_file() for path in named)
     assert (ROOT / "Dockerfile").is_file() and (ROOT / ".dockerignore").is_file()
 
 
-def test_every_hub_command_of_the_readme_is_one_with_those_options(hosting):
-    lines = re.findall(r"^\.venv/bin/hf (.*)$", hosting, re.MULTILINE)
+def test_every_hub_command_is_one_with_those_options():
+    lines = re.findall(r"^\.venv/bin/hf (.*)$", HOSTING, re.MULTILINE)
     assert len(lines) >= 6
     for line in lines:
         words = shlex.split(line, comments=True)
@@ -115,7 +124,7 @@ def test_the_image_has_what_the_app_needs_and_nothing_that_is_private():
         "assets/emoji.zip",
         "checkpoints/emoji/memory.json",
     } <= files
-    assert not any(re.match(r"(\.|runs/|tests/|scripts/)|.*__pycache__", path) for path in files)
+    assert not any(re.match(r"(\.|runs/|tests/|scripts/|docs/)|.*__pycache__", path) for path in files)
 
 
 def test_the_image_installs_the_locked_torch_and_ends_as_the_user():
