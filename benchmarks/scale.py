@@ -27,7 +27,7 @@ from gcr_core.features import Features
 from gcr_core.karpathy import read_gallery
 from gcr_core.memorize import Step, Training, memorize
 from gcr_core.pairs import Pairs
-from gcr_core.together import is_first, start_the_rest
+from gcr_core.together import is_first
 
 ROOT = Path(__file__).resolve().parent.parent
 COLOURS, THINGS = ("red", "blue", "green", "golden"), ("dog", "boat", "child", "street", "tree")
@@ -125,7 +125,7 @@ def write_curve(path: Path) -> None:
 
 def processes() -> dict[str, float]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     curves = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "curve.json"
@@ -186,7 +186,6 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     options = parser.parse_args()
     if options.curve:
-        start_the_rest()
         write_curve(options.curve)
         return
     figures = {

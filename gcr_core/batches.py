@@ -57,7 +57,7 @@ class PictureBatches:
         choice = np.random.default_rng((self.seed, step))
         return choice.choice(len(self.losses), self.size, replace=False, p=odds / odds.sum())
 
-    def draw(self, step: int, rows: slice = slice(None)) -> Batch:
+    def draw(self, step: int, rows: np.ndarray | slice = slice(None)) -> Batch:
         """These rows of a step's batch."""
         drawn = self.drawn(step)[rows]
         draws = [random.Random(f"{self.seed} {step} {image}") for image in drawn]
@@ -129,14 +129,15 @@ class DescriptionBatches:
         self.captioned = [image for image, captions in enumerate(gallery.captions) if captions]
         self.size = min(size, len(self.captioned))
 
-    def draw(self, step: int) -> tuple[list[list[int]], list[str]]:
-        chosen = np.random.default_rng((self.seed, step)).choice(self.captioned, self.size, replace=False)
+    def draw(self, step: int, rows: np.ndarray | slice = slice(None)) -> tuple[list[list[int]], list[str]]:
+        """These rows of a step's batch."""
+        chosen = np.random.default_rng((self.seed, step)).choice(self.captioned, self.size, replace=False)[rows]
         sequences = [self.identifiers.sequence(image).tolist() for image in chosen]
         return sequences, [self.gallery.captions[image][0] for image in chosen]
 
 
-def part(batch: tuple[Any, ...], rows: slice) -> tuple[Any, ...]:
-    """Some rows of a batch, whatever its columns are."""
+def part(batch: tuple[Any, ...], rows: np.ndarray | slice) -> tuple[Any, ...]:
+    """Some rows of a batch, whatever its columns are; of lists a slice of them."""
     return tuple(
         {name: value[rows] for name, value in column.items()} if isinstance(column, dict) else column[rows]
         for column in batch

@@ -176,7 +176,7 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if options.write_captions is not None:
             check_written(options.write_captions, options.backbone)
         gallery = _gallery(options, Path(imported, "gallery"))
-        _together()
+        _hush()
         if options.write_captions is not None:
             gallery = _written(gallery, options)
         from tqdm import tqdm
@@ -295,7 +295,7 @@ def _describe(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from .evaluate import among, evaluate, karpathy_queries, load_queries
 
-    _together()
+    _hush()
     memory = _load(options.memory)
     if options.split is not None:
         queries = karpathy_queries(options.queries, options.split, memory.gallery)
@@ -362,16 +362,9 @@ def _changed(path: str) -> Iterator[tuple[Path, "Memory"]]:
         memory.save(folder)
 
 
-def _together() -> None:
-    """Joins the processes that were to be launched with this one."""
-    _hush()
-    from .together import start_the_rest
-
-    start_the_rest()
-
-
 def _hush() -> None:
-    """Keeps transformers' progress bars and remarks off stderr."""
+    """Keeps progress bars and remarks of libraries off stderr."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it once
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -7,21 +7,23 @@ processes each embeds a share of the batch; the loss is over all of it, as in on
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from .batches import TextBatches
-from .checkpoint import Checkpoint
 from .dense import image_features, text_features
 from .gallery import Gallery
+from .learner import Learner
 from .looks import Looks
 from .memorize import rise_and_fall
 from .pairs import Pairs
-from .together import is_first, joined, same_start, share, sum_gradients
+from .together import joined, share, trainee
 
 SMALL_PARAMETERS = 50_000_000
 SMALL_RATE, LARGE_RATE = 1e-3, 1e-5
@@ -54,15 +56,18 @@ def tune(
     training that finds its state there goes on from it.
     """
     few = sum(weight.numel() for weight in model.parameters()) < SMALL_PARAMETERS
-    weights = dict(model.named_parameters())
-    optimizer = torch.optim.AdamW(weights.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    kept = Checkpoint(checkpoint, weights, optimizer, np.zeros(0))
+    clip = trainee(model)
+    groups = [{"params": list(clip.parameters()), "lr": SMALL_RATE if few else LARGE_RATE}]
+    learner = Learner(model, clip, groups, partial(rise_and_fall, steps=steps), checkpoint, np.zeros(0))
     looks, batches = Looks(processor.image_processor, gallery), TextBatches(processor.tokenizer, pairs, size, seed)
-    model.train()
-    try:
-        done = kept.load()
-        same_start(weights.values(), done)
-        for step in range(done, steps):
+
+    def loss_of(asked: list[str], shown: list[Image.Image], where: torch.Tensor, images: int) -> torch.Tensor:
+        texts = joined(text_features(clip, processor, asked), len(where))
+        pictures = joined(image_features(clip, processor, shown), images)
+        return contrastive_loss(clip.logit_scale.exp() * texts @ pictures.T, where.to(texts.device))
+
+    with learner:
+        for step in range(learner.done, steps):
             torch.manual_seed(seed * 1_000_003 + step)
             choice, (asked, rows) = np.random.default_rng((seed, step)), batches.draw(step)
             images = [int(choice.choice(pairs.images[row], p=_shares(pairs.weights[row]))) for row in rows]
@@ -71,26 +76,12 @@ def tune(
                 looks.perturbed(image, random.Random(f"{seed} {step} {image}"))
                 for image in distinct[share(len(distinct))]
             ]
-            texts = joined(text_features(model, processor, asked[share(size)]), size)
-            pictures = joined(image_features(model, processor, shown), len(distinct))
-            scale = model.logit_scale.exp()  # all processes have its whole gradient: the first one's counts
-            logits = (scale if is_first() else scale.detach()) * texts @ pictures.T
-            loss = contrastive_loss(logits, torch.from_numpy(where).to(logits.device))
-            optimizer.zero_grad()
-            if loss.requires_grad:
-                loss.backward()
-            sum_gradients(weights.values())
-            torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
-            optimizer.param_groups[0]["lr"] = (SMALL_RATE if few else LARGE_RATE) * rise_and_fall(step, steps)
-            optimizer.step()
-            model.logit_scale.data.clamp_(max=HIGHEST_SCALE)
-            kept.done(step + 1)
-            on_step(step + 1, loss.item())
-    except BaseException:
-        kept.save()
-        raise
-    finally:
-        model.eval()
+            own = [asked[row] for row in share(size)]
+            loss = learner.loss(loss_of, own, shown, torch.from_numpy(where), len(distinct))
+            learner.step()
+            clip.logit_scale.data.clamp_(max=HIGHEST_SCALE)
+            learner.keep(step + 1)
+            on_step(step + 1, loss)
 
 
 def _shares(weights: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ class DenseIndex:
         """
         model, processor = clip if isinstance(clip, tuple) else load_clip(clip, device)
         dense = cls(model, processor, faiss.IndexFlatIP(dimensions(model)))
-        own = range(len(gallery))[share(len(gallery))]
+        own = share(len(gallery))
         images = (gallery.open(image) for image in own)
         shown = tqdm(images, "CLIP vectors", len(own), disable=None if is_first() else True, leave=False)
         vectors = gathered(torch.from_numpy(dense.embed_images(shown)), len(gallery)).numpy()

@@ -4,10 +4,11 @@ Stages: learning to memorise (picture → identifier) and to retrieve (query →
 between them learning to describe (identifier → caption) after SIGMA. Later stages go on with batches of the earlier
 ones, so that nothing is forgotten. The loss of an identifier step is over that step's codes, as in decoding. A small
 backbone is trained whole, of a larger one an adapter. The same arguments give the same weights on one machine,
-interrupted or not. Several processes share each batch out and sum their gradients: a step is the same as in one. Knows
-nothing about files or the dense baseline.
+interrupted or not. Several processes share each batch out: a step is the same as in one. Knows nothing about files or
+the dense baseline.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,20 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from .backbone import Backbone
-from .batches import DescriptionBatches, PictureBatches, QueryBatches, part, text_inputs
-from .checkpoint import Checkpoint
+from .batches import Batch, DescriptionBatches, PictureBatches, QueryBatches, part, text_inputs
 from .decoding import code_log_probabilities
 from .describing import MAX_CAPTION_TOKENS, describe_loss
 from .errors import GcrError
 from .features import Features
 from .gallery import Gallery
 from .identifiers import Identifiers
+from .learner import Learner
 from .pairs import Pairs
 from .room import Room
-from .together import gathered, same_start, share, state, sum_gradients, summed
+from .together import accelerator, gathered, kinds, share, trainee
 from .trie import IdentifierTrie
 
 NATS = 20.0
@@ -158,6 +158,88 @@ class IdentifierLoss:
         return loss
 
 
+class Task:
+    """One kind of step: what its batch is, the losses of that, and how much of it passes at a time."""
+
+    size: int
+    """rows of a batch"""
+    losses_of: Callable[..., torch.Tensor]
+    """the losses (b,) of some rows of a batch"""
+
+    def __init__(self, backbone: Backbone, room: Room):
+        self.backbone, self.room = backbone, room
+
+    def draw(self, step: int, rows: np.ndarray) -> tuple[Any, ...]:
+        """These rows of a step's batch."""
+        raise NotImplementedError
+
+    def at_once(self, batch: tuple[Any, ...]) -> int:
+        """How many rows of a batch may pass together."""
+        raise NotImplementedError
+
+    def learnt(self, step: int, losses: torch.Tensor) -> None:
+        """What the next draws are to know: the losses (size,) of a step's batch."""
+
+
+class IdentifierTask(Task):
+    """To say identifiers: one of those that a row asks for, drawn here."""
+
+    def at_once(self, batch: tuple[Any, ...]) -> int:
+        inputs = batch[0]
+        return self.room.rows(inputs["input_ids"].shape[1] - self.backbone.shared_prefix(inputs))
+
+    @staticmethod
+    def _with_drawn(batch: Batch) -> tuple[Any, ...]:
+        return *batch, torch.multinomial(batch[2], 1)
+
+
+class PictureTask(IdentifierTask):
+    """Learning to memorise: the identifiers of pictures."""
+
+    def __init__(self, backbone: Backbone, room: Room, losses_of: IdentifierLoss, batches: PictureBatches):
+        super().__init__(backbone, room)
+        self.losses_of, self.batches, self.size = losses_of, batches, batches.size
+
+    def draw(self, step: int, rows: np.ndarray) -> tuple[Any, ...]:
+        return self._with_drawn(self.batches.draw(step, rows))
+
+    def learnt(self, step: int, losses: torch.Tensor) -> None:
+        self.batches.learnt(self.batches.drawn(step), losses)
+
+
+class QueryTask(IdentifierTask):
+    """Learning to retrieve: the identifiers of what texts ask for, of other pairs in the last stage."""
+
+    def __init__(
+        self, backbone: Backbone, room: Room, losses_of: IdentifierLoss, training: Training, pairs: Pairs, last: Pairs
+    ):
+        super().__init__(backbone, room)
+        self.losses_of, self.size = losses_of, training.queries
+        self.batches, self.last_batches = (
+            QueryBatches(backbone, some, training.queries, training.seed) for some in (pairs, last)
+        )
+        self.stage = training.stage
+        self.numbers = np.cumsum([training.task(step) == "queries" for step in range(training.steps)])
+
+    def draw(self, step: int, rows: np.ndarray) -> tuple[Any, ...]:
+        batches = self.last_batches if self.stage(step) == "finish" else self.batches
+        return part(self._with_drawn(batches.draw(int(self.numbers[step]))), rows)
+
+
+class DescriptionTask(Task):
+    """Learning to describe: the captions of identifiers."""
+
+    def __init__(self, backbone: Backbone, room: Room, batches: DescriptionBatches):
+        super().__init__(backbone, room)
+        self.losses_of, self.batches, self.size = partial(describe_loss, backbone), batches, batches.size
+
+    def draw(self, step: int, rows: np.ndarray) -> tuple[Any, ...]:
+        return self.batches.draw(step, rows)
+
+    def at_once(self, batch: tuple[Any, ...]) -> int:
+        return self.room.rows(MAX_CAPTION_TOKENS, said=True)
+
+
 def memorize(
     backbone: Backbone,
     gallery: Gallery,
@@ -176,73 +258,37 @@ def memorize(
     goes on from it. `features` of the gallery spare the vision tower of a backbone that is not small. Raises GcrError
     for impossible settings.
     """
-    processes, accelerator = state().num_processes, Accelerator()
-    if min(training.pictures, len(gallery)) < processes:
-        raise GcrError(
-            f"a batch of {min(training.pictures, len(gallery))} pictures cannot be shared by {processes} processes: "
-            "start fewer"
-        )
-    backbone.model.to(accelerator.device)
+    backbone.model.to(accelerator().device)
     if not backbone.is_small:
         backbone.adapt(training.seed)
     start_rows(backbone, gallery, identifiers, features)
-    weights = {name: weight for name, weight in backbone.model.named_parameters() if weight.requires_grad}
-    optimizer = torch.optim.AdamW(_groups(backbone, weights), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    model, backbone = backbone.model, copy.copy(backbone)
+    backbone.model = trainee(model)
     pictures = PictureBatches(backbone, gallery, training.pictures, training.seed, features)
-    queries = QueryBatches(backbone, pairs, training.queries, training.seed)
-    last_queries = QueryBatches(backbone, last_pairs, training.queries, training.seed) if last_pairs else queries
-    descriptions = DescriptionBatches(gallery, identifiers, training.descriptions, training.seed)
-    loss_of = IdentifierLoss(backbone, IdentifierTrie.build(identifiers.indptr, identifiers.tokens))
-    kept = Checkpoint(checkpoint, weights, optimizer, pictures.losses)
+    groups, schedule = _groups(backbone, training.learning_rate), partial(rise_and_fall, steps=training.steps)
+    learner = Learner(model, backbone.model, groups, schedule, checkpoint, pictures.losses)
     room = Room(backbone, len(backbone.image_prompt()))
-    tasks = [training.task(step) for step in range(training.steps)]
-    asked = np.cumsum([task == "queries" for task in tasks])
-    optimizer = accelerator.prepare(optimizer)
-    backbone.model.train()
-    try:
-        done = kept.load()
-        same_start(weights.values(), done)
-        for step in range(done, training.steps):
+    identify = IdentifierLoss(backbone, IdentifierTrie.build(identifiers.indptr, identifiers.tokens))
+    descriptions = DescriptionBatches(gallery, identifiers, training.descriptions, training.seed)
+    tasks: dict[str, Task] = {
+        "pictures": PictureTask(backbone, room, identify, pictures),
+        "descriptions": DescriptionTask(backbone, room, descriptions),
+        "queries": QueryTask(backbone, room, identify, training, pairs, last_pairs or pairs),
+    }
+    with learner:
+        for step in range(learner.done, training.steps):
             torch.manual_seed(training.seed * 1_000_003 + step)
-            stage, task = training.stage(step), tasks[step]
-            batch: Any
-            losses_of: Callable[..., torch.Tensor]
-            if task == "descriptions":
-                batch, losses_of = descriptions.draw(step), partial(describe_loss, backbone)
-                at_once = room.rows(MAX_CAPTION_TOKENS, said=True)
-            else:
-                if task == "pictures":
-                    batch = pictures.draw(step, share(pictures.size))
-                else:
-                    batch = (last_queries if stage == "finish" else queries).draw(int(asked[step]))
-                batch, losses_of = (*batch, torch.multinomial(batch[2], 1)), loss_of
-                at_once = room.rows(batch[0]["input_ids"].shape[1] - backbone.shared_prefix(batch[0]))
-            size = pictures.size
-            if task != "pictures":
-                size = len(batch[1])
-                batch = part(batch, share(size))
-            optimizer.zero_grad()
-            losses = torch.zeros(len(batch[1]), device=backbone.device)
-            for first in range(0, len(losses), at_once):
-                rows = slice(first, first + at_once)
-                of_rows = losses_of(*part(batch, rows))
-                accelerator.backward(of_rows.sum() / size)
-                losses[rows] = of_rows.detach()
-            sum_gradients(weights.values())
-            losses = gathered(losses, size)
-            if task == "pictures":
-                pictures.learnt(pictures.drawn(step), losses)
-            accelerator.clip_grad_norm_(weights.values(), 1.0)
-            for group in optimizer.param_groups:
-                group["lr"] = group["pace"] * training.learning_rate * rise_and_fall(step, training.steps)
-            optimizer.step()
-            kept.done(step + 1)
-            on_step(Step(stage, task, step + 1, training.steps, losses.mean().item(), pictures.known))
-    except BaseException:
-        kept.save()
-        raise
-    finally:
-        backbone.model.eval()
+            name = training.task(step)
+            task = tasks[name]
+            batch = task.draw(step, share(task.size))
+            at_once = min(kinds(task.at_once(batch)))
+            starts = range(0, len(batch[1]), at_once)
+            parts = [part(batch, slice(start, start + at_once)) for start in starts]
+            losses = learner.losses(task.losses_of, parts, task.size)
+            learner.step()
+            task.learnt(step, losses)
+            learner.keep(step + 1)
+            on_step(Step(training.stage(step), name, step + 1, training.steps, losses.mean().item(), pictures.known))
 
 
 def start_rows(
@@ -277,14 +323,14 @@ def image_states(
     """(images, hidden) float32: the mean of the backbone's states for an image's captions, each of length one.
 
     The state is the one behind the whole prompt. An image without captions has the state of its picture.
-    Several processes share texts and pictures out.
+    Several processes share the images out.
     """
-    owners = [image for image, texts in enumerate(gallery.captions) for _ in texts]
-    texts = [text for texts in gallery.captions for text in texts]
-    bare = [image for image, texts in enumerate(gallery.captions) if not texts]
-    own = share(len(texts))
-    owners, texts, bare = owners[own], texts[own], bare[share(len(bare))]
-    states = np.zeros((len(gallery), backbone.hidden_size), np.float32)
+    own = share(len(gallery))
+    captions = [gallery.captions[image] for image in own]
+    owners = [place for place, texts in enumerate(captions) for _ in texts]
+    texts = [text for texts in captions for text in texts]
+    bare = [place for place, texts in enumerate(captions) if not texts]
+    states = np.zeros((len(own), backbone.hidden_size), np.float32)
     for start in range(0, len(texts), batch):
         np.add.at(
             states,
@@ -292,31 +338,32 @@ def image_states(
             _states(backbone, text_inputs(backbone, texts[start : start + batch])),
         )
     for start in range(0, len(bare), batch):
-        chosen = bare[start : start + batch]
+        places = bare[start : start + batch]
         if features:
-            inputs = backbone.feature_inputs(features.pictures(chosen))
+            inputs = backbone.feature_inputs(features.pictures(own[places].tolist()))
         else:
-            inputs = backbone.image_inputs([gallery.open(image) for image in chosen])
-        states[chosen] = _states(backbone, inputs)
-    states = summed(torch.from_numpy(states)).numpy()
-    return states / np.linalg.norm(states, axis=1, keepdims=True).clip(1e-6)
+            inputs = backbone.image_inputs([gallery.open(image) for image in own[places]])
+        states[places] = _states(backbone, inputs)
+    states /= np.linalg.norm(states, axis=1, keepdims=True).clip(1e-6)
+    return gathered(torch.from_numpy(states), len(gallery)).numpy()
 
 
-def _groups(backbone: Backbone, weights: dict[str, torch.nn.Parameter]) -> list[dict[str, Any]]:
-    """What AdamW trains, and at which "pace", as a share of the learning rate: that is for gcr-mini.
+def _groups(backbone: Backbone, rate: float) -> list[dict[str, Any]]:
+    """What AdamW trains, at which rates; the given one is for gcr-mini.
 
     A wider model takes a lower rate for LoRA (Schulman et al., "LoRA Without Regret", 2025); rows change by the same
     share of themselves a step, however long they are.
     """
+    weights = [weight for weight in backbone.model.parameters() if weight.requires_grad]
     if backbone.new_rows is None:
-        return [{"params": list(weights.values()), "pace": 1.0}]
+        return [{"params": weights, "lr": rate}]
     rows = {id(weight) for weight in backbone.new_rows.parameters()}
-    lora = [weight for weight in weights.values() if id(weight) not in rows]
+    lora = [weight for weight in weights if id(weight) not in rows]
     width = backbone.hidden_size
     row_pace = NATS / _state_length(backbone) / ROW_NORM * (MINI_WIDTH / width) ** 0.5
     return [
-        {"params": lora, "pace": min(1.0, (LORA_WIDTH / width) ** LORA_POWER)},
-        {"params": [weight for weight in weights.values() if id(weight) in rows], "pace": row_pace},
+        {"params": lora, "lr": min(1.0, (LORA_WIDTH / width) ** LORA_POWER) * rate},
+        {"params": [weight for weight in weights if id(weight) in rows], "lr": row_pace * rate},
     ]
 
 

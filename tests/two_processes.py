@@ -1,8 +1,9 @@
 """What tests start in several processes: python tests/two_processes.py GALLERY LLAVA CLIP OUT [STEP VICTIM]
 
-Trains a CLIP and a backbone on a gallery, then evaluates the memory. The first process appends the losses to
-`OUT/curve.jsonl` as they come and writes `OUT/answer.json`. Checkpoints are kept in OUT after every step; at the STEP
-of the backbone's training the process VICTIM kills itself.
+Trains a CLIP and a backbone on a gallery, the backbone whole and then an adapter of it, each batch in parts, and
+evaluates the memory. The first process appends the losses to `OUT/curve.jsonl` as they come and writes
+`OUT/answer.json`. Checkpoints are kept in OUT after every step; at the STEP of the whole backbone's training the
+process VICTIM kills itself. Where Accelerate is to share weights out, which it does on GPUs alone, CPUs pass for these.
 """
 
 import json
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 
-from gcr_core import checkpoint
+from gcr_core import backbone as backbones
+from gcr_core import checkpoint, room
 from gcr_core.backbone import Backbone
 from gcr_core.contrast import tune
 from gcr_core.dense import DenseIndex, load_clip
@@ -24,14 +28,19 @@ from gcr_core.identifiers import Identifiers
 from gcr_core.memorize import Step, Training, memorize
 from gcr_core.memory import Memory
 from gcr_core.pairs import Pairs
-from gcr_core.together import is_first, start_the_rest, state
+from gcr_core.together import is_first, state
 
 DENSE_STEPS = 10
 TRAINING = Training(memorise=10, describe=10, retrieve=30, queries=9, pictures=7, descriptions=5, descriptions_every=4)
+ADAPTER = Training(memorise=2, describe=3, retrieve=7, queries=9, pictures=7, descriptions=5, descriptions_every=4)
+IN_PARTS = {"CPU_BYTES": 0, "FEWEST": 2}
+"""of `room`: two of the longest sequences pass at a time"""
 
 
 def run(gallery_folder: Path, llava: Path, clip: Path, out: Path, kill_at: int = 0, victim: int = 0) -> None:
     torch.set_num_threads(1)
+    for name, value in IN_PARTS.items():
+        setattr(room, name, value)
     gallery = Gallery.from_folder(gallery_folder)
     pairs = Pairs.from_captions(gallery.captions)
 
@@ -52,6 +61,15 @@ def run(gallery_folder: Path, llava: Path, clip: Path, out: Path, kill_at: int =
     identifiers = Identifiers.build("structured", gallery, backbone.tokenizer, dense.vectors)
     memorize(backbone, gallery, identifiers, pairs, TRAINING, on_step, checkpoint=out / "backbone")
 
+    backbones.SMALL_PARAMETERS, small = 0, backbones.SMALL_PARAMETERS
+    adapted = Backbone.from_pretrained(llava, dtype=torch.float32)
+
+    def on_adapter_step(step: Step) -> None:
+        note(f"adapter: {step.task}", step.step, step.loss)
+
+    memorize(adapted, gallery, identifiers, pairs, ADAPTER, on_adapter_step, checkpoint=out / "adapter")
+    backbones.SMALL_PARAMETERS = small
+
     memory = Memory(backbone, identifiers, gallery, dense)
     asked = zip(gallery.file_names, gallery.captions, strict=True)
     answer: dict[str, Any] = evaluate(memory, [Query(text, None, frozenset([name])) for name, (text, _) in asked])
@@ -63,7 +81,14 @@ def run(gallery_folder: Path, llava: Path, clip: Path, out: Path, kill_at: int =
         (out / "answer.json").write_text(json.dumps(answer))
 
 
+def pass_for_gpus() -> None:
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState._prepare_backend = lambda *asked: ("gloo", DistributedType.MULTI_GPU)
+    PartialState()
+
+
 if __name__ == "__main__":
-    start_the_rest()
+    if "ACCELERATE_USE_FSDP" in os.environ:
+        pass_for_gpus()
     checkpoint.SAVE_EVERY_SECONDS = 0.0
     run(*map(Path, sys.argv[1:5]), *map(int, sys.argv[5:]))
