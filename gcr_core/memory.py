@@ -33,8 +33,9 @@ from .hub import fetch
 from .identifiers import Identifiers
 from .images import fingerprint, open_image
 from .living import Known, NewImage, replay, solve_row
-from .memorize import Step, memorize
+from .memorize import memorize
 from .metadata import MAX_CAPTIONS, checked_captions
+from .recipe import Step
 from .trie import IdentifierTrie
 
 MAX_QUERY_CHARACTERS = 1_000
