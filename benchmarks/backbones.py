@@ -34,14 +34,14 @@ from transformers import (
 )
 
 from gcr_core.backbone import Backbone
-from gcr_core.features import Features
+from gcr_core.features import FeatureCache, Features, RepeatedFeatures
 from gcr_core.gallery import Gallery
 from gcr_core.identifiers import Identifiers
 from gcr_core.making import make_memory
-from gcr_core.memorize import Training, memorize
+from gcr_core.memorize import memorize
 from gcr_core.pairs import Pairs
-from gcr_core.planning import estimate, plan
-from gcr_core.recipe import Recipe
+from gcr_core.planning import estimate
+from gcr_core.recipe import Recipe, Training, plan
 from gcr_core.settings import Settings
 
 THREADS = 2
@@ -124,7 +124,7 @@ def timed_features(backbone: Backbone, gallery: Gallery, folder: Path) -> tuple[
     few = Gallery(gallery.root, gallery.file_names[:LOOKED_AT], gallery.captions[:LOOKED_AT])
     backbone.image_features([gallery.open(0)])
     watch = Stopwatch()
-    Features.compute(backbone, few, 1, 0, folder)
+    FeatureCache.compute(backbone, few, 1, 0, folder)
     clock, cpu = watch.lap()
     return clock / LOOKED_AT, cpu / LOOKED_AT
 
@@ -151,13 +151,6 @@ def timed_steps(backbone: Backbone, gallery: Gallery, features: Features, traini
     return {task: median(seconds[1:]) for task, seconds in laps.items()}
 
 
-class SameFeatures(Features):
-    """The first picture's features for all."""
-
-    def read(self, images: Any, views: Any) -> torch.Tensor:
-        return super().read([0] * len(images), [0] * len(images))
-
-
 def peak_gigabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
@@ -182,8 +175,7 @@ def measure(whole: bool) -> dict[str, Any]:
         figures["feature_seconds"], figures["feature_cpu_seconds"] = timed_features(
             backbone, gallery, folder / "features"
         )
-        prompt = backbone.image_prompt()
-        features = SameFeatures(folder / "features", 1, 1, prompt.count(backbone.image_token_id), backbone.hidden_size)
+        features = RepeatedFeatures(backbone.image_features([gallery.open(0)]))
         tasks = Counter(training.task(step) for step in range(training.steps))
         # What is read outside of training: see `planning.estimate`.
         tasks["queries"] += IMAGES * CAPTIONS // training.queries

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from gcr_core import IDENTIFIER_TYPES, Backbone, DenseIndex, Gallery, Identifiers, Memory
 from gcr_core.evaluate import evaluate, load_queries
-from gcr_core.memorize import Training, memorize
+from gcr_core.memorize import memorize
 from gcr_core.pairs import Pairs
+from gcr_core.recipe import Training
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINTS = ROOT / "checkpoints"

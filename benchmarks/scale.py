@@ -23,10 +23,11 @@ from tqdm import tqdm
 
 from gcr_core import Backbone, Gallery, Identifiers, Settings, looks
 from gcr_core.dense import _make_index
-from gcr_core.features import Features
+from gcr_core.features import FeatureCache
 from gcr_core.karpathy import read_gallery
-from gcr_core.memorize import Step, Training, memorize
+from gcr_core.memorize import memorize
 from gcr_core.pairs import Pairs
+from gcr_core.recipe import Step, Training
 from gcr_core.together import is_first
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +87,7 @@ def streaming(entries: int) -> dict[str, float]:
                 memories["features"].sample()
 
         began = time.monotonic()
-        features = Features.compute(backbone, gallery, 1, folder=folder / "features", on_progress=on_progress)
+        features = FeatureCache.compute(backbone, gallery, 1, folder=folder / "features", on_progress=on_progress)
         spent = time.monotonic() - began
         training = Training(memorise=0, describe=0, retrieve=STEPS, pictures_every=2, pictures=OF_PICTURES)
         for stage, given in (("on_features", features), ("on_pictures", None)):

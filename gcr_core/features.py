@@ -1,9 +1,10 @@
-"""Features: what a frozen vision tower makes of a gallery's pictures, computed once and kept on disk.
+"""Features: what a frozen vision tower makes of a gallery's pictures, read in their place.
 
-Each picture is kept as it is (view 0) and perturbed in a few ways, so that the memory is of the picture and not of its
-file. A folder holds `features.json` and shards of bfloat16 safetensors; each is written whole, so that an interrupted
-computation goes on at the next one. Nothing is held in memory but the shard that is written or the views that are read.
-Several processes share the shards out.
+`FeatureCache` computes them once and keeps them on disk: each picture as it is (view 0) and augmented in a few ways, so
+that the memory is of the picture and not of its file. A folder holds `features.json` and shards of bfloat16
+safetensors; each is written whole, so that an interrupted computation goes on at the next one. Nothing is held in
+memory but the shard that is written or the views that are read. Several processes share the shards out. In
+`RepeatedFeatures` those of one picture stand for all, where a training is timed and not meant.
 """
 
 import json
@@ -12,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,14 +29,41 @@ from .together import state
 
 FILE = "features.json"
 PICTURES_A_SHARD = 32
+"""Pictures that a shard holds the features of, each view counted."""
 AT_ONCE = 8
-"""pictures that go through the vision tower together"""
+"""The vision tower's batch size."""
 DISK_SHARE = 0.5
-"""of the free disk that features may take"""
+"""The share of the free disk that a cache may take."""
 
 
-class Features:
-    """The features of `images` pictures in `views` views, (tokens, hidden) each."""
+class Features(Protocol):
+    """What training reads in the place of pictures: features (tokens, hidden) of each view of each picture."""
+
+    views: int
+    """of each picture: the first as it is, the others augmented"""
+
+    def read(self, images: Sequence[int] | np.ndarray, views: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """(b, tokens, hidden): a view of each of these images."""
+        ...
+
+    def pictures(self, images: Sequence[int]) -> torch.Tensor:
+        """(b, tokens, hidden): of these images as they are."""
+        return self.read(images, [0] * len(images))
+
+
+class RepeatedFeatures(Features):
+    """The features of one picture, the same for every image and every view."""
+
+    def __init__(self, features: torch.Tensor):
+        """`features` (1, tokens, hidden)"""
+        self.features, self.views = features, 1
+
+    def read(self, images: Sequence[int] | np.ndarray, views: Sequence[int] | np.ndarray) -> torch.Tensor:
+        return self.features.expand(len(images), -1, -1)
+
+
+class FeatureCache(Features):
+    """The features of `images` pictures in `views` views, in a folder."""
 
     def __init__(self, folder: Path, images: int, views: int, tokens: int, hidden: int):
         self.folder, self.images, self.views = folder, images, views
@@ -52,7 +80,7 @@ class Features:
         seed: int = 0,
         folder: Path | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> "Features | None":
+    ) -> "FeatureCache | None":
         """The features in a folder, those of them computed that are not there yet; None where the disk is too small.
 
         Without a folder they are in a temporary one, as long as they are used. There are fewer views where the disk has
@@ -118,10 +146,6 @@ class Features:
             with safe_open(self._path(shard), "pt") as file:
                 read[place] = file.get_slice("features")[row, int(view)]
         return read
-
-    def pictures(self, images: Sequence[int]) -> torch.Tensor:
-        """(b, tokens, hidden) bfloat16: of these images as they are."""
-        return self.read(images, [0] * len(images))
 
     def _missing(self) -> list[int]:
         return [shard for shard in range(self.shards) if not self._path(shard).exists()]

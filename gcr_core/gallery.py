@@ -22,11 +22,14 @@ from .images import OTHER_SUFFIXES, SUFFIXES, encoded, fingerprint, is_bare, ope
 from .intake import Intake
 from .metadata import METADATA_NAMES, checked_captions, checked_row
 from .names import printable, safe_name, stays_inside, unique
-from .sources import Sources, file_at, files_below
+from .sources import Sources, check_count, check_files, file_at, files_below
 
 IMPORT_SIDE = 1024
+"""The longer side, in pixels, that an imported picture has at most."""
 THUMBNAIL_SIDE = 256
+"""The longer side, in pixels, that a thumbnail has at most."""
 THUMBNAILS = ".thumbnails"
+"""The folder of an imported gallery that holds its thumbnails; hidden, so that none is taken for an image."""
 
 
 class Gallery:
@@ -154,7 +157,7 @@ class Gallery:
             raise GalleryError(f"folder {str(into)!r} is not empty: import into a new one")
         try:
             with Sources(sources) as given, new_folder(into) as building:
-                given.check_pictures(max_pictures)
+                check_files([(file.name, file.checksum) for file in given.files], max_pictures)
                 intake = Intake(given.skipped)
                 taken = set(METADATA_NAMES)
                 written: set[bytes] = set()
@@ -162,12 +165,8 @@ class Gallery:
                     name = unique(_import_name(path), taken)
                     intake.add(path, name, picture.fingerprint)
                     if picture.fingerprint not in written:
-                        if len(written) == max_pictures:
-                            raise GalleryError(
-                                f"over {max_pictures:,} different pictures were given, the limit is "
-                                f"{max_pictures:,}: choose fewer"
-                            )
                         written.add(picture.fingerprint)
+                        check_count(len(written), max_pictures, all_counted=False)
                         picture.write(building, name)
                 gallery = cls._of(intake, building)
                 gallery._write_metadata(building)

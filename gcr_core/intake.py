@@ -19,7 +19,7 @@ from .names import check_name, printable, safe_name
 from .sources import File
 
 THREADS = min(4, os.cpu_count() or 1)
-"""A picture of the largest size takes each of them about half a gigabyte."""
+"""Threads that decode pictures; one of the largest size takes a thread about half a gigabyte."""
 T = TypeVar("T")
 Make = Callable[[Image.Image, str], T]
 

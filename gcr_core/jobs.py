@@ -26,6 +26,7 @@ from .job import INTERRUPTED, QUEUED, RESUMABLE, RUNNING, STOPPED, STOPPED_WORDS
 from .processes import locked, try_lock, unlock
 from .recipe import Recipe
 from .shelf import Shelf, clean_name, new_id
+from .sources import check_count
 
 Rows = list[dict[str, Any]]
 Paths = list[Path]
@@ -76,7 +77,7 @@ class Jobs:
         Raises NotFoundError, GalleryError for too many pictures, GcrError where too many jobs wait.
         """
         name = clean_name(name)
-        shelf.check_pictures(Gallery.load(shelf.gallery(gallery_id)))
+        check_count(len(Gallery.load(shelf.gallery(gallery_id))), shelf.settings.max_pictures)
         shelf.check_upload(0)
         with self._lock:
             self._check_queue(shelf)

@@ -27,30 +27,34 @@ from .errors import MemoryFormatError
 from .features import Features
 from .gallery import Gallery
 from .looks import input_side, perturb
-from .memorize import Training
 from .pairs import Pairs
+from .recipe import Training
 from .trie import IdentifierTrie
 
-LOOKS = 8
-"""How often a new picture is cropped, shrunk and compressed at random: a query of its own each time."""
+AUGMENTED_VIEWS = 8
+"""Augmented views of a new picture, each of them a query of its own."""
 OWN_MARGIN, OLD_MARGIN = 1.5, 2.0
-"""nats that a new row must win its own queries by, and lose others' by: words that nobody trained on are near both"""
+"""Nats by which a new row has to win its own queries, and to lose those of other images. The margins are for queries in
+words that nobody trained on: these lie between the two."""
 OWN_WEIGHT, OLD_WEIGHT, STAY_WEIGHT = 5.0, 1.0, 10.0
-"""What missing the margin costs on average over a new image's captions, and over its looks; on a query of another
-image; what leaving the mean of the image's own states costs: all times the square of the difference"""
+"""Weights of the squared errors that a new row minimises: how far it misses the margin, on average over the image's
+captions and again over its views; how far on each query of another image; how far it is from where it starts."""
 ROUNDS = 30
+"""Rounds of Newton's method, at most."""
 AT_ONCE = 64
+"""Queries that are read in one batch."""
 MAX_KNOWN = 50_000
-"""Queries that are kept; of larger galleries a sample."""
-MAX_CAPTIONS = 8
-"""Captions of an image that are kept as known queries."""
+"""Queries that are kept; those of larger galleries are of a sample of the images."""
+MAX_KNOWN_CAPTIONS = 8
+"""Captions of an image that are kept as queries."""
 NEW_SHARE = 0.3
-"""In consolidation, the share of the queries that are of new images, at least."""
-PASSES, MIN_STEPS = 6, 20
-"""How often a caption is trained on in consolidation, on average; its fewest steps."""
-QUERIES, PICTURES = 128, 64
-"""Of a batch in consolidation."""
-RATE = 3e-4
+"""The share of the queries in consolidation that are of new images, at least."""
+REPLAY_PASSES, MIN_REPLAY_STEPS = 6, 20
+"""Epochs over the captions that consolidation trains for, and its fewest steps."""
+REPLAY_QUERIES, REPLAY_PICTURES = 128, 64
+"""Queries, and pictures or descriptions, of a batch in consolidation."""
+REPLAY_RATE = 3e-4
+"""The learning rate of consolidation."""
 
 
 @dataclass
@@ -68,9 +72,9 @@ class Known:
     def read(cls, backbone: Backbone, trie: IdentifierTrie, gallery: Gallery, features: Features | None = None) -> Self:
         """The captions of a gallery's images, their pictures (or features), and their pictures a little changed."""
         draws, side = random.Random(0), input_side(backbone.processor.image_processor)
-        queries = 2 * len(gallery) + sum(min(len(texts), MAX_CAPTIONS) for texts in gallery.captions)
+        queries = 2 * len(gallery) + sum(min(len(texts), MAX_KNOWN_CAPTIONS) for texts in gallery.captions)
         images = sorted(draws.sample(range(len(gallery)), min(len(gallery), len(gallery) * MAX_KNOWN // queries)))
-        texts = [(text, image) for image in images for text in gallery.captions[image][:MAX_CAPTIONS]]
+        texts = [(text, image) for image in images for text in gallery.captions[image][:MAX_KNOWN_CAPTIONS]]
         texts.sort(key=lambda asked: len(asked[0]))
         parts = [cls.empty(backbone)]
         for start in range(0, len(texts), AT_ONCE):
@@ -150,7 +154,7 @@ class NewImage:
     @classmethod
     def read(cls, backbone: Backbone, picture: Image.Image, captions: list[str]) -> Self:
         draws, side = random.Random(0), input_side(backbone.processor.image_processor)
-        looks = [picture, *(perturb(picture, side, draws) for _ in range(LOOKS))]
+        looks = [picture, *(perturb(picture, side, draws) for _ in range(AUGMENTED_VIEWS))]
         states = [_states(backbone, backbone.image_inputs(looks))]
         weights = torch.full((len(looks),), OWN_WEIGHT / len(looks))
         if captions:
@@ -173,15 +177,15 @@ def replay(captions: list[list[str]], added: int) -> tuple[Pairs, Training]:
     new = pairs.images.max(axis=1) >= len(captions) - added
     share = max(new.mean(), NEW_SHARE) if 0 < new.mean() < 1 else new.mean()
     odds = np.where(new, share / max(new.sum(), 1), (1 - share) / max((~new).sum(), 1))
-    queries, pictures = min(QUERIES, len(pairs.texts)), min(PICTURES, len(captions))
+    queries, pictures = min(REPLAY_QUERIES, len(pairs.texts)), min(REPLAY_PICTURES, len(captions))
     training = Training(
         memorise=0,
         describe=0,
-        retrieve=max(MIN_STEPS, PASSES * len(pairs.texts) // queries),
+        retrieve=max(MIN_REPLAY_STEPS, REPLAY_PASSES * len(pairs.texts) // queries),
         pictures=pictures,
         descriptions=pictures,
         queries=queries,
-        learning_rate=RATE,
+        learning_rate=REPLAY_RATE,
     )
     return replace(pairs, odds=odds / odds.sum()), training
 

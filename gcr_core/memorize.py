@@ -10,7 +10,6 @@ the dense baseline.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from .gallery import Gallery
 from .identifiers import Identifiers
 from .learner import Learner
 from .pairs import Pairs
+from .recipe import Step, Training
 from .room import Room
 from .together import accelerator, gathered, kinds, share, trainee
 from .trie import IdentifierTrie
@@ -40,74 +40,6 @@ MINI_WIDTH = 256
 """of gcr-mini's states"""
 LORA_WIDTH, LORA_POWER = 1_000, 0.78
 """numbers of a state up to which LoRA takes the whole learning rate; how fast it falls beyond"""
-STAGES = ("memorise", "describe", "retrieve", "finish")
-
-
-@dataclass(frozen=True)
-class Training:
-    """How long and how strongly to train. Stages are counted in steps, one batch each."""
-
-    memorise: int
-    """steps of learning to memorise: pictures only"""
-    describe: int
-    """steps of learning to describe"""
-    retrieve: int
-    """steps of learning to retrieve"""
-    finish: int = 0
-    """last steps of learning to retrieve, with the pairs that were kept for the end"""
-    pictures_every: int = 3
-    """after the first stage, one batch in so many is of pictures"""
-    descriptions_every: int = 16
-    """after the second stage, one batch in so many is of descriptions; 0 for none"""
-    pictures: int = 96
-    """pictures a batch"""
-    descriptions: int = 96
-    """captions to say a batch"""
-    queries: int = 256
-    """queries a batch"""
-    views: int = 4
-    """of each picture whose features a frozen vision tower computes once: the picture as it is, and perturbed"""
-    learning_rate: float = 1e-3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.memorise, self.describe, self.retrieve, self.finish) < 0 or not self.steps:
-            raise GcrError(f"{self.steps} training steps were asked for; give at least 1, and no stage less than 0")
-
-    @property
-    def steps(self) -> int:
-        return self.memorise + self.describe + self.retrieve + self.finish
-
-    def stage(self, step: int) -> str:
-        """The stage that a step belongs to, one of STAGES."""
-        ends = np.cumsum([self.memorise, self.describe, self.retrieve, self.finish])
-        return STAGES[int(np.searchsorted(ends, step, side="right"))]
-
-    def task(self, step: int) -> str:
-        """What the step's batch is of: "pictures", "descriptions" or "queries"."""
-        stage = self.stage(step)
-        if stage == "memorise" or step % self.pictures_every == 0:
-            return "pictures"
-        revised = self.descriptions_every and step % self.descriptions_every == 1
-        return "descriptions" if stage == "describe" or revised else "queries"
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where training stands after a step."""
-
-    stage: str
-    """one of STAGES"""
-    task: str
-    """what the batch was of: "pictures", "descriptions" or "queries" """
-    step: int
-    """steps done"""
-    steps: int
-    """steps in all"""
-    loss: float
-    """of the batch: mean -log p of an identifier, or of a caption's token, in nats"""
-    memorized: float
-    """share of the pictures whose identifier was the likeliest when they were last trained on"""
 
 
 class IdentifierLoss:

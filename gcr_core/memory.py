@@ -32,9 +32,10 @@ from .hub import fetch
 from .identifiers import Identifiers
 from .images import fingerprint, open_image
 from .living import Known, NewImage, replay, solve_row
-from .memorize import Step, memorize
+from .memorize import memorize
 from .metadata import MAX_CAPTIONS, checked_captions
 from .query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest, check_limits, cleaned, foreign
+from .recipe import Step
 from .trie import IdentifierTrie
 
 ROWS_AT_ONCE = 2_048

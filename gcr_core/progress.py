@@ -1,6 +1,6 @@
-"""Progress of making a memory: which step of which stage, what is left, and what has to outlive an interruption.
+"""Progress of making a memory: which step of which stage, how long it will take, and what outlives an interruption.
 
-Knows numbers and names of stages, no model.
+Knows numbers and names of stages. Imports no model library.
 """
 
 import json
@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from .memorize import Step, Training
+from .recipe import Step, Training
 
 SURE_AFTER_STEPS = 5
+"""Steps after which the time that is left is told: those before say little."""
 NOTED_EVERY_SECONDS = 10.0
+"""How often the time that was spent is written down while training goes on."""
+RECENT_STEPS = 50
+"""Steps of a kind that tell how long the next one will take."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +34,15 @@ class Progress:
     steps: int
     """training steps in all"""
     seconds_left: float | None = None
-    """of looks and training; None before it can be told"""
+    """for the views and the steps that are left; None before it can be told"""
     loss: float | None = None
     """of the step's batch, in nats"""
     memorized: float | None = None
     """share of the pictures known when they were last trained on, in [0, 1]"""
     looked: int | None = None
-    """in the stage "look": looks taken, a view of a picture each"""
+    """in the stage "look", where a frozen vision tower encodes the pictures: views encoded, several of each picture"""
     looks: int | None = None
-    """in the stage "look": looks in all"""
+    """in the stage "look": views in all"""
 
 
 Listener = Callable[[Progress], None]
@@ -61,10 +65,11 @@ class Notes(dict[str, Any]):
 
 
 class Clock:
-    """Turns looks and the steps of both engines into Progress: counts them, times each kind, tells what is left."""
+    """Counts and times the views encoded and the steps of both engines, each kind by itself, and reports Progress."""
 
     def __init__(self, training: Training, dense_steps: int, notes: Notes, on_progress: Listener, small: bool = True):
-        """`small`: whether the backbone's steps take about as long as the dense baseline's, and it takes no looks."""
+        """`small`: whether the backbone is trained whole. Its steps then take about as long as the dense baseline's, so
+        these tell how much time is left; of a larger one it is not told before its own are known, or expected."""
         self.dense_steps, self.small = dense_steps, small
         self.order = ["dense"] * dense_steps + [training.task(step) for step in range(training.steps)]
         self.spent = {"dense": 0.0, "backbone": 0.0, **notes.get("spent", {})}
@@ -79,17 +84,18 @@ class Clock:
         return lambda step, loss: self._step("dense", "dense", done + step, loss, None)
 
     def expect(self, seconds: dict[str, float]) -> None:
-        """Kind of step → seconds that one will take, for kinds of which none was timed yet."""
+        """Kind → seconds that a step of it will take, or a view ("look"); believed until one was timed."""
         self._expected = seconds
 
     def looked(self, done: int, total: int) -> None:
-        """What `Features.compute` is to call."""
+        """What `FeatureCache.compute` is to call."""
         self._lap("backbone", "look", max(1, done - self._looked))
         self._looked = done
         left = self._seconds_left(self.dense_steps, total - done)
         self._on_progress(Progress("look", self.dense_steps, len(self.order), left, looked=done, looks=total))
 
     def backbone(self, step: Step) -> None:
+        """What `memorize` is to call."""
         self._step("backbone", step.stage, self.dense_steps + step.step, step.loss, step.memorized)
 
     def _step(self, engine: str, stage: str, done: int, loss: float, memorized: float | None) -> None:
@@ -98,7 +104,7 @@ class Clock:
         self._on_progress(Progress(stage, done, len(self.order), self._seconds_left(done), loss, memorized))
 
     def _lap(self, engine: str, kind: str, count: int = 1) -> None:
-        """Times `count` steps or looks; not the first after others, before which models are made ready."""
+        """Times `count` steps or views of a kind; not where the engine has just begun, which takes longer."""
         now = time.monotonic()
         self.spent[engine] += now - self._last
         group = kind if kind == "look" else engine
@@ -109,8 +115,9 @@ class Clock:
             self._notes["spent"], self._noted = self.spent, now
 
     def _seconds_left(self, done: int, looks: int = 0) -> float | None:
-        """By the median time of each kind; for one that has not come yet what was expected of it, else their mean."""
-        known = self._expected | {kind: float(np.median(times[-50:])) for kind, times in self._timed.items()}
+        """By the median of each kind's last times; for a kind without any by what was expected, else by their mean."""
+        timed = {kind: float(np.median(times[-RECENT_STEPS:])) for kind, times in self._timed.items()}
+        known = self._expected | timed
         ahead = Counter(self.order[done:]) + Counter(look=looks)
         if done < SURE_AFTER_STEPS or not known or not (self.small or ahead.keys() <= known.keys()):
             return None

@@ -11,17 +11,14 @@ import numpy as np
 from .errors import GalleryError, GcrError
 from .gallery import Gallery
 from .hub import here
-from .recipe import Recipe
+from .recipe import ABLE, MAX_WRITTEN, Recipe
 
 HELD_OUT_FROM = 3
-"""Captions of an image of which one can be kept out."""
+"""An image with at least so many captions may have one of them held out."""
 HELD_OUT_SHARE, HELD_OUT_FEWEST = 0.1, 20
-ABLE = "HuggingFaceTB/SmolVLM-256M-Instruct"
-"""A small backbone that describes pictures."""
-WRITTEN = 5
-"""Captions that it is to write for an image, unless another number is asked for."""
-MAX_WRITTEN = 20
+"""The share of such images that have one held out; as many at least, where there are as many."""
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
+"""The files that hold a chat template; in some checkpoints `processor_config.json` holds it instead."""
 
 
 def remarks(gallery: Gallery, recipe: Recipe, fixed: bool = False) -> list[str]:

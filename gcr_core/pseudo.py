@@ -18,7 +18,7 @@ from .errors import GcrError
 from .gallery import Gallery
 from .machine import free_bytes
 from .metadata import MAX_CAPTION_CHARACTERS, checked_captions
-from .prospects import ABLE, WRITTEN
+from .recipe import ABLE, WRITTEN
 
 INSTRUCTIONS = (
     "Describe this image in one short sentence.",

@@ -1,4 +1,4 @@
-"""Shelf: the galleries, memories and jobs of one owner, each in a folder below GCR_HOME named by its id.
+"""Shelf: an owner's workspace below GCR_HOME, its galleries, memories and jobs each in a folder named by its id.
 
 An id is looked up on the owner's own shelf only: another owner's and one of nothing are refused in the same words.
 What is listed is whole, and what is deleted is gone at once. Knows folders and facts, loads no model.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from . import atomic, parcel
-from .errors import GalleryError, GcrError, InputError, MemoryFormatError, NotFoundError
+from .errors import GcrError, InputError, MemoryFormatError, NotFoundError
 from .facts import ADAPTER_FILE, read_facts, repository_of, write_facts
 from .gallery import Gallery
 from .hub import absolute, fetch, released
@@ -26,9 +26,13 @@ from .names import safe_name
 from .settings import Settings
 
 ID = re.compile(r"[A-Za-z0-9_-]{12}")
+"""What `new_id` returns; anything else is no folder's name, whatever it would lead to."""
 COMMIT = re.compile("[0-9a-f]{40}")
+"""The full hash of a commit, by which the hub gives the same files for ever."""
 MAX_NAME_CHARACTERS = 80
+"""Characters of a memory's name."""
 GIB = 2**30
+"""Bytes of a gibibyte, in which limits are told."""
 
 
 class Shelf:
@@ -179,12 +183,6 @@ class Shelf:
                 f"with the upload you would keep {(kept + size) / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: "
                 "delete memories or jobs that you no longer need"
             )
-
-    def check_pictures(self, gallery: Gallery) -> None:
-        """Raises GalleryError for a gallery of more pictures than the settings allow."""
-        count, limit = len(gallery), self.settings.max_pictures
-        if count > limit:
-            raise GalleryError(f"the gallery has {count:,} pictures, the limit is {limit:,}: choose fewer")
 
     def sweep(self) -> None:
         """Removes what killed processes left half-written on this shelf."""

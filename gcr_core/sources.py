@@ -1,4 +1,4 @@
-"""Sources: what a person hands over, files, folders and zips in any mix, as one list of named files.
+"""Sources: what a person hands over, files, folders and zip archives in any mix, as one list of named files.
 
 A file's name is its path below what was handed over; where there are several sources, that of a folder or zip stands
 before it. A source that cannot be used is listed in `skipped` and the rest goes on. Decodes nothing.
@@ -20,6 +20,7 @@ from .names import is_hidden, printable, unique
 from .zips import Zip
 
 MAX_FILES = 50_000
+"""Files of all kinds that one import takes; a source with which they would be more is left out."""
 
 
 class File(NamedTuple):
@@ -62,10 +63,6 @@ class Sources:
     def __exit__(self, *_: object) -> None:
         self._zips.close()
 
-    def check_pictures(self, limit: int) -> None:
-        """Raises GalleryError where more files than `limit`, copies counted once, have a picture's name."""
-        check_pictures([(file.name, file.checksum) for file in self.files], limit)
-
     def _add_folder(self, root: Path, prefix: str) -> None:
         for name, path in files_below(root):
             self._add_file(path, prefix + name, f"{prefix}{name}/")
@@ -93,15 +90,24 @@ class Sources:
             self.files += files
 
 
-def check_pictures(files: Iterable[tuple[str, Callable[[], Hashable]]], limit: int) -> None:
-    """`files`: (name, a function that tells copies of the same bytes). Raises GalleryError where more of them than
-    `limit`, copies counted once, have a picture's name."""
+def check_count(pictures: int, limit: int, all_counted: bool = True) -> None:
+    """Raises GalleryError for more pictures than `limit`."""
+    if pictures > limit:
+        more = "" if all_counted else " or more"
+        raise GalleryError(f"{pictures:,}{more} pictures were given, the limit is {limit:,}: choose fewer")
+
+
+def check_files(files: Iterable[tuple[str, Callable[[], Hashable]]], limit: int) -> None:
+    """The same for files, of which none is decoded: a picture is what has a picture's name, and copies count once.
+
+    `files`: (name, a function whose value is the same for copies).
+    """
     pictures = [tell for name, tell in files if name.lower().endswith(SUFFIXES)]
     different: set[Hashable] = set()
     for tell in pictures if len(pictures) > limit else []:
         different.add(tell())
         if len(different) > limit:
-            raise GalleryError(f"{len(pictures):,} pictures were given, the limit is {limit:,}: choose fewer")
+            check_count(len(pictures), limit)
 
 
 def file_at(path: Path, name: str) -> File:

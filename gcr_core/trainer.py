@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 BEAT_SECONDS = 1.0
+"""How often the heartbeat is renewed."""
 RECORD_EVERY_SECONDS = 0.25
-LOOKS = 8
-"""After so many batches of pictures a shard of their features is on the disk."""
+"""How often progress within a stage is written down."""
+SHARD_BATCHES = 8
+"""Batches of a frozen vision tower in which at least one shard of features is completed and written."""
 
 
 class Stopped(Exception):  # noqa: N818 - a wish, no error
@@ -62,9 +64,9 @@ class Record:
         saved."""
         if self.job.wish.exists():
             raise Stopped
-        if self._worked > LOOKS and time.monotonic() > self.until and progress.stage != "save":
+        if self._worked > SHARD_BATCHES and time.monotonic() > self.until and progress.stage != "save":
             raise Paused
-        self._worked += LOOKS + 1 if progress.loss is not None else progress.stage == "look"
+        self._worked += SHARD_BATCHES + 1 if progress.loss is not None else progress.stage == "look"
         if progress.steps > self.max_steps:
             raise GcrError(
                 f"the training takes {progress.steps:,} steps, the limit is {self.max_steps:,}: "

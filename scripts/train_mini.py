@@ -58,10 +58,11 @@ from gcr_core.gallery import Gallery
 from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
 from gcr_core.looks import Looks
 from gcr_core.machine import does_bfloat16
-from gcr_core.memorize import ROW_NORM, Step, Training, memorize
+from gcr_core.memorize import ROW_NORM, memorize
 from gcr_core.memory import Memory
 from gcr_core.pairs import Pairs
 from gcr_core.query import foreign
+from gcr_core.recipe import Step, Training
 
 SIDE, PATCH = 64, 16
 VISION: dict[str, Any] = dict(

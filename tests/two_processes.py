@@ -25,9 +25,10 @@ from gcr_core.dense import DenseIndex, load_clip
 from gcr_core.evaluate import Query, evaluate
 from gcr_core.gallery import Gallery
 from gcr_core.identifiers import Identifiers
-from gcr_core.memorize import Step, Training, memorize
+from gcr_core.memorize import memorize
 from gcr_core.memory import Memory
 from gcr_core.pairs import Pairs
+from gcr_core.recipe import Step, Training
 from gcr_core.together import is_first, state
 
 DENSE_STEPS = 10

@@ -6,7 +6,7 @@ Functions from data to a string, as in `desk`. What a person wrote and what the 
 import math
 
 from gcr_core.gallery import Gallery
-from gcr_core.prospects import ABLE
+from gcr_core.recipe import ABLE
 from gcr_core.ui.cards import text
 from gcr_core.ui.desk import count, duration
 from gcr_core.ui.scribe import Writing

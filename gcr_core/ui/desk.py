@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from gcr_core.gallery import Gallery
-from gcr_core.prospects import ABLE
 from gcr_core.publish import address, name_on_the_hub
+from gcr_core.recipe import ABLE
 from gcr_core.ui.cards import Album, mosaic, text
 
 LISTED = 200

@@ -17,8 +17,8 @@ from gcr_core.hub import absolute, here
 from gcr_core.identifiers import IDENTIFIER_TYPES
 from gcr_core.jobs import Jobs
 from gcr_core.metadata import checked_captions
-from gcr_core.prospects import WRITTEN, can_describe_pictures, check_written, remarks
-from gcr_core.recipe import PRESET_WORDS, Recipe
+from gcr_core.prospects import can_describe_pictures, check_written, remarks
+from gcr_core.recipe import PRESET_WORDS, WRITTEN, Recipe
 from gcr_core.settings import Settings
 from gcr_core.shelf import Shelf
 from gcr_core.ui import captions, desk, zero

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gcr_core.errors import GcrError
 from gcr_core.gallery import Gallery
-from gcr_core.prospects import WRITTEN
+from gcr_core.recipe import WRITTEN
 from gcr_core.ui import zero
 from gcr_core.ui.apart import EndedError, workshop
 

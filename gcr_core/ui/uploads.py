@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gcr_core.errors import InputError
-from gcr_core.sources import check_pictures
+from gcr_core.sources import check_files
 from gcr_core.ui.quick_gradio import gr
 
 
@@ -27,7 +27,7 @@ def laid_out(files: Any, max_pictures: int = sys.maxsize) -> Iterator[list[Path]
     GalleryError for more than `max_pictures` loose ones, copies counted once.
     """
     files = files if isinstance(files, list) else [files]
-    check_pictures([(upload, partial(_folder, upload)) for upload in map(_path, files)], max_pictures)
+    check_files([(upload, partial(_folder, upload)) for upload in map(_path, files)], max_pictures)
     with tempfile.TemporaryDirectory(prefix="gcr-drop-") as folder:
         root = Path(folder)
         for upload, name in map(_checked, files):

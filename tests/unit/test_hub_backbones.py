@@ -22,17 +22,17 @@ from gcr_core.backbone import Backbone
 from gcr_core.batches import text_inputs
 from gcr_core.decoding import recall, score_all
 from gcr_core.errors import HubError, MemoryFormatError
-from gcr_core.features import Features
+from gcr_core.features import FeatureCache, RepeatedFeatures
 from gcr_core.gallery import Gallery
 from gcr_core.hub import commit as commit_of
 from gcr_core.hub import fetch
 from gcr_core.identifiers import Identifiers
 from gcr_core.making import make_memory
-from gcr_core.memorize import IdentifierLoss, Training, memorize, start_rows
+from gcr_core.memorize import IdentifierLoss, memorize, start_rows
 from gcr_core.memory import Memory
-from gcr_core.pace import seconds_a_step
 from gcr_core.pairs import Pairs
-from gcr_core.recipe import Recipe
+from gcr_core.planning import seconds_a_step
+from gcr_core.recipe import Recipe, Training
 from gcr_core.room import Room
 from gcr_core.trie import IdentifierTrie
 from tests import tiny
@@ -197,28 +197,28 @@ def test_features_are_computed_once_and_an_interrupted_computation_goes_on(
             raise StopError
 
     with pytest.raises(StopError):
-        Features.compute(backbone, tiny_gallery, 2, 0, tmp_path, stop)
+        FeatureCache.compute(backbone, tiny_gallery, 2, 0, tmp_path, stop)
     assert seen == [(8, 24), (16, 24)]
-    Features.compute(backbone, tiny_gallery, 2, 0, tmp_path, lambda done, total: seen.append((done, total)))
+    FeatureCache.compute(backbone, tiny_gallery, 2, 0, tmp_path, lambda done, total: seen.append((done, total)))
     assert seen[2:] == [(16, 24), (24, 24)], "what was interrupted is done again, what was written is not"
     again = []
-    features = Features.compute(backbone, tiny_gallery, 2, 0, tmp_path, lambda done, total: again.append(done))
+    features = FeatureCache.compute(backbone, tiny_gallery, 2, 0, tmp_path, lambda done, total: again.append(done))
     assert not again
     own = backbone.image_features([tiny_gallery.open(image) for image in (11, 3)])
     torch.testing.assert_close(features.pictures([11, 3]), own.bfloat16())
     perturbed = features.read([11, 3], [1, 1])
     assert not torch.equal(perturbed, features.pictures([11, 3]))
-    whole = Features.compute(backbone, tiny_gallery, 2, 0, tmp_path / "whole")
+    whole = FeatureCache.compute(backbone, tiny_gallery, 2, 0, tmp_path / "whole")
     assert torch.equal(whole.read(range(12), [1] * 12), features.read(range(12), [1] * 12))
 
 
 def test_features_of_fewer_images_or_another_seed_are_not_taken_for_these(idefics3_folder, tiny_gallery, tmp_path):
     backbone = Backbone.from_pretrained(idefics3_folder, device="cpu")
-    Features.compute(backbone, tiny_gallery, 1, 0, tmp_path)
+    FeatureCache.compute(backbone, tiny_gallery, 1, 0, tmp_path)
     few = Gallery(tiny_gallery.root, tiny_gallery.file_names[6:], tiny_gallery.captions[6:])
-    features = Features.compute(backbone, few, 1, 0, tmp_path)
+    features = FeatureCache.compute(backbone, few, 1, 0, tmp_path)
     torch.testing.assert_close(features.pictures([0]), backbone.image_features([few.open(0)]).bfloat16())
-    views = [Features.compute(backbone, few, 2, seed, tmp_path).read([0], [1]) for seed in (1, 2)]
+    views = [FeatureCache.compute(backbone, few, 2, seed, tmp_path).read([0], [1]) for seed in (1, 2)]
     assert not torch.equal(*views)
 
 
@@ -230,7 +230,7 @@ def test_features_that_the_disk_has_no_room_for_have_fewer_views_or_none(
     for room, views in ((2.5, 2), (0.5, None)):
         usage = type("Usage", (), {"free": room * a_view / 0.5})
         monkeypatch.setattr("gcr_core.features.shutil.disk_usage", lambda path, usage=usage: usage)
-        features = Features.compute(backbone, tiny_gallery, 4, 0, tmp_path / str(room))
+        features = FeatureCache.compute(backbone, tiny_gallery, 4, 0, tmp_path / str(room))
         assert (features and features.views) == views
 
 
@@ -255,7 +255,7 @@ def test_a_memory_of_each_family_recalls_all_its_images_in_a_new_process(
     family, request, tiny_gallery, tiny_clip_dir, tmp_path, monkeypatch
 ):
     folder = request.getfixturevalue(f"{family}_folder")
-    monkeypatch.setattr("gcr_core.planning.ADAPTER_PASSES", 3)  # weights that are random take longer
+    monkeypatch.setattr("gcr_core.recipe.ADAPTER_PASSES", 3)  # weights that are random take longer
     recipe = Recipe(backbone=str(folder), clip=str(tiny_clip_dir), preset="balanced")
     told = []
     report = make_memory(tiny_gallery, recipe, tmp_path / "memory", told.append)
@@ -449,7 +449,7 @@ def test_an_adapter_s_training_that_was_stopped_goes_on_as_if_it_had_not_been(id
     def losses(until=16, checkpoint=None):
         backbone, seen = Backbone.from_pretrained(idefics3_folder, device="cpu"), []
         identifiers = Identifiers.build("structured", tiny_gallery, backbone.tokenizer, vectors)
-        features = Features.compute(backbone, tiny_gallery, 2, 0, tmp_path / "features")
+        features = FeatureCache.compute(backbone, tiny_gallery, 2, 0, tmp_path / "features")
 
         def on_step(step):
             seen.append(step.loss)
@@ -468,15 +468,54 @@ def test_an_adapter_s_training_that_was_stopped_goes_on_as_if_it_had_not_been(id
 
 
 @pytest.mark.parametrize("takes_features", [True, False])
-def test_how_long_each_kind_of_step_will_take_is_told_before_one_was_taken(
+def test_how_long_a_step_of_each_kind_takes_is_told_and_the_model_stays_as_it_is(
     takes_features, idefics3_folder, tiny_gallery
 ):
     backbone = Backbone.from_pretrained(idefics3_folder, device="cpu")
     backbone.takes_features = takes_features
-    one, two = (
-        seconds_a_step(backbone, tiny_gallery, Training(memorise=1, describe=1, retrieve=1, queries=queries))
-        for queries in (10, 10_000)
-    )
-    assert one.keys() == two.keys() == {"pictures", "queries", "descriptions"}
-    assert min(one.values()) > 0
-    assert two["queries"] > 10 * one["queries"]
+    backbone.adapt(seed=3)
+    before = {name: weight.clone() for name, weight in backbone.model.named_parameters()}
+    vocabulary = len(backbone.tokenizer)
+    training = Training(memorise=1, describe=1, retrieve=1, queries=8, pictures=6, descriptions=6, seed=3)
+    seconds = seconds_a_step(backbone, tiny_gallery, training)
+    assert seconds.keys() == {"pictures", "queries", "descriptions"} | ({"look"} if takes_features else set())
+    assert min(seconds.values()) > 0
+    weights = dict(backbone.model.named_parameters())
+    assert all(torch.equal(weight, weights[name]) for name, weight in before.items()) and len(before) == len(weights)
+    assert (backbone.new_tokens, len(backbone.tokenizer)) == ([], vocabulary)
+
+
+def test_a_single_caption_is_enough_to_tell_how_long_a_step_takes(idefics3_folder, tiny_gallery):
+    backbone = Backbone.from_pretrained(idefics3_folder, device="cpu")
+    gallery = Gallery(tiny_gallery.root, tiny_gallery.file_names, [*[[]] * 11, ["the last one"]])
+    seconds = seconds_a_step(backbone, gallery, Training(memorise=1, describe=1, retrieve=1, queries=8, pictures=6))
+    assert seconds.keys() == {"look", "pictures", "queries", "descriptions"}
+
+
+def test_steps_are_not_timed_again_when_a_training_goes_on(
+    idefics3_folder, tiny_clip_dir, tiny_gallery, tmp_path, monkeypatch
+):
+    recipe = Recipe(backbone=str(idefics3_folder), clip=str(tiny_clip_dir), preset="quick")
+    told = []
+
+    def stop(progress):
+        told.append(progress)
+        if progress.stage == "look":
+            raise StopError
+
+    with pytest.raises(StopError):
+        make_memory(tiny_gallery, recipe, tmp_path / "memory", stop, tmp_path / "checkpoint")
+    assert told[-1].seconds_left > 0, "how long views and steps take is known before the first"
+    monkeypatch.setattr("gcr_core.making.seconds_a_step", lambda *_: pytest.fail("steps were timed again"))
+    with pytest.raises(StopError):
+        make_memory(tiny_gallery, recipe, tmp_path / "memory", stop, tmp_path / "checkpoint")
+    assert told[-1].seconds_left > 0
+
+
+def test_the_features_of_one_picture_can_stand_for_all(idefics3_folder, tiny_gallery):
+    backbone = Backbone.from_pretrained(idefics3_folder, device="cpu")
+    own = backbone.image_features([tiny_gallery.open(3)])
+    features = RepeatedFeatures(own)
+    assert features.views == 1
+    for read in (features.pictures([0, 7]), features.read([0, 7], [0, 0])):
+        assert torch.equal(read, torch.cat([own, own]))

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,13 @@ import pytest
 from gcr_core.errors import GalleryError, GcrError, HubError
 from gcr_core.gallery import Gallery
 from gcr_core.making import make_memory
-from gcr_core.memorize import Step, Training
 from gcr_core.memory import Memory
-from gcr_core.planning import estimate, plan
+from gcr_core.planning import estimate
 from gcr_core.progress import Clock, Notes
 from gcr_core.prospects import HELD_OUT_FEWEST, can_describe_pictures, hold_out, remarks
-from gcr_core.recipe import PRESETS, Recipe
+from gcr_core.recipe import PRESETS, Recipe, Step, Training, plan
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,15 @@ def test_a_longer_preset_has_more_steps_of_every_kind(tiny_gallery):
         assert shorter[0].memorise < longer[0].memorise
         assert shorter[0].retrieve < longer[0].retrieve
         assert shorter[1] < longer[1]
+
+
+def test_recipe_prospects_and_progress_import_no_model_library():
+    program = (
+        "import sys, gcr_core.recipe, gcr_core.prospects, gcr_core.progress\n"
+        "print(sorted({'torch', 'transformers', 'faiss', 'accelerate'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_an_estimate_has_every_preset_in_seconds_the_longer_the_more(tiny_gallery, recipe):

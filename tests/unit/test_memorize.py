@@ -15,9 +15,10 @@ from gcr_core.decoding import score_all
 from gcr_core.errors import GcrError
 from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
 from gcr_core.looks import perturb
-from gcr_core.memorize import STAGES, IdentifierLoss, Training, image_states, memorize
+from gcr_core.memorize import IdentifierLoss, image_states, memorize
 from gcr_core.memory import Memory
 from gcr_core.pairs import Pairs
+from gcr_core.recipe import STAGES, Training
 from gcr_core.trie import IdentifierTrie
 
 

@@ -6,8 +6,9 @@ import torch
 from gcr_core.backbone import Backbone
 from gcr_core.errors import GcrError
 from gcr_core.gallery import Gallery
-from gcr_core.prospects import MAX_WRITTEN, check_written
+from gcr_core.prospects import check_written
 from gcr_core.pseudo import BROKEN_OFF, INSTRUCTIONS, tidied, write_captions
+from gcr_core.recipe import MAX_WRITTEN
 
 STEPS = 150
 
