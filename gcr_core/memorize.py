@@ -21,7 +21,6 @@ from .backbone import Backbone
 from .batches import Batch, DescriptionBatches, PictureBatches, QueryBatches, part, text_inputs
 from .decoding import code_log_probabilities
 from .describing import MAX_CAPTION_TOKENS, describe_loss
-from .errors import GcrError
 from .features import Features
 from .gallery import Gallery
 from .identifiers import Identifiers
