@@ -15,10 +15,12 @@ const gcr = {
     watch("value", () => {
       for (const details of element.querySelectorAll("details")) details.open ||= open.has(of(details));
     });
-    // A rendering gives an element to another row by changing its data: what counts is what a person saw.
-    const seen = new WeakMap();
-    element.addEventListener("focusin", ({ target }) => seen.set(target, { ...target.dataset }));
-    const send = (data, fields = {}) => trigger(name, { ...data, ...fields });
+    // Whatever follows an edit comes after it.
+    const send = async (data, fields = {}) => {
+      await edits.settled();
+      trigger(name, { ...data, ...fields });
+    };
+    const left = gcr.fields(element, send, watch);
     element.addEventListener("click", async (event) => {
       const button = event.target.closest("button[data-do]");
       if (!button || button.type === "submit") return;
@@ -28,22 +30,118 @@ const gcr = {
       const fields = ask ? await ask(data) : {};
       if (!fields) return;
       if (data.do === "search") gcr.address("search");
-      send(data, fields);
+      if (data.do === "choose") return left(gcr.typed(data, data.value));
+      const { mistake } = data.do === "rename" ? await edits.keep({ ...data, ...fields }) : {};
+      send(mistake ? { do: "refused", mistake } : data, fields);
     });
     element.addEventListener("submit", (event) => {
       event.preventDefault();
       send(event.target.dataset, Object.fromEntries(new FormData(event.target)));
       document.querySelector("#tabs").scrollIntoView({ behavior: "smooth" });
     });
-    element.addEventListener("change", (event) => {
-      const field = event.target;
-      if (field.type === "file") return;
-      if (field.matches("[data-do]")) {
-        // What is shown counts as the server's from here on: the next rendering may then replace it.
-        if (field.matches("textarea")) field.setAttribute("value", field.value);
-        send(seen.get(field) ?? field.dataset, { value: field.type === "checkbox" ? field.checked : field.value });
-      }
+    element.addEventListener("change", ({ target }) => {
+      if (target.matches("[data-do]:not([data-which])")) send(target.dataset, { value: target.checked });
     });
+  },
+
+  // What was typed or chosen, by its field, until the server has rendered that: it stands there whatever is rendered
+  // before. `edition`: by which the server has it; `known`: lines that the person has seen there.
+  texts: new Map(),
+  field: ({ gallery, index, which }) => [gallery, index, which].join(" "),
+  lines: (text) => text.split("\n").map((line) => line.trim().replace(/\s+/g, " ")).filter(Boolean),
+
+  typed(data, value, before = "", caret = 0) {
+    const key = gcr.field(data), last = gcr.texts.get(key);
+    const known = last ? [...last.known, ...(last.kept ? gcr.lines(last.value) : [])] : gcr.lines(before);
+    const text = { data: { ...data }, value, caret, known: new Set(known) };
+    gcr.texts.set(key, text);
+    return text;
+  },
+
+  // Has the server keep a text, once; a picture's captions all together, as its row shows them.
+  keep(text) {
+    const { do: verb, gallery, index, which } = text.data;
+    const shown = (which) =>
+      gcr.texts.get(gcr.field({ gallery, index, which }))?.value ??
+      document.querySelector(`textarea[data-gallery="${gallery}"][data-index="${index}"][data-which="${which}"]`)?.value;
+    const said = verb === "caption" ? { index, own: shown("own"), models: shown("models") } : { which, value: text.value };
+    text.kept ??= edits.keep({ do: verb, gallery, ...said }).then((answer) => {
+      text.edition = answer.edition;
+      return answer;
+    });
+    return text.kept;
+  },
+
+  // Fields with data-which are kept when they are left, and when the page is. Returns what does so for a text.
+  fields(element, send, watch) {
+    let at; // the field that has the focus, as the person sees it
+    const left = async (text) => {
+      if (!text || text.left) return;
+      text.left = true;
+      const { mistake } = await gcr.keep(text);
+      send(mistake ? { do: "refused", mistake } : text.data);
+    };
+    const of = ({ target }) => gcr.texts.get(gcr.field(target.dataset));
+    element.addEventListener("focusin", ({ target }) => {
+      at = target.matches("[data-which]") ? gcr.field(target.dataset) : undefined;
+    });
+    element.addEventListener("input", ({ target }) => {
+      if (target.matches("[data-which]"))
+        gcr.typed(target.dataset, target.value, target.getAttribute("value") ?? "", target.selectionEnd);
+    });
+    element.addEventListener("change", (event) => left(of(event)));
+    element.addEventListener("focusout", (event) => {
+      at = undefined;
+      left(of(event));
+    });
+    const leave = () => {
+      const text = gcr.texts.get(at);
+      if (text && !document.activeElement.list) gcr.keep(text); // the beginning of a model's name is none
+    };
+    addEventListener("pagehide", leave);
+    document.addEventListener("visibilitychange", () => document.hidden && leave());
+
+    const show = (field) => {
+      const key = gcr.field(field.dataset), now = field.getAttribute("value") ?? "";
+      let text = gcr.texts.get(key);
+      if (text?.edition <= Number(field.closest("[data-edition]").dataset.edition)) {
+        gcr.texts.delete(key);
+        text = undefined;
+      }
+      if (field.type === "radio") field.checked = text ? field.value === text.value : field.defaultChecked;
+      else if (field.matches("select")) field.value = text?.value ?? (field.querySelector("[selected]") ?? field[0]).value;
+      else if (!text) field.value === now || (field.value = now);
+      else {
+        // Lines that came from elsewhere, as a corrected one does from the model's field, go before the person's.
+        const has = gcr.lines(text.value);
+        const more = field.matches("textarea") ? gcr.lines(now).filter((line) => !text.known.has(line) && !has.includes(line)) : [];
+        if (more.length) {
+          const value = [...more, text.value].join("\n");
+          text = gcr.typed(text.data, value, "", text.caret + value.length - text.value.length);
+          for (const line of more) text.known.add(line);
+        }
+        if (field.value !== text.value) {
+          field.value = text.value;
+          if (field.matches("textarea")) field.setSelectionRange(text.caret, text.caret);
+        }
+        if (key !== at) left(text.kept ? undefined : text);
+      }
+    };
+    const render = () => {
+      const fields = [...element.querySelectorAll("[data-edition] [data-which]")];
+      fields.forEach(show);
+      // The focus goes with the row that a rendering gave another place; where that is gone, its field was left.
+      const active = document.activeElement, was = at, text = gcr.texts.get(was);
+      if (!was || (element.contains(active) && gcr.field(active.dataset) === was)) return;
+      const there = fields.find((field) => gcr.field(field.dataset) === was);
+      at = element.contains(active) && active.matches("[data-which]") ? gcr.field(active.dataset) : undefined;
+      if (!there) return left(text);
+      there.focus();
+      if (text && there.matches("textarea")) there.setSelectionRange(text.caret, text.caret);
+    };
+    watch("value", render);
+    render();
+    return left;
   },
 
   // A place that takes files, folders and zips: dropped, or chosen with the inputs in it.

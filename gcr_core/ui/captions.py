@@ -53,8 +53,8 @@ def writing(id: str, going: Writing) -> str:
     )
 
 
-def table(id: str, gallery: Gallery, place: Place = FIRST) -> str:
-    """A page of the pictures with their captions to edit."""
+def table(id: str, gallery: Gallery, place: Place = FIRST, edition: int = 0) -> str:
+    """A page of the pictures with their captions to edit; `edition`: of the edits that the gallery has."""
     page, only = place
     bare = gallery.bare
     listed = bare if only else list(range(len(gallery)))
@@ -88,7 +88,7 @@ def table(id: str, gallery: Gallery, place: Place = FIRST) -> str:
     yours = " What you change of the model’s is yours." if any(gallery.pseudo_queries) else ""
     return (
         f'<div class="table"><div class="bar"><p class="hint">One caption a line; saved as you go.{yours}</p>'
-        f'{choice}{pager}</div><ul class="captions">{rows}</ul></div>'
+        f'{choice}{pager}</div><ul class="captions" data-edition="{edition}">{rows}</ul></div>'
     )
 
 
@@ -98,7 +98,7 @@ def _row(id: str, gallery: Gallery, index: int, where: str) -> str:
     models = text("\n".join(written))
     corrected = (
         f'<label class="written"><span>written by the model</span>'
-        f'<textarea rows="{len(written)}" value="{models}" data-do="caption" data-by="model" '
+        f'<textarea rows="{len(written)}" value="{models}" data-do="caption" data-which="models" '
         f'data-index="{index}" {where} '
         f'aria-label="Captions of {name} written by the model, one a line">{models}</textarea></label>'
         if written
@@ -106,7 +106,8 @@ def _row(id: str, gallery: Gallery, index: int, where: str) -> str:
     )
     return (
         f'<li><img src="{thumbnail_url(id, gallery, index)}" alt="" loading="lazy"><div><p title="{name}">{name}</p>'
-        f'<textarea rows="{1 if written else 2}" value="{theirs}" data-do="caption" data-index="{index}" {where} '
+        f'<textarea rows="{1 if written else 2}" value="{theirs}" data-do="caption" '
+        f'data-which="own" data-index="{index}" {where} '
         f'aria-label="Captions of {name}, one a line" '
         f'placeholder="{"add a caption of your own" if written else "no caption yet"}">{theirs}</textarea>'
         f"{corrected}</div></li>"

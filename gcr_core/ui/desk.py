@@ -1,7 +1,8 @@
 """What the Memorise tab shows, as HTML: where pictures are dropped, their captions, the recipe, jobs, the shelf.
 
 Functions from data to a string. Text from outside goes through `cards.text`. An element with data-do is passed to
-the server with its other data when it is clicked, sent or edited; assets/app.js says how.
+the server with its other data when it is clicked, sent or edited; what is typed or chosen in one with data-which too
+is kept first. assets/app.js says how.
 """
 
 import math
@@ -117,39 +118,48 @@ def remarks(words: Sequence[str], refused: bool) -> str:
 
 def recipe(
     id: str,
-    name: str,
+    chosen: dict[str, Any],
     presets: dict[str, str],
     times: dict[str, float] | None,
     types: Iterable[str],
-    models: dict[str, str],
     fixed: bool,
     refused: bool,
     most: float = math.inf,
+    edition: int = 0,
 ) -> str:
-    """How the gallery is memorised: one choice, the rest under Advanced, one button. `times`: preset → seconds, once
-    they are measured; those of more than `most` cannot be chosen. `fixed`: whoever runs the page chose the models."""
+    """How the gallery is memorised: one choice, the rest under Advanced, one button. `chosen`: "name", "backbone",
+    "clip", and what else was chosen of "preset", "identifiers" and "seed". `times`: preset → seconds, once they are
+    measured; those of more than `most` cannot be chosen. `fixed`: whoever runs the page chose the models. `edition`: of
+    the edits that `chosen` has."""
     unknown = "" if refused else "measuring…"
     fitting = [key for key in presets if not times or times[key] <= most]
-    chosen = "balanced" if "balanced" in fitting or not fitting else fitting[-1]
-    marks = {key: " checked" if key == chosen else "" if key in fitting else " disabled" for key in presets}
+    wanted = chosen.get("preset", "balanced")
+    preset = wanted if wanted in fitting or not fitting else fitting[-1]
+    marks = {key: " checked" if key == preset else "" if key in fitting else " disabled" for key in presets}
     said = {key: duration(times[key]) if times else unknown for key in presets}
     choices = "".join(
-        f'<label class="preset"><input type="radio" name="preset" value="{key}"{marks[key]}>'
+        f'<label class="preset"><input type="radio" name="preset" value="{key}"{_chooses(id, "preset")}{marks[key]}>'
         f"<b>{key.capitalize()}</b><span>{text(words)}</span>"
         f"<i>{said[key]}{'' if key in fitting else ', longer than a GPU is lent'}</i></label>"
         for key, words in presets.items()
     )
-    options = "".join(f'<option value="{type}">{type}</option>' for type in types)
+    options = "".join(
+        f'<option value="{type}"{" selected" * (type == chosen.get("identifiers"))}>{type}</option>' for type in types
+    )
+    seed = text(chosen.get("seed", 0))
     return (
-        f'<form class="recipe" data-do="memorise" data-gallery="{id}">{_heading(3, "How well")}'
+        f'<form class="recipe" data-do="memorise" data-gallery="{id}" data-edition="{edition}">'
+        f"{_heading(3, 'How well')}"
         f'<fieldset class="presets"><legend class="sr">Preset</legend>{choices}</fieldset>'
         '<details class="advanced"><summary>Advanced</summary><div class="fields">'
-        f'<label>Identifier type<select name="identifiers">{options}</select></label>'
-        f"<label>Backbone{_model(id, 'backbone', models['backbone'], fixed)}</label>"
-        f"<label>CLIP of the dense baseline{_model(id, 'clip', models['clip'], fixed)}</label>"
-        '<label>Seed<input name="seed" type="number" min="0" max="4294967295" value="0"></label></div></details>'
-        f'<p class="go"><label>Name<input name="name" maxlength="80" required value="{text(name)}"></label>'
-        f'<button class="primary"{" disabled" if refused else ""}>Memorise</button></p></form>'
+        f'<label>Identifier type<select name="identifiers"{_chooses(id, "identifiers")}>{options}</select></label>'
+        f"<label>Backbone{_model(id, 'backbone', chosen['backbone'], fixed)}</label>"
+        f"<label>CLIP of the dense baseline{_model(id, 'clip', chosen['clip'], fixed)}</label>"
+        f'<label>Seed<input name="seed" type="number" min="0" max="4294967295" value="{seed}"{_chooses(id, "seed")}>'
+        "</label></div></details>"
+        f'<p class="go"><label>Name<input name="name" maxlength="80" required value="{text(chosen["name"])}"'
+        f'{_chooses(id, "name")}></label><button class="primary"{" disabled" if refused else ""}>Memorise</button></p>'
+        "</form>"
     )
 
 
@@ -159,9 +169,14 @@ def _model(id: str, which: str, value: str, fixed: bool) -> str:
         return f'<input name="{which}" value="{text(value)}" readonly>'
     known = "".join(f'<option value="{model}"></option>' for model in KNOWN[which])
     return (
-        f'<input name="{which}" value="{text(value)}" list="known-{which}" spellcheck="false" autocapitalize="none" '
-        f'data-do="choose" data-which="{which}" data-gallery="{id}"><datalist id="known-{which}">{known}</datalist>'
+        f'<input name="{which}" value="{text(value)}" list="known-{which}" spellcheck="false" autocapitalize="none"'
+        f'{_chooses(id, which)}><datalist id="known-{which}">{known}</datalist>'
     )
+
+
+def _chooses(id: str, which: str) -> str:
+    """What makes a field one that is kept when it is left."""
+    return f' data-do="choose" data-which="{which}" data-gallery="{id}"'
 
 
 def training_is_off() -> str:

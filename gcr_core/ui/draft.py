@@ -20,9 +20,10 @@ from gcr_core.metadata import checked_captions
 from gcr_core.prospects import can_describe_pictures, check_written, remarks
 from gcr_core.recipe import PRESET_WORDS, WRITTEN, Recipe
 from gcr_core.settings import Settings
-from gcr_core.shelf import Shelf
+from gcr_core.shelf import Shelf, clean_name
 from gcr_core.ui import captions, desk, zero
 from gcr_core.ui.apart import EndedError, workshop
+from gcr_core.ui.edits import Edits, whole
 from gcr_core.ui.importing import NAME, Importing, read_report, write_report
 from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
@@ -31,6 +32,8 @@ from gcr_core.ui.scribe import Scribe
 IMPORT_POLL_SECONDS = 0.3
 MODELS = {"backbone": "checkpoints/gcr-mini", "clip": "checkpoints/gcr-mini-clip"}
 """What of a recipe is a model, with one that is always here."""
+CHOSEN = ("name", "preset", "identifiers", "seed", *MODELS)
+"""What a person chooses for a draft."""
 Shown = dict[Any, Any]
 """Parts of the page, with what they show from now on."""
 Studied = tuple[Path, Recipe, int]
@@ -47,6 +50,7 @@ class Draft:
         self.library, self.jobs = library, jobs
         self.settings: Settings = library.visitors.settings
         self.scribe = Scribe()
+        self.edits = Edits(library.visitors, {"caption": self.caption, "choose": self.choose})
         self.workshop = zero.host(workshop, "workshop")
         self._submitting = threading.Lock()
         self._imports: dict[Path, Importing] = {}
@@ -86,10 +90,13 @@ class Draft:
         return {self.prepare: words, self.notes: "", self.table: "", self.how: ""}
 
     def _show_table(self, request: Any, id: str, place: captions.Place) -> Shown:
-        return {self.table: captions.table(id, self.library.gallery(request, id), place), self.place: place}
+        edition = self.edits.edition
+        table = captions.table(id, self.library.gallery(request, id), place, edition)
+        return {self.table: table, self.place: place}
 
     def _show_prospects(self, request: Any, id: str) -> Shown:
         """What will be found, and how long each preset takes, once the workshop has measured that."""
+        edition = self.edits.edition
         gallery, folder = self.library.gallery(request, id), self.library.visitors.shelf(request).gallery(id)
         recipe, writing = self._chosen(folder), self.scribe.of(folder)
         key, able = _studied(folder, recipe, gallery), False
@@ -111,14 +118,14 @@ class Draft:
             notes += captions.offer_able(id)
         how = desk.recipe(
             id,
-            name=read_report(folder).get("name") or NAME,
+            self._report(folder) | {key: getattr(recipe, key) for key in MODELS},
             presets=PRESET_WORDS,
             times=times,
             most=most,
             types=IDENTIFIER_TYPES,
-            models={"backbone": recipe.backbone, "clip": recipe.clip},
             fixed=self.settings.visitors,
             refused=refused or writing is not None,
+            edition=edition,
         )
         return {self.notes: notes, self.how: how}
 
@@ -161,7 +168,8 @@ class Draft:
         yield self.show(request, importing.result())
 
     def study(self, request: Any) -> Iterator[Shown]:
-        """How long each preset takes for the draft with the models chosen for it, where that was not measured yet."""
+        """How long each preset takes for the draft with the models chosen for it, measured where it was not yet; another
+        page of the visitor's may have had it measured meanwhile."""
         try:
             shelf = self.library.visitors.shelf(request)
             if not self.settings.training or not (id := self._newest(shelf)):
@@ -170,14 +178,14 @@ class Draft:
             recipe = self._chosen(folder)
             key = _studied(folder, recipe, gallery)
             asked = self._refused.get(key, (-math.inf, ""))[0]
-            known = key in self._times or time.monotonic() < asked + RETRY_SECONDS
-            if known or self.scribe.of(folder) or not any(gallery.captions):
+            if self.scribe.of(folder) or not any(gallery.captions):
                 return
-            try:
-                self._times[key] = self.workshop.ask("estimate", folder, recipe)
-                self._refused.pop(key, None)
-            except HubError as refusal:
-                self._refused[key] = time.monotonic(), str(refusal)
+            if key not in self._times and time.monotonic() >= asked + RETRY_SECONDS:
+                try:
+                    self._times[key] = self.workshop.ask("estimate", folder, recipe)
+                    self._refused.pop(key, None)
+                except HubError as refusal:
+                    self._refused[key] = time.monotonic(), str(refusal)
             yield self._show_prospects(request, id)
         except (EndedError, NotFoundError):
             return  # The job that has begun meanwhile needs the cores more.
@@ -186,47 +194,49 @@ class Draft:
 
     def turn(self, request: Any, data: dict[str, Any]) -> Shown:
         """Another page of the captions, or only the pictures without any."""
-        return self._show_table(request, _id(data), (number(data, "page"), _only(data)))
+        return self._show_table(request, _id(data), (whole(data, "page"), _only(data)))
 
-    def caption(self, request: Any, data: dict[str, Any]) -> Shown:
-        """The captions of a picture, typed anew: a person's, or the model's, of which the corrected are now theirs."""
-        id, index, lines = _id(data), number(data, "index"), str(data.get("value") or "").splitlines()
+    def caption(self, request: Any, edit: dict[str, Any]) -> None:
+        """Writes the captions of a picture: "own", a person's, and "models", the model's, of which the corrected are a
+        person's from now on. One of the two that the page did not show stays as it is."""
+        index = whole(edit, "index")
+        folder = self.library.visitors.shelf(request).gallery(_id(edit))
         with self.scribe.editing:
-            gallery = self.library.gallery(request, id)
+            gallery = Gallery.load(folder)
             if index >= len(gallery):
                 raise InputError(f"picture {index} is not one of the gallery's {len(gallery):,}: reload the page")
             texts, written = gallery.captions[index], gallery.pseudo_queries[index]
             try:
-                typed = checked_captions(lines)
+                own = _lines(edit, "own", [text for text in texts if text not in written])
+                models = _lines(edit, "models", written)
             except ValueError as error:
-                raise GalleryError(f"{gallery.file_names[index]}: {error}") from error
-            if data.get("by") == "model":
-                theirs = [text for text in texts if text not in written]
-                theirs += [text for text in typed if text not in written]
-                written = [text for text in typed if text in written]
-            else:
-                theirs, written = typed, [text for text in written if text not in typed]
-            everything = list(gallery.captions)
-            everything[index] = theirs + written
-            gallery.pseudo_queries[index] = written
-            gallery.with_captions(everything)
-        shown = self._show_prospects(request, id)
-        if data.get("by"):
-            shown |= self._show_table(request, id, (number(data, "page"), _only(data)))
-        return shown
+                raise GalleryError(f"{gallery.file_names[index]} {error}") from error
+            theirs = own + [text for text in models if text not in written]
+            gallery.pseudo_queries[index] = [text for text in models if text in written and text not in own]
+            gallery.captions[index] = theirs + gallery.pseudo_queries[index]
+            gallery.with_captions(gallery.captions)
 
-    def choose(self, request: Any, data: dict[str, Any]) -> Shown:
-        """Another backbone or CLIP for this draft."""
-        id, which, value = _id(data), str(data.get("which")), str(data.get("value") or "").strip()
-        if which not in MODELS:
-            raise InputError(f"{which!r} is no model of a recipe: choose {' or '.join(MODELS)}")
-        folder = self.library.visitors.shelf(request).gallery(id)
-        report = read_report(folder) | {which: value}
-        recipe = self.recipe(report)
-        here(getattr(recipe, which), instead=MODELS[which])
-        write_report(folder, report)
-        self._refused.pop(_studied(folder, recipe, self.library.gallery(request, id)), None)
-        return self._show_prospects(request, id)
+    def choose(self, request: Any, edit: dict[str, Any]) -> None:
+        """Writes one thing that this draft is to be memorised with, "which" of CHOSEN: its name, or a recipe's part."""
+        which, value = str(edit.get("which")), str(edit.get("value") or "").strip()
+        if which not in CHOSEN:
+            raise InputError(f"{which[:40]!r} is nothing to memorise with: choose {', '.join(CHOSEN)}")
+        folder = self.library.visitors.shelf(request).gallery(_id(edit))
+        if which == "name":
+            value = clean_name(value) if value else ""
+        else:
+            recipe = self.recipe(self._report(folder) | {which: value})
+        if which in MODELS:
+            here(getattr(recipe, which), instead=MODELS[which])
+            self._refused.pop(_studied(folder, recipe, self.library.gallery(request, _id(edit))), None)
+        write_report(folder, read_report(folder) | {which: value})
+
+    def edited(self, request: Any, data: dict[str, Any]) -> Shown:
+        """What follows from an edit of a field that was kept."""
+        shown = self._show_prospects(request, _id(data))
+        if data.get("which") == "models":
+            shown |= self._show_table(request, _id(data), (whole(data, "page"), _only(data)))
+        return shown
 
     def write(self, request: Any, data: dict[str, Any]) -> Shown:
         """Lets the model write captions for the pictures without any."""
@@ -274,7 +284,7 @@ class Draft:
             **given,
             identifiers=str(data.get("identifiers") or "atomic"),
             preset=str(data.get("preset") or "balanced"),
-            seed=number(data, "seed"),
+            seed=whole(data, "seed"),
         )
 
     def check_training(self) -> None:
@@ -283,16 +293,13 @@ class Draft:
 
     def _chosen(self, folder: Path) -> Recipe:
         """The recipe with the models that were chosen for a gallery; the page's own where none may be chosen."""
-        report = {} if self.settings.visitors else read_report(folder)
+        report = self._report(folder)
         return self.recipe({key: report.get(key) for key in MODELS})
 
-
-def number(data: dict[str, Any], key: str) -> int:
-    """A whole number from 0 that the page sent. Raises InputError."""
-    text = str(data.get(key) or 0)
-    if not text.isascii() or not text.isdigit():
-        raise InputError(f"{key} is {text!r}, not a whole number from 0: correct it")
-    return int(text)
+    def _report(self, folder: Path) -> dict[str, Any]:
+        """What was chosen for a gallery, and its name, but for models where none may be chosen."""
+        report = {"name": NAME} | {key: value for key, value in read_report(folder).items() if value}
+        return {key: report[key] for key in CHOSEN if key in report and not (self.settings.visitors and key in MODELS)}
 
 
 def _studied(folder: Path, recipe: Recipe, gallery: Gallery) -> Studied:
@@ -301,6 +308,12 @@ def _studied(folder: Path, recipe: Recipe, gallery: Gallery) -> Studied:
 
 def _id(data: dict[str, Any]) -> str:
     return str(data.get("gallery", ""))
+
+
+def _lines(edit: dict[str, Any], key: str, before: list[str]) -> list[str]:
+    """The captions that a field shows, one a line; those `before` where the page showed no such field. Raises
+    ValueError saying what is wrong with them."""
+    return before if edit.get(key) is None else checked_captions(str(edit[key]).splitlines())
 
 
 def _only(data: dict[str, Any]) -> bool:

@@ -24,7 +24,7 @@ class Library:
         self.doing: dict[str, str] = {}
         """id of a memory that is being worked on → with what, in words"""
         self._own: dict[Path, MemoryApart] = {}
-        self._galleries: dict[Path, tuple[int, Gallery]] = {}
+        self._galleries: dict[Path, tuple[tuple[int, int], Gallery]] = {}
 
     def memory(self, request: Any, id: str) -> MemoryApart:
         """The memory, loaded on its first question. Raises NotFoundError for an id that is not the asker's."""
@@ -64,7 +64,8 @@ class Library:
     def gallery(self, request: Any, id: str) -> Gallery:
         """A gallery on its way to a memory. Raises NotFoundError."""
         folder = self.visitors.shelf(request).gallery(id)
-        stamp = (folder / "metadata.jsonl").stat().st_mtime_ns
+        file = (folder / "metadata.jsonl").stat()
+        stamp = file.st_mtime_ns, file.st_ino  # of two files written in one tick of the clock, too
         if folder not in self._galleries or self._galleries[folder][0] != stamp:
             self._forget_some(self._galleries)
             self._galleries[folder] = stamp, Gallery.load(folder)

@@ -30,6 +30,8 @@ POLL_SECONDS = 1.0
 ADDED_AT_ONCE = 16
 """Pictures that a memory takes in before it is saved."""
 LISTEN = "gcr.listen(element, trigger, 'act', watch); gcr.take(element, trigger, 'dropped')"
+ANSWERED = "async () => [await edits.before]"
+"""In the browser: what was typed before a reload has an answer before the page asks what there is."""
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -83,6 +85,7 @@ class MemorizeTab:
             with gr.Column(scale=3, elem_id="aside"):
                 self.kept = gr.HTML("", elem_id="shelf", **part)
                 sharing.sign_in()
+        self.draft.edits.does |= {"rename": self.rename}
         self.notice = gr.HTML("", elem_id="notice", **part)
         self.timer = gr.Timer(POLL_SECONDS, active=False)
         self.seen = gr.State("")
@@ -125,8 +128,9 @@ class MemorizeTab:
 
     # What a person does
 
-    def open_page(self, request: gr.Request) -> dict[Any, Any]:
-        return self.everything(request)
+    def open_page(self, refused: str, request: gr.Request) -> dict[Any, Any]:
+        """`refused`: what was wrong with edits that the page before this one had no answer to."""
+        return {self.notice: desk.notice(refused) if refused else ""} | self.everything(request)
 
     def come_back(self, request: gr.Request) -> dict[Any, Any]:
         """To this tab from the other, where pictures may have been forgotten."""
@@ -187,10 +191,11 @@ class MemorizeTab:
         data = event._data | {"signed_in": signed_in}
         verb = {
             "heard": self._heard,
+            "refused": self._refused,
             "page": self.draft.turn,
             "only": self.draft.turn,
-            "caption": self.draft.caption,
-            "choose": self.draft.choose,
+            "caption": self.draft.edited,
+            "choose": self.draft.edited,
             "write": self._write,
             "hush": self.draft.hush,
             "discard": self.draft.discard,
@@ -202,7 +207,7 @@ class MemorizeTab:
             "add": self._add,
             "consolidate": self._consolidate,
             "push": self._push,
-            "rename": self._rename,
+            "rename": self._renamed,
             "delete": self._delete,
         }.get(str(data.get("do")))
         try:
@@ -214,6 +219,10 @@ class MemorizeTab:
 
     def _heard(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         return {self.notice: ""}
+
+    def _refused(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        """An edit that was not kept."""
+        return {self.notice: desk.notice(data.get("mistake"))}
 
     def _write(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         return {**self.draft.write(request, data), **self.show_work(request)}
@@ -301,8 +310,11 @@ class MemorizeTab:
         self.chores.begin(id, "Pushing…", sharing.pushing(self.settings, folder, data, data["signed_in"]))
         return {**self.show_work(request), **self.show_shelf(request)}
 
-    def _rename(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        self.change(request, "rename", _id(data, "memory"), str(data.get("name", "")))
+    def rename(self, request: Any, edit: dict[str, Any]) -> None:
+        """Writes the name of a memory."""
+        self.change(request, "rename", _id(edit, "memory"), str(edit.get("name", "")))
+
+    def _renamed(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         return self.show_shelf(request)
 
     def _delete(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
@@ -330,8 +342,9 @@ def build(
     tab = MemorizeTab(library, jobs, search, tabs)
     studied = {"concurrency_id": "study", "concurrency_limit": 1, **PRIVATE}
     often = {"trigger_mode": "multiple", "concurrency_limit": None, **PRIVATE}
-    opened = page.load(tab.open_page, None, tab.parts, **PRIVATE).then(tab.follow, None, tab.parts, **often)
-    opened.then(tab.study, None, tab.parts, **studied)
+    opened = page.load(tab.open_page, [tab.notice], tab.parts, js=ANSWERED, **PRIVATE)
+    followed = opened.then(tab.follow, None, tab.parts, **often)
+    followed.then(tab.study, None, tab.parts, **studied)
     place.select(tab.come_back, None, tab.parts, **PRIVATE)
     tab.timer.tick(tab.tick, [tab.seen, tab.draft.place], tab.parts, **PRIVATE)
     tab.seen.change(tab.study, None, tab.parts, **studied)

@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 from gcr_core import disuse
 from gcr_core.jobs import Jobs
 from gcr_core.settings import ROOT, Settings
-from gcr_core.ui import endpoints, files, hosting, memorize, search, zero
+from gcr_core.ui import edits, endpoints, files, hosting, memorize, search, zero
 from gcr_core.ui.apart import Apart
 from gcr_core.ui.library import Library
 from gcr_core.ui.quick_gradio import gr
@@ -23,11 +23,12 @@ QUEUED_REQUESTS = 200
 """Requests of all visitors that may wait; who comes later is told that the queue is full."""
 ASSETS = ROOT / "assets"
 
-# The script stands in the page itself: Gradio asks its first questions without waiting for files.
+# The scripts stand in the page itself: Gradio asks its first questions without waiting for files.
 HEAD = f"""
 <link rel="stylesheet" href="app.css">
 <meta name="description" content="A language model recalls images from its parameters, beside CLIP + FAISS.">
 <script>{(ASSETS / "answers.js").read_text(encoding="utf-8")}</script>
+<script>{(ASSETS / "edits.js").read_text(encoding="utf-8")}</script>
 """
 
 INTRODUCTION = """
@@ -50,6 +51,7 @@ class App:
         self.visitors = Visitors(settings, requests.remember if zero.is_here() else lambda root: None)
         self.library = Library(waking, keeper, self.visitors)
         self.jobs = Jobs(settings.home, zero.Slices(requests, settings.max_gpu_seconds) if zero.is_here() else None)
+        self.routes: list[BaseRoute] = [*files.routes(self.library), hosting.health(waking), *_look()]
         disuse.begin(settings)
 
 
@@ -67,7 +69,9 @@ def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
             with gr.Tab("Search", id="search", elem_id="search") as tab:
                 search_tab = search.build(page, tab, app.library, examples)
             with gr.Tab("Memorise", id="memorise", elem_id="memorise", render_children=True) as tab:
-                endpoints.offer(memorize.build(page, tab, app.library, app.jobs, search_tab, tabs))
+                memorize_tab = memorize.build(page, tab, app.library, app.jobs, search_tab, tabs)
+                endpoints.offer(memorize_tab)
+    app.routes.append(edits.route(memorize_tab.draft.edits))
     return page.queue(default_concurrency_limit=4, max_size=QUEUED_REQUESTS)
 
 
@@ -92,7 +96,7 @@ def launch(page: gr.Blocks, app: App, host: str | None = None, port: int | None 
         enable_monitoring=False,
         max_file_size=app.settings.max_upload_bytes,
         app_kwargs={
-            "routes": [*files.routes(app.library), hosting.health(app.library.waking), *_look()],
+            "routes": app.routes,
             "middleware": [Middleware(OwnerCookie)] if app.settings.visitors else [],
         },
     )

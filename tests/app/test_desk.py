@@ -56,14 +56,14 @@ def gallery(tmp_path):
 
 def pages(gallery):
     report = {"name": HOSTILE, "skipped": [[HOSTILE, HOSTILE]]}
-    models = {"backbone": HOSTILE, "clip": HOSTILE}
+    chosen = dict.fromkeys(("name", "backbone", "clip", "preset", "identifiers", "seed"), HOSTILE)
     yield desk.taken_in(ID, gallery, report)
     yield captions.table(ID, gallery)
     yield captions.table(ID, gallery.with_pseudo_queries({0: [f"more {HOSTILE}"]}))
     yield captions.offer(ID, HOSTILE, bare=3, each=5)
     yield captions.writing(ID, Writing(HOSTILE, 3, waits=False))
     yield desk.remarks([HOSTILE], refused=True)
-    yield desk.recipe(ID, HOSTILE, {"quick": HOSTILE}, None, ["atomic"], models, fixed=False, refused=False)
+    yield desk.recipe(ID, chosen, {"quick": HOSTILE}, None, ["atomic"], fixed=False, refused=False)
     yield desk.jobs([JOB, JOB | {"state": "interrupted", "message": HOSTILE}], {})
     yield desk.jobs([JOB | {"state": "done", "report": REPORT, "memory": ID}], {})
     album = Album(gallery, ID, True, {"added": 1, "forgotten": 2, "captions": 3})
@@ -94,7 +94,7 @@ def test_what_the_model_wrote_stands_apart_from_what_people_wrote(gallery):
     page = captions.table(ID, gallery.with_pseudo_queries({1: ["a field"], 2: ["a hill", "a road"]}))
     values = re.findall(r'<textarea rows="\d" value="([^"]*)"', page)
     assert values[1:5] == ["", "a field", "picture 1", "a hill\na road"]
-    assert page.count("written by the model<") == page.count('data-by="model"') == 2
+    assert page.count("written by the model<") == page.count('data-which="models"') == 2
 
 
 def test_the_model_offers_to_write_and_says_how_far_it_is():

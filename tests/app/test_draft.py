@@ -66,6 +66,10 @@ def import_(draft, paths):
     return id, gallery.root
 
 
+def choose(draft, id, which, value):
+    draft.choose(None, {"gallery": id, "which": which, "value": value})
+
+
 def finished(draft, folder):
     """How the writing for a gallery ended."""
     until(lambda: draft.scribe.of(folder) is None)
@@ -123,54 +127,93 @@ def test_a_correction_is_a_persons_and_what_is_left_stays_the_models(draft, came
     gallery = Gallery.load(folder).with_pseudo_queries({0: ["a red thing", "a field", "a sky"]})
     gallery.with_captions(gallery.captions)
 
-    def typed(value, **by):
-        draft.caption(None, {"gallery": id, "index": "0", "value": value, "page": "0", "only": "0", **by})
+    def typed(**fields):
+        draft.caption(None, {"gallery": id, "index": "0", **fields})
         gallery = Gallery.load(folder)
         return gallery.captions[0], gallery.pseudo_queries[0]
 
-    assert typed("a red square\n a  field \n", by="model") == (["a red square", "a field"], ["a field"])
-    assert typed("my square\na red square") == (["my square", "a red square", "a field"], ["a field"])
-    assert typed("a field") == (["a field"], [])
+    models = "a red square\n a  field \n"
+    assert typed(models=models) == (["a red square", "a field"], ["a field"])
+    assert typed(own="a red square", models="a field") == (["a red square", "a field"], ["a field"])
+    assert typed(own="my square", models=models) == (["my square", "a red square", "a field"], ["a field"])
+    assert typed(own="my square") == (["my square", "a field"], ["a field"])
     with pytest.raises(GcrError, match="limit is 1,000"):
-        typed("x" * 1_001)
+        typed(own="x" * 1_001)
+    with pytest.raises(GcrError, match="1,001 captions, the limit is 1,000"):
+        typed(own="\n".join(map(str, range(1_000))), models="a field")
+    assert typed() == (["my square", "a field"], ["a field"])
+    assert typed(own="a field") == (["a field"], [])
     with pytest.raises(GcrError, match="picture 2 is not one"):
         draft.caption(None, {"gallery": id, "index": "2"})
 
 
 def test_models_are_chosen_for_a_gallery_and_kept_with_it(draft, models, cameras):
     id, _ = import_(draft, cameras[:2])
-    shown = draft.choose(None, {"gallery": id, "which": "backbone", "value": models.cannot})
+    choose(draft, id, "backbone", models.cannot)
+    shown = draft.edited(None, {"gallery": id, "which": "backbone"})
     assert "llava cannot describe pictures by itself" in shown[draft.notes]
     assert "Choose SmolVLM-256M-Instruct" in shown[draft.notes]
     with pytest.raises(GcrError, match="llava cannot describe pictures"):
         draft.write(None, {"gallery": id})
     with pytest.raises(HubError, match="no folder here and no hub id"):
-        draft.choose(None, {"gallery": id, "which": "backbone", "value": "nowhere"})
-    with pytest.raises(InputError, match="choose backbone or clip"):
-        draft.choose(None, {"gallery": id, "which": "name", "value": "x"})
+        choose(draft, id, "backbone", "nowhere")
     again = made(draft.settings)
     assert models.cannot in again.show(None)[again.how]
-    again.choose(None, {"gallery": id, "which": "backbone", "value": ""})
+    choose(again, id, "backbone", "")
     assert models.able in draft.show(None)[draft.how]
+
+
+def test_name_preset_identifier_type_and_seed_are_kept_with_the_gallery(draft, cameras):
+    id, _ = import_(draft, cameras[:2])
+    for which, value in (("name", " Holiday  at sea "), ("preset", "quick"), ("identifiers", "numeric"), ("seed", "7")):
+        choose(draft, id, which, value)
+    for which, value, message in (
+        ("name", "x" * 81, "81 characters, the limits are 1 and 80"),
+        ("preset", "slowly", "quick, balanced, thorough"),
+        ("identifiers", "random", "atomic"),
+        ("seed", "-1", "not a whole number from 0"),
+        ("seed", "4294967296", "0 to 4,294,967,295"),
+        ("skipped", "x", "choose name, preset, identifiers, seed, backbone, clip"),
+    ):
+        with pytest.raises(GcrError, match=message):
+            choose(draft, id, which, value)
+    again = made(draft.settings)
+    how = again.show(None)[again.how]
+    assert re.search('name="name"[^>]* value="Holiday at sea"', how)
+    assert re.findall('value="([a-z]+)"[^>]* checked', how) == ["quick"]
+    assert re.findall('value="([a-z]+)" selected', how) == ["numeric"]
+    assert re.search('name="seed"[^>]* value="7"', how)
+    choose(draft, id, "name", " ")
+    assert 'value="My pictures"' in draft.show(None)[draft.how]
 
 
 def test_a_model_that_the_hub_does_not_give_is_said_and_asked_for_again_later(draft, cameras, monkeypatch):
     id, _ = import_(draft, cameras[:2])
-    draft.caption(None, {"gallery": id, "index": "0", "value": "a red square"})
-    draft.choose(None, {"gallery": id, "which": "clip", "value": "owner/no-such-clip"})
+    draft.caption(None, {"gallery": id, "index": "0", "own": "a red square"})
+    choose(draft, id, "clip", "owner/no-such-clip")
     shown = list(draft.study(None))[-1]
-    assert "the hub did not give it" in shown[draft.notes]
-    assert "disabled" in shown[draft.how].split("<button")[-1]
-    assert not list(draft.study(None))
     draft.workshop.end()
-    monkeypatch.setattr("gcr_core.ui.draft.RETRY_SECONDS", 0)
     asked, times = [], dict.fromkeys(PRESET_WORDS, 60.0)
     monkeypatch.setattr(draft.workshop, "ask", lambda *question: asked.append(question) or times)
+    for again in (shown, list(draft.study(None))[-1]):
+        assert "the hub did not give it" in again[draft.notes]
+        assert "disabled" in again[draft.how].split("<button")[-1]
+    assert not asked
+    monkeypatch.setattr("gcr_core.ui.draft.RETRY_SECONDS", 0)
     shown = list(draft.study(None))[-1]
     assert "the hub did not give it" not in shown[draft.notes] and "about 60 s" in shown[draft.how]
-    draft.caption(None, {"gallery": id, "index": "1", "value": "a blue square"})
+    draft.caption(None, {"gallery": id, "index": "1", "own": "a blue square"})
     assert list(draft.study(None)) and len(asked) == 2, "twice as many captions are another training"
-    assert not list(draft.study(None))
+
+
+def test_an_estimate_that_another_page_had_measured_is_shown_and_not_measured_again(draft, cameras, monkeypatch):
+    id, _ = import_(draft, cameras[:2])
+    draft.caption(None, {"gallery": id, "index": "0", "own": "a red square"})
+    asked, times = [], dict.fromkeys(PRESET_WORDS, 60.0)
+    monkeypatch.setattr(draft.workshop, "ask", lambda *question: asked.append(question) or times)
+    for _ in range(2):
+        assert "about 60 s" in list(draft.study(None))[-1][draft.how]
+    assert len(asked) == 1
 
 
 def test_a_models_folder_is_named_so_that_a_process_begun_elsewhere_finds_it(draft, models, monkeypatch):
@@ -185,9 +228,10 @@ def test_visitors_choose_no_models(settings, models, cameras):
     id, _ = shared.library.visitors.shelf(request).collect(cameras[:2])
     with pytest.raises(InputError, match="fixed on this page"):
         shared.choose(request, {"gallery": id, "which": "backbone", "value": models.able})
+    shared.choose(request, {"gallery": id, "which": "preset", "value": "quick"})
     shown = shared.show(request)
     assert "SmolVLM" not in shown[shared.notes]
-    assert "readonly" in shown[shared.how] and 'data-do="choose"' not in shown[shared.how]
+    assert "readonly" in shown[shared.how] and 'data-which="backbone"' not in shown[shared.how]
 
 
 def test_visitors_send_the_fixed_models_as_the_page_shows_them(settings, models, cameras, monkeypatch):
@@ -202,7 +246,7 @@ def test_visitors_send_the_fixed_models_as_the_page_shows_them(settings, models,
 
 def test_a_second_click_begins_no_second_training(draft, cameras):
     id, _ = import_(draft, cameras[:2])
-    draft.caption(None, {"gallery": id, "index": "0", "value": "a red square"})
+    draft.caption(None, {"gallery": id, "index": "0", "own": "a red square"})
     rows = []
     draft.jobs = SimpleNamespace(
         list=lambda shelf: rows,

@@ -6,6 +6,7 @@ Each page is a visitor of its own, so that no test sees what another has left.
 import contextlib
 import os
 import re
+import secrets
 import signal
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
 from gcr_core.processes import is_locked
+from gcr_core.settings import Settings
+from gcr_core.shelf import Shelf
+from gcr_core.ui.visitors import COOKIE
 from tests import serving, tiny
 from tests.browser.test_search_page import contrast, open_options
 
@@ -106,6 +110,30 @@ def trainer(home):
 
 def button(page, name):
     return page.get_by_role("button", name=name, exact=True)
+
+
+@pytest.fixture
+def described(open_page, shared, cameras):
+    """The desk of a visitor with twelve pictures, for the first of which the model wrote two captions."""
+    secret = secrets.token_urlsafe(32)
+    _, gallery = Shelf.of(shared[1], secret, Settings()).collect(cameras)
+    gallery = gallery.with_pseudo_queries({0: ["a red thing", "a field"]})
+    gallery.with_captions(gallery.captions)
+    cookie = {"name": COOKIE, "value": secret, "domain": "127.0.0.1", "path": "/"}
+    page = open_page(f"{shared[0]}#tab=memorise", storage_state={"cookies": [cookie]})
+    expect(page.locator(".taken")).to_be_visible()
+    return page
+
+
+@contextlib.contextmanager
+def held_edits(page):
+    """Holds what the page sends of what is typed until the block has ended."""
+    held, over = [], False
+    page.route("**/edit", lambda route: route.continue_() if over else held.append(route))
+    yield
+    over = True
+    for route in held:
+        route.continue_()
 
 
 @pytest.fixture
@@ -221,6 +249,124 @@ def test_what_was_merged_and_skipped_is_listed_file_by_file_and_nothing_in_a_nam
     expect(captions(desk, "a red square.png")).to_have_value(f"{HOSTILE}\nsecond line")
 
 
+@pytest.mark.parametrize("left", [True, False], ids=["left", "still being typed in"])
+def test_a_caption_is_there_after_a_reload_at_once(desk, cameras, left):
+    drop(desk, cameras)
+    field = captions(desk, cameras[0].name)
+    field.fill("something red\nan oblong")
+    if left:
+        field.press("Tab")
+    desk.reload()
+    expect(field).to_have_value("something red\nan oblong")
+    expect(desk.locator("#notes")).to_contain_text("11 of 12 images have no caption")
+    expect(desk.locator(".preset i").first).to_have_text(re.compile("about .+(s|min|h)"))
+    expect(button(desk, "Memorise")).to_be_enabled()
+
+
+def test_name_preset_identifier_type_and_seed_are_there_after_a_reload_at_once(desk, cameras):
+    drop(desk, cameras)
+    desk.get_by_text("Advanced").click()
+    desk.get_by_label("Identifier type").select_option("numeric")
+    desk.get_by_label("Seed").fill("7")
+    desk.get_by_label("Thorough").check()
+    desk.get_by_label("Name", exact=True).fill(HOSTILE)
+    desk.reload()
+    expect(desk.get_by_label("Name", exact=True)).to_have_value(HOSTILE)
+    expect(desk.get_by_label("Thorough")).to_be_checked()
+    expect(desk.get_by_label("Identifier type")).to_have_value("numeric")
+    expect(desk.get_by_label("Seed")).to_have_value("7")
+
+
+def test_what_a_page_had_no_answer_to_is_sent_again_by_the_next_before_it_asks_what_there_is(desk, cameras):
+    drop(desk, cameras)
+    field, address = captions(desk, cameras[0].name), desk.url
+    desk.route("**/edit", lambda route: route.abort())
+    with desk.expect_request("**/edit"):
+        field.fill("something red")
+        field.press("Tab")
+    desk.goto("about:blank")
+    desk.unroute("**/edit")
+    desk.goto(address)
+    expect(field).to_have_value("something red")
+    expect(desk.locator("#notes")).to_contain_text("11 of 12 images have no caption")
+
+
+def test_what_is_done_next_waits_until_what_was_typed_is_kept(desk, cameras):
+    drop(desk, cameras)
+    with held_edits(desk):
+        with desk.expect_request("**/edit"):
+            captions(desk, cameras[0].name).fill("something red")
+            captions(desk, cameras[0].name).press("Tab")
+        desk.get_by_label("only those without").check()
+    expect(desk.locator("#captions li")).to_have_count(11)
+
+
+def test_a_corrected_line_goes_above_what_is_being_typed_and_neither_is_lost(described):
+    own = described.get_by_label("Captions of IMG_0001.jpg, one a line")
+    models_own = described.get_by_label("Captions of IMG_0001.jpg written by the model", exact=False)
+    with held_edits(described), described.expect_request("**/edit"):
+        models_own.fill("a red rectangle\na field")
+        own.click()
+        own.press_sequentially("mine")
+    expect(own).to_have_value("a red rectangle\nmine")
+    expect(models_own).to_have_value("a field")
+    own.press_sequentially(" too")
+    described.reload()
+    expect(own).to_have_value("a red rectangle\nmine too")
+    expect(models_own).to_have_value("a field")
+
+
+def test_both_fields_of_a_picture_changed_one_after_the_other_are_kept(described):
+    own = described.get_by_label("Captions of IMG_0001.jpg, one a line")
+    models_own = described.get_by_label("Captions of IMG_0001.jpg written by the model", exact=False)
+    models_own.fill("a red rectangle\na field")
+    own.fill("mine")
+    described.reload()
+    expect(own).to_have_value("mine\na red rectangle")
+    expect(models_own).to_have_value("a field")
+
+
+def test_what_is_being_typed_stays_with_its_picture_when_the_rows_move(desk, tiny_gallery, cameras):
+    drop_folder(desk, tiny_gallery.root)
+    memorise(desk, "Thorough")
+    drop(desk, cameras)
+    desk.get_by_label("only those without").check()
+    first, second = (captions(desk, path.name) for path in cameras[:2])
+    first.fill("something red")
+    second.fill("something")
+    stopping = desk.context.new_page()
+    stopping.goto(desk.url)
+    button(stopping, "Stop").click()
+    stopping.close()
+    expect(desk.locator("#captions li")).to_have_count(11)
+    expect(second).to_be_focused()
+    desk.keyboard.type(" else")
+    expect(second).to_have_value("something else")
+    desk.reload()
+    expect(first).to_have_value("something red")
+    expect(second).to_have_value("something else")
+    expect(captions(desk, cameras[2].name)).to_have_value("")
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["left", "still being typed in"])
+def test_too_long_a_caption_is_said_and_stands_there_until_it_is_shortened(desk, cameras, left):
+    drop(desk, cameras)
+    field = captions(desk, cameras[0].name)
+    field.fill("x" * 1_001)
+    if left:
+        field.press("Tab")
+    else:
+        desk.reload()
+    expect(desk.get_by_role("alert")).to_have_text(
+        "IMG_0001.jpg has a caption of 1,001 characters, the limit is 1,000: shorten it"
+    )
+    expect(field).to_have_value("x" * 1_001 if left else "")
+    field.fill("something red")
+    field.press("Tab")
+    expect(desk.get_by_role("alert")).to_have_count(0)
+    expect(desk.locator("#notes")).to_contain_text("11 of 12 images have no caption")
+
+
 def test_a_job_is_stopped_found_again_after_a_reload_and_resumed(desk, tiny_gallery):
     drop_folder(desk, tiny_gallery.root)
     memorise(desk, "Thorough")
@@ -308,6 +454,15 @@ def test_a_memory_is_renamed_downloaded_opened_again_and_deleted(shapes, tmp_pat
     expect(memory).to_have_count(0)
     shapes.locator("#shelf input[type=file]").set_input_files(archive)
     expect(memory).to_be_visible()
+
+
+def test_a_new_name_is_there_after_a_reload_at_once(shapes):
+    button(shapes, "Rename").click()
+    dialog = shapes.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("Forms")
+    dialog.get_by_role("button", name="Rename").click()
+    shapes.reload()
+    expect(shapes.get_by_role("listitem", name="Forms")).to_be_visible()
 
 
 def test_a_picture_is_added_recalled_forgotten_and_the_memory_consolidated(shapes, tmp_path):
