@@ -23,10 +23,11 @@ test: $(VENV)/.dev chromium  ## every test: units, the app through its API, the 
 coverage: $(VENV)/.dev chromium  ## the tests, slower, and the lines of gcr_core that none of them runs
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
-lint: $(VENV)/.dev  ## ruff and mypy
+lint: $(VENV)/.dev  ## ruff, its format, mypy, and which part imports which
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 bench: $(VENV)/.dev  ## the figures of docs/figures.md
 	@set -e; for program in benchmarks/*.py; do echo "== $$program"; $(RUN) $$program; done

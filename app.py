@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 from gcr_core.errors import GcrError
-from gcr_core.processes import collect_seldom, keep_quiet
+from gcr_core.runtime import collect_seldom, keep_quiet
+from gcr_core.serving.loading import WakingMemory
+from gcr_core.serving.remote_memory import MemoryApart, keeper
 from gcr_core.settings import Settings
-from gcr_core.ui import zero
-from gcr_core.ui.apart import MemoryApart, keeper
-from gcr_core.ui.waking import WakingMemory
+from gcr_core.ui import zerogpu
 
 EXAMPLES = (
     "a happy dog",
@@ -36,9 +36,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     options = parser.parse_args()
 
-    memories = zero.host(keeper, "memory")
+    memories = zerogpu.host(keeper, "memory")
     memory = WakingMemory(lambda: MemoryApart.fetch(options.memory, memories))
-    if zero.is_here():
+    if zerogpu.is_here():
         memory.wake()
     else:
         memory.start()

@@ -33,15 +33,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gcr_core.backbone import Backbone
-from gcr_core.features import FeatureCache, Features, RepeatedFeatures
-from gcr_core.gallery import Gallery
-from gcr_core.identifiers import Identifiers
-from gcr_core.making import make_memory
-from gcr_core.memorize import memorize
-from gcr_core.pairs import Pairs
-from gcr_core.planning import estimate
-from gcr_core.recipe import Recipe, Training, plan
+from gcr_core.models.backbone import Backbone
+from gcr_core.training.features import FeatureCache, Features, RepeatedFeatures
+from gcr_core.data.gallery import Gallery
+from gcr_core.retrieval.identifiers import Identifiers
+from gcr_core.memory.build import make_memory
+from gcr_core.training.train import memorize
+from gcr_core.training.batches import Pairs
+from gcr_core.training.estimate import estimate
+from gcr_core.training.config import Recipe, Training, plan
 from gcr_core.settings import Settings
 
 THREADS = 2
@@ -177,7 +177,7 @@ def measure(whole: bool) -> dict[str, Any]:
         )
         features = RepeatedFeatures(backbone.image_features([gallery.open(0)]))
         tasks = Counter(training.task(step) for step in range(training.steps))
-        # What is read outside of training: see `planning.estimate`.
+        # What is read outside of training: see `training.estimate`.
         tasks["queries"] += IMAGES * CAPTIONS // training.queries
         tasks["pictures"] += IMAGES // training.pictures
         looks = IMAGES * training.views

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from gcr_core import Gallery, Memory
-from gcr_core.evaluate import Query, evaluate
-from gcr_core.making import make_memory
-from gcr_core.planning import estimate
-from gcr_core.progress import Progress
-from gcr_core.recipe import Recipe
+from gcr_core.data.queries import Query
+from gcr_core.evaluation.evaluate import evaluate
+from gcr_core.memory.build import make_memory
 from gcr_core.settings import Settings
+from gcr_core.training.config import Recipe
+from gcr_core.training.estimate import estimate
+from gcr_core.training.progress import Progress
 
 SAMPLE = Path(__file__).parent.parent / "assets" / "emoji.zip"
 

@@ -22,10 +22,10 @@ import torch
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, LlamaConfig
 from transformers.generation import LogitsProcessor, LogitsProcessorList, PrefixConstrainedLogitsProcessor
 
-from gcr_core.backbone import Backbone
-from gcr_core.decoding import Recalled, recall, score_all
-from gcr_core.machine import does_bfloat16
-from gcr_core.trie import IdentifierTrie
+from gcr_core.models.backbone import Backbone
+from gcr_core.retrieval.beam_search import Recalled, recall, score_all
+from gcr_core.models.device import does_bfloat16
+from gcr_core.retrieval.trie import IdentifierTrie
 
 THREADS = 2
 IDENTIFIERS = 1_000_000

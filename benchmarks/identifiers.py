@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 from gcr_core import IDENTIFIER_TYPES, Backbone, DenseIndex, Gallery, Identifiers, Memory
-from gcr_core.evaluate import evaluate, load_queries
-from gcr_core.memorize import memorize
-from gcr_core.pairs import Pairs
-from gcr_core.recipe import Training
+from gcr_core.data.queries import load_queries
+from gcr_core.evaluation.evaluate import evaluate
+from gcr_core.training.batches import Pairs
+from gcr_core.training.config import Training
+from gcr_core.training.train import memorize
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINTS = ROOT / "checkpoints"

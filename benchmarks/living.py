@@ -22,8 +22,8 @@ from PIL import Image
 from quality import worn
 
 from gcr_core import Gallery, Memory
-from gcr_core.making import make_memory
-from gcr_core.recipe import PRESETS, Recipe
+from gcr_core.memory.build import make_memory
+from gcr_core.training.config import PRESETS, Recipe
 
 SAMPLE = Path(__file__).parent.parent / "assets" / "emoji.zip"
 ADDED = 0.1

@@ -26,8 +26,9 @@ import numpy as np
 from PIL import Image
 
 from gcr_core import Gallery, Memory
-from gcr_core.batches import misspell
-from gcr_core.evaluate import Query, evaluate, load_queries
+from gcr_core.data.queries import Query, load_queries
+from gcr_core.evaluation.evaluate import evaluate
+from gcr_core.training.augment import misspell
 
 HERE = Path(__file__).parent
 QUERIES = {

@@ -21,14 +21,15 @@ import psutil
 from PIL import Image
 from tqdm import tqdm
 
-from gcr_core import Backbone, Gallery, Identifiers, Settings, looks
-from gcr_core.dense import _make_index
-from gcr_core.features import FeatureCache
-from gcr_core.karpathy import read_gallery
-from gcr_core.memorize import memorize
-from gcr_core.pairs import Pairs
-from gcr_core.recipe import Step, Training
-from gcr_core.together import is_first
+from gcr_core import Backbone, Gallery, Identifiers, Settings
+from gcr_core.data.karpathy import read_gallery
+from gcr_core.models.distributed import is_first
+from gcr_core.retrieval.dense import _make_index
+from gcr_core.training import augment
+from gcr_core.training.batches import Pairs
+from gcr_core.training.config import Step, Training
+from gcr_core.training.features import FeatureCache
+from gcr_core.training.train import memorize
 
 ROOT = Path(__file__).resolve().parent.parent
 COLOURS, THINGS = ("red", "blue", "green", "golden"), ("dog", "boat", "child", "street", "tree")
@@ -73,7 +74,7 @@ def write_split(folder: Path, entries: int) -> Path:
 
 
 def streaming(entries: int) -> dict[str, float]:
-    looks.PICTURE_BYTES = HELD_BYTES
+    augment.PICTURE_BYTES = HELD_BYTES
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         gallery = read_gallery(write_split(folder, entries), folder / "images")

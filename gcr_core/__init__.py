@@ -14,16 +14,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 if TYPE_CHECKING:
-    from .backbone import Backbone
-    from .dense import DenseIndex
-    from .errors import GalleryError, GcrError, HubError, InputError, MemoryFormatError
-    from .gallery import Gallery
-    from .identifiers import IDENTIFIER_TYPES, Identifiers
-    from .images import open_image
-    from .memory import Hit, Memory
-    from .publish import pull, push
-    from .settings import Settings
-    from .trie import IdentifierTrie
+    from gcr_core.data.gallery import Gallery
+    from gcr_core.data.images import open_image
+    from gcr_core.errors import GalleryError, GcrError, HubError, InputError, MemoryFormatError
+    from gcr_core.memory.memory import Hit, Memory
+    from gcr_core.memory.publish import pull, push
+    from gcr_core.models.backbone import Backbone
+    from gcr_core.retrieval.dense import DenseIndex
+    from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES, Identifiers
+    from gcr_core.retrieval.trie import IdentifierTrie
+    from gcr_core.settings import Settings
 
 __all__ = [
     "IDENTIFIER_TYPES",
@@ -46,23 +46,23 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Backbone": "backbone",
-    "DenseIndex": "dense",
+    "Backbone": "models.backbone",
+    "DenseIndex": "retrieval.dense",
     "GalleryError": "errors",
     "GcrError": "errors",
     "HubError": "errors",
     "InputError": "errors",
     "MemoryFormatError": "errors",
-    "Gallery": "gallery",
-    "IDENTIFIER_TYPES": "identifiers",
-    "Identifiers": "identifiers",
-    "open_image": "images",
-    "Hit": "memory",
-    "Memory": "memory",
-    "pull": "publish",
-    "push": "publish",
+    "Gallery": "data.gallery",
+    "IDENTIFIER_TYPES": "retrieval.identifiers",
+    "Identifiers": "retrieval.identifiers",
+    "open_image": "data.images",
+    "Hit": "memory.memory",
+    "Memory": "memory.memory",
+    "pull": "memory.publish",
+    "push": "memory.publish",
     "Settings": "settings",
-    "IdentifierTrie": "trie",
+    "IdentifierTrie": "retrieval.trie",
 }
 
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from . import cli
-from .processes import collect_seldom, keep_quiet
+from gcr_core import cli
+from gcr_core.runtime import collect_seldom, keep_quiet
 
 
 def main() -> int:

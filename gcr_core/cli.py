@@ -15,21 +15,22 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .atomic import changing
-from .errors import GcrError, HubError, InputError
-from .facts import check_target, flat, read_facts
-from .gallery import IMPORT_SIDE, Gallery
-from .hub import fetch
-from .images import open_image
-from .karpathy import read_gallery
-from .metadata import stem_captions
-from .prospects import check_written
-from .query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest
-from .recipe import PRESET_WORDS, Recipe
-from .settings import Settings
+from gcr_core.data.gallery import IMPORT_SIDE, Gallery
+from gcr_core.data.images import open_image
+from gcr_core.data.karpathy import read_gallery
+from gcr_core.data.metadata import stem_captions
+from gcr_core.errors import GcrError, HubError, InputError
+from gcr_core.files.atomic import changing
+from gcr_core.files.hub import fetch
+from gcr_core.memory.card import flat
+from gcr_core.memory.manifest import check_target, read_facts
+from gcr_core.retrieval.query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest
+from gcr_core.settings import Settings
+from gcr_core.training.config import PRESET_WORDS, Recipe
+from gcr_core.training.preflight import check_written
 
 if TYPE_CHECKING:
-    from .memory import Memory
+    from gcr_core.memory.memory import Memory
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
@@ -181,9 +182,9 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             gallery = _written(gallery, options)
         from tqdm import tqdm
 
-        from .making import make_memory
-        from .progress import Progress
-        from .unfinished import unfinished
+        from gcr_core.memory.build import make_memory
+        from gcr_core.memory.resume import unfinished
+        from gcr_core.training.progress import Progress
 
         bars = tqdm(unit="step", disable=None if _reports() else True, leave=False)
         with unfinished(out, gallery, recipe) as checkpoint, bars as bar:
@@ -207,9 +208,9 @@ def _written(gallery: Gallery, options: argparse.Namespace) -> Gallery:
     """
     from tqdm import tqdm
 
-    from .backbone import Backbone
-    from .pseudo import batches, write_captions
-    from .together import mapped
+    from gcr_core.models.backbone import Backbone
+    from gcr_core.models.distributed import mapped
+    from gcr_core.training.pseudo_queries import batches, write_captions
 
     backbone, count = Backbone.from_pretrained(options.backbone), options.write_captions
 
@@ -293,7 +294,8 @@ def _describe(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from .evaluate import among, evaluate, karpathy_queries, load_queries
+    from gcr_core.data.queries import karpathy_queries, load_queries
+    from gcr_core.evaluation.evaluate import among, evaluate
 
     _hush()
     memory = _load(options.memory)
@@ -309,7 +311,7 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _push(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from tqdm import tqdm
 
-    from .publish import push
+    from gcr_core.memory.publish import push
 
     with tqdm(unit="B", unit_scale=True, disable=None, leave=False) as bar:
 
@@ -330,7 +332,7 @@ def _push(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _pull(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from .publish import pull
+    from gcr_core.memory.publish import pull
 
     answer = pull(options.repository, options.out)
     return answer, f"{answer['memory']}: {answer['images']:,} images from {answer['repository']}"
@@ -344,7 +346,7 @@ def _info(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _load(path_or_id: str | Path) -> "Memory":
     folder = fetch(path_or_id, instead="checkpoints/emoji")  # Before torch is imported: a wrong name is told at once.
     _hush()
-    from .memory import Memory
+    from gcr_core.memory.memory import Memory
 
     return Memory.load(folder)
 

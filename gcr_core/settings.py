@@ -7,7 +7,7 @@ from typing import Any
 
 from platformdirs import user_data_path
 
-from .errors import InputError
+from gcr_core.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 BUCKET = Path("/data")

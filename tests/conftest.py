@@ -20,11 +20,11 @@ from PIL import Image, ImageDraw
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
 
-from gcr_core.backbone import Backbone
-from gcr_core.dense import DenseIndex
-from gcr_core.gallery import Gallery
-from gcr_core.identifiers import Identifiers
-from gcr_core.memory import Memory
+from gcr_core.models.backbone import Backbone
+from gcr_core.retrieval.dense import DenseIndex
+from gcr_core.data.gallery import Gallery
+from gcr_core.retrieval.identifiers import Identifiers
+from gcr_core.memory.memory import Memory
 from tests import tiny
 
 COLOURS = ("red", "green", "blue", "gold")

@@ -9,7 +9,7 @@ import json
 import runpy
 import sys
 
-from gcr_core import backbone
+from gcr_core.models import backbone
 
 
 def run(words: list[str]) -> None:

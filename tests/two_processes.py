@@ -17,19 +17,21 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 
-from gcr_core import backbone as backbones
-from gcr_core import checkpoint, room
-from gcr_core.backbone import Backbone
-from gcr_core.contrast import tune
-from gcr_core.dense import DenseIndex, load_clip
-from gcr_core.evaluate import Query, evaluate
-from gcr_core.gallery import Gallery
-from gcr_core.identifiers import Identifiers
-from gcr_core.memorize import memorize
-from gcr_core.memory import Memory
-from gcr_core.pairs import Pairs
-from gcr_core.recipe import Step, Training
-from gcr_core.together import is_first, state
+from gcr_core.data.gallery import Gallery
+from gcr_core.data.queries import Query
+from gcr_core.evaluation.evaluate import evaluate
+from gcr_core.memory.memory import Memory
+from gcr_core.models import backbone as backbones
+from gcr_core.models.backbone import Backbone
+from gcr_core.models.clip import load_clip
+from gcr_core.models.distributed import is_first, state
+from gcr_core.retrieval.dense import DenseIndex
+from gcr_core.retrieval.identifiers import Identifiers
+from gcr_core.training import checkpoint, microbatch
+from gcr_core.training.batches import Pairs
+from gcr_core.training.config import Step, Training
+from gcr_core.training.train import memorize
+from gcr_core.training.train_clip import tune
 
 DENSE_STEPS = 10
 TRAINING = Training(memorise=10, describe=10, retrieve=30, queries=9, pictures=7, descriptions=5, descriptions_every=4)
@@ -41,7 +43,7 @@ IN_PARTS = {"CPU_BYTES": 0, "FEWEST": 2}
 def run(gallery_folder: Path, llava: Path, clip: Path, out: Path, kill_at: int = 0, victim: int = 0) -> None:
     torch.set_num_threads(1)
     for name, value in IN_PARTS.items():
-        setattr(room, name, value)
+        setattr(microbatch, name, value)
     gallery = Gallery.from_folder(gallery_folder)
     pairs = Pairs.from_captions(gallery.captions)
 

@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gcr_core.data.metadata import MAX_CAPTION_CHARACTERS, MAX_CAPTIONS
 from gcr_core.errors import GcrError, InputError, NotFoundError
-from gcr_core.metadata import MAX_CAPTION_CHARACTERS, MAX_CAPTIONS
-from gcr_core.ui.visitors import Visitors
+from gcr_core.ui.auth import Visitors
 
 MAX_BYTES = 6 * MAX_CAPTIONS * MAX_CAPTION_CHARACTERS
 """Of a request: all the captions that a picture may have, in JSON."""

@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gcr_core import atomic
 from gcr_core.errors import GcrError, InputError
-from gcr_core.processes import try_lock
+from gcr_core.files import atomic
+from gcr_core.files.locks import try_lock
+from gcr_core.serving.loading import WakingMemory
 from gcr_core.settings import BUCKET, Settings
-from gcr_core.ui import desk
-from gcr_core.ui.cards import text
-from gcr_core.ui.waking import WakingMemory
+from gcr_core.ui import html
+from gcr_core.ui.html import text
 
 SPACES = "https://huggingface.co/spaces"
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
@@ -71,7 +71,7 @@ def kept_for(settings: Settings) -> str:
     """How long the page keeps what its visitors made, in words; nothing where it is for good."""
     if not settings.visitors or not settings.unused_days:
         return ""
-    days = desk.count(settings.unused_days, "day")
+    days = html.count(settings.unused_days, "day")
     return f"Kept until {days} after your last visit: download what you want for longer."
 
 

@@ -6,15 +6,15 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from gcr_core import disuse
-from gcr_core.jobs import Jobs
+from gcr_core.serving import retention
+from gcr_core.serving.job_queue import Jobs
+from gcr_core.serving.loading import WakingMemory
+from gcr_core.serving.model_process import Apart
 from gcr_core.settings import ROOT, Settings
-from gcr_core.ui import edits, endpoints, files, hosting, memorize, search, zero
-from gcr_core.ui.apart import Apart
-from gcr_core.ui.library import Library
-from gcr_core.ui.quick_gradio import gr
-from gcr_core.ui.visitors import OwnerCookie, Visitors
-from gcr_core.ui.waking import WakingMemory
+from gcr_core.ui import api, edits, hosting, memorize_tab, routes, search_tab, zerogpu
+from gcr_core.ui.auth import OwnerCookie, Visitors
+from gcr_core.ui.gradio_import import gr
+from gcr_core.ui.registry import Library
 
 UPLOADS_KEPT_SECONDS = 3600
 TOOL = "/search"
@@ -46,13 +46,15 @@ class App:
     """The processes, folders and memories behind one page."""
 
     def __init__(self, settings: Settings, waking: WakingMemory, keeper: Apart) -> None:
-        requests = zero.Requests()
+        requests = zerogpu.Requests()
         self.settings = settings
-        self.visitors = Visitors(settings, requests.remember if zero.is_here() else lambda root: None)
+        self.visitors = Visitors(settings, requests.remember if zerogpu.is_here() else lambda root: None)
         self.library = Library(waking, keeper, self.visitors)
-        self.jobs = Jobs(settings.home, zero.Slices(requests, settings.max_gpu_seconds) if zero.is_here() else None)
-        self.routes: list[BaseRoute] = [*files.routes(self.library), hosting.health(waking), *_look()]
-        disuse.begin(settings)
+        self.jobs = Jobs(
+            settings.home, zerogpu.Slices(requests, settings.max_gpu_seconds) if zerogpu.is_here() else None
+        )
+        self.routes: list[BaseRoute] = [*routes.routes(self.library), hosting.health(waking), *_look()]
+        retention.begin(settings)
 
 
 def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
@@ -67,11 +69,11 @@ def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
             gr.HTML(notices, apply_default_css=False, elem_id="hosting")
         with gr.Tabs(selected="search", elem_id="tabs") as tabs:
             with gr.Tab("Search", id="search", elem_id="search") as tab:
-                search_tab = search.build(page, tab, app.library, examples)
+                searching = search_tab.build(page, tab, app.library, examples)
             with gr.Tab("Memorise", id="memorise", elem_id="memorise", render_children=True) as tab:
-                memorize_tab = memorize.build(page, tab, app.library, app.jobs, search_tab, tabs)
-                endpoints.offer(memorize_tab)
-    app.routes.append(edits.route(memorize_tab.draft.edits))
+                memorising = memorize_tab.build(page, tab, app.library, app.jobs, searching, tabs)
+                api.offer(memorising)
+    app.routes.append(edits.route(memorising.draft.edits))
     return page.queue(default_concurrency_limit=4, max_size=QUEUED_REQUESTS)
 
 

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gcr_core.data.importer import check_files
 from gcr_core.errors import InputError
-from gcr_core.sources import check_files
-from gcr_core.ui.quick_gradio import gr
+from gcr_core.ui.gradio_import import gr
 
 
 @contextmanager

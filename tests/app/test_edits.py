@@ -1,4 +1,4 @@
-"""What is typed on the page is kept by the route of its own: for its owner, from the page itself, the last typed last."""
+"""What is typed on the page is kept by a route of its own: for its owner, from the page itself, the last typed last."""
 
 import errno
 import random
@@ -13,13 +13,14 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from gcr_core import atomic, gallery
-from gcr_core.gallery import Gallery
+from gcr_core.data import gallery
+from gcr_core.data.gallery import Gallery
+from gcr_core.files import atomic
 from gcr_core.settings import Settings
 from gcr_core.ui import edits
-from gcr_core.ui.draft import Draft
-from gcr_core.ui.library import Library
-from gcr_core.ui.visitors import COOKIE, HEADER, Visitors
+from gcr_core.ui.auth import COOKIE, HEADER, Visitors
+from gcr_core.ui.memorize_draft import Draft
+from gcr_core.ui.registry import Library
 
 ORIGIN = "http://testserver"
 PAGE = "fc3k2j"
@@ -75,7 +76,9 @@ def test_what_was_typed_is_on_the_disk_when_it_is_answered_and_in_what_is_shown_
     edition = send(owner, kept, " a red  square \n\n seen  from above").json()["edition"]
     assert kept.captions() == [["a red square", "seen from above"], []]
     after = draft.show(kept.request)
-    shown = [int(re.search('data-edition="(\\d+)"', page)[1]) for page in (before, after[draft.table], after[draft.how])]
+    shown = [
+        int(re.search('data-edition="(\\d+)"', page)[1]) for page in (before, after[draft.table], after[draft.how])
+    ]
     assert shown[0] < edition <= min(shown[1:])
     assert 'value="a red square\nseen from above"' in after[draft.table]
     assert "1 of 2 images have no caption" in after[draft.notes]

@@ -11,8 +11,8 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from gcr_core.memory import Memory
-from gcr_core.shelf import Shelf
+from gcr_core.memory.memory import Memory
+from gcr_core.serving.workspace import Shelf
 from tests.serving import serve
 
 PATIENCE_SECONDS = 300

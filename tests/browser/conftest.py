@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from gcr_core.gallery import Gallery
+from gcr_core.data.gallery import Gallery
+from gcr_core.serving.workspace import Shelf, new_id
 from gcr_core.settings import Settings
-from gcr_core.shelf import Shelf, new_id
-from gcr_core.ui.visitors import COOKIE
+from gcr_core.ui.auth import COOKIE
 from tests.serving import serve
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
-from gcr_core.processes import is_locked
+from gcr_core.files.locks import is_locked
+from gcr_core.serving.workspace import Shelf
 from gcr_core.settings import Settings
-from gcr_core.shelf import Shelf
-from gcr_core.ui.visitors import COOKIE
+from gcr_core.ui.auth import COOKIE
 from tests import serving, tiny
 from tests.browser.test_search_page import contrast, open_options
 

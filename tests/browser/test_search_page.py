@@ -258,10 +258,11 @@ def test_the_page_asks_no_other_host(browser, app_address):
 @contextmanager
 def served(load, home):
     """The address of a page, served from this process, whose memory is what `load` returns or raises."""
+    from gcr_core.serving.loading import WakingMemory
+    from gcr_core.serving.model_process import Apart
+    from gcr_core.serving.remote_memory import keeper
     from gcr_core.settings import Settings
     from gcr_core.ui import page as web
-    from gcr_core.ui.apart import Apart, keeper
-    from gcr_core.ui.waking import WakingMemory
 
     waking = WakingMemory(load)
     waking.start()

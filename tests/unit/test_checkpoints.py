@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 from gcr_core.errors import InputError
-from gcr_core.memory import Memory
+from gcr_core.memory.memory import Memory
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINTS = ROOT / "checkpoints"

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from gcr_core.cli import main
-from gcr_core.facts import read_facts
-from gcr_core.gallery import Gallery
-from gcr_core.recipe import Recipe
+from gcr_core.data.gallery import Gallery
+from gcr_core.memory.manifest import read_facts
+from gcr_core.training.config import Recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -134,7 +134,7 @@ def test_memorize_tells_people_what_came_of_it(
         assert (len(gallery), recipe.preset, recipe.identifiers, recipe.seed) == (12, "thorough", "numeric", 7)
         return report
 
-    monkeypatch.setattr("gcr_core.making.make_memory", make_memory)
+    monkeypatch.setattr("gcr_core.memory.build.make_memory", make_memory)
     choices = ["--preset", "thorough", "--identifiers", "numeric", "--seed", "7"]
     assert main(["memorize", str(tiny_gallery.root), "--out", "m", *choices]) == 0
     assert capsys.readouterr().out.splitlines() == [

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gcr_core.evaluate import load_queries
-from gcr_core.gallery import Gallery
+from gcr_core.data.gallery import Gallery
+from gcr_core.data.queries import load_queries
 
 ROOT = Path(__file__).parents[2]
 QUERIES = ROOT / "assets" / "emoji_queries.jsonl"

@@ -13,7 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from gcr_core.hub import REPOSITORY_ID
+from gcr_core.files.hub import REPOSITORY_ID
 from gcr_core.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,11 +17,11 @@ from pathlib import Path
 import gradio as gr
 from gradio.context import LocalContext
 
-from gcr_core.ui import zero
+from gcr_core.ui import zerogpu
 
 FOLDER = Path(os.environ["ZERO_FOLDER"])
 FORKS = multiprocessing.get_context("fork")
-zero.SLICE_SECONDS = float(os.environ.get("ZERO_SLICE_SECONDS", zero.SLICE_SECONDS))
+zerogpu.SLICE_SECONDS = float(os.environ.get("ZERO_SLICE_SECONDS", zerogpu.SLICE_SECONDS))
 
 
 def GPU(task=None, *, duration=60):  # noqa: N802 - the name there

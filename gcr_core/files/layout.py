@@ -1,0 +1,8 @@
+"""Layout: the files of a memory's folder, by their names, and the version of their format. Opens none."""
+
+FORMAT_VERSION = 1
+FACTS_FILE = "memory.json"
+IDENTIFIERS_FILE = "identifiers.safetensors"
+CARD_FILE = "README.md"
+ADAPTER_FILE = "model/adapter_config.json"
+"""Where a memory holds an adapter of its backbone, not a whole model."""

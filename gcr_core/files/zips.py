@@ -1,0 +1,154 @@
+"""Zips from strangers, read member by member under limits: no name becomes a path, nothing is unpacked unread.
+
+Links, encrypted members, archives in the archive and members over a limit are refused one by one; a zip that is over a
+limit as a whole is refused before any of it is unpacked. Knows nothing about what the members hold.
+"""
+
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from gcr_core.errors import GalleryError, InputError
+from gcr_core.files.names import check_name, is_hidden
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+ARCHIVE_MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The other methods can unpack without bound in one step."""
+RECORD = b"PK\x01\x02"
+RATIO_COUNTS_FROM = 2**20
+CHUNK = 2**16
+DIRECTORY_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a zip may hold; sizes are bytes, unpacked."""
+
+    entries: int = 50_000
+    total_bytes: int = 8 * 2**30
+    member_bytes: int = 64 * 2**20
+    ratio: int = 200
+    """How many times its packed size a member may have, where that is over 1 MiB."""
+
+
+class Zip:
+    """`with Zip(archive) as zip: for member in zip.members: data = zip.read(member)`"""
+
+    name: str
+    members: list[zipfile.ZipInfo]
+    """The files by name, hidden ones left out."""
+
+    def __init__(self, archive: str | Path | BinaryIO, limits: Limits | None = None) -> None:
+        """Raises GalleryError for what is no zip or is over a limit as a whole."""
+        self.limits = limits or Limits()
+        self.name = Path(str(archive if isinstance(archive, (str, Path)) else getattr(archive, "name", "the zip"))).name
+        try:
+            if isinstance(archive, (str, Path)):
+                with Path(archive).open("rb") as file:
+                    self._check_entries(file)
+            else:
+                self._check_entries(archive)
+            self._zip = zipfile.ZipFile(archive)
+        except OSError as error:
+            raise GalleryError(f"{self.name} cannot be read ({error.strerror or error}): check its path") from error
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise GalleryError(f"{self.name} cannot be read as a zip ({error}): make the zip anew") from error
+        files = (member for member in self._zip.infolist() if not member.is_dir() and not is_hidden(member.filename))
+        self.members = sorted(files, key=lambda member: member.filename)
+        try:
+            self._check_sizes()
+        except GalleryError:
+            self._zip.close()
+            raise
+
+    def __enter__(self) -> "Zip":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    def read(self, member: zipfile.ZipInfo) -> bytes:
+        """The member's bytes. Raises InputError where it is refused, damaged or over a limit."""
+        return b"".join(self.chunks(member))
+
+    def chunks(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
+        """The member's bytes piece by piece, the limits counted as they come out. Raises InputError."""
+        self._check_member(member)
+        size, allowed = 0, max(RATIO_COUNTS_FROM, self.limits.ratio * member.compress_size)
+        try:
+            with self._zip.open(member) as stream:
+                while chunk := stream.read(CHUNK):
+                    if size == 0 and chunk.startswith(ARCHIVE_MAGICS):
+                        raise InputError("is an archive inside the archive: unpack it first")
+                    size += len(chunk)
+                    if size > allowed:
+                        raise InputError(
+                            f"unpacks to {_size(member.file_size)}, over {self.limits.ratio} times its packed size, "
+                            "the limit: store it without compression"
+                        )
+                    yield chunk
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"cannot be unpacked ({error}): the zip is damaged there, make it anew") from error
+
+    def _check_entries(self, file: BinaryIO) -> None:
+        """Counts the directory records in the raw bytes, before zipfile makes an object of each.
+
+        The directory is the end of the file, and no record so long that a whole chunk of it could be without any.
+        """
+        self._bytes = start = file.seek(0, os.SEEK_END)
+        count = found = 0
+        while start and (found or start == self._bytes):
+            end, start = start, max(0, start - DIRECTORY_CHUNK)
+            file.seek(start)
+            found = file.read(end - start + len(RECORD) - 1).count(RECORD)
+            count += found
+        file.seek(0)
+        if count > self.limits.entries:
+            raise GalleryError(f"{self.name} has {count:,} entries, the limit is {self.limits.entries:,}: split it")
+
+    def _check_sizes(self) -> None:
+        """What the directory says is the most that zipfile unpacks: a false directory only refuses itself."""
+        unpacked = sum(member.file_size for member in self.members)
+        if unpacked > self.limits.total_bytes:
+            raise GalleryError(
+                f"{self.name} holds {_size(unpacked)} unpacked, the limit is {_size(self.limits.total_bytes)}: split it"
+            )
+        packed = sum(member.compress_size for member in self.members)
+        if packed > self._bytes:
+            raise GalleryError(
+                f"{self.name} says it packs {_size(packed)} into its {_size(self._bytes)}: make the zip anew"
+            )
+
+    def _check_member(self, member: zipfile.ZipInfo) -> None:
+        """Raises InputError for a member that is refused unread."""
+        check_name(member.filename)
+        if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise InputError("is a link or a special file: put the file itself into the zip")
+        if member.flag_bits & 1:
+            raise InputError("is encrypted: zip it without a password")
+        if member.filename.lower().endswith(ARCHIVE_SUFFIXES):
+            raise InputError("is an archive inside the archive: unpack it first")
+        if member.compress_type not in METHODS:
+            raise InputError(f"is packed by method {member.compress_type}, not by Deflate: zip it anew")
+        if member.file_size > self.limits.member_bytes:
+            raise InputError(
+                f"has {_size(member.file_size)} unpacked, the limit is {_size(self.limits.member_bytes)}: "
+                "make it smaller"
+            )
+
+
+def _size(count: int) -> str:
+    """1536 is "1.5 KiB"."""
+    size, unit = float(count), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.1f}".removesuffix(".0") + f" {unit}"

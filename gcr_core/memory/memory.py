@@ -1,0 +1,423 @@
+"""Memory: a backbone that has memorised one gallery, with identifiers, trie, gallery and dense index.
+
+A memory is a folder (or a hub repository) of safetensors and JSON: `memory.json`, `identifiers.safetensors`,
+`model/` (whole, or an adapter of the backbone that `memory.json` names), `gallery/`, `dense/`, `README.md`, and
+`queries.safetensors` once something was added. It answers one query at a time or a batch, from any thread. What is
+added or forgotten is so at once in this process, on disk after `save`.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gcr_core.data.gallery import Gallery, thumbnail_of
+from gcr_core.data.images import fingerprint, open_image
+from gcr_core.data.metadata import MAX_CAPTIONS, checked_captions
+from gcr_core.errors import GcrError, HubError, InputError, MemoryFormatError
+from gcr_core.files.atomic import new_folder
+from gcr_core.files.hub import fetch
+from gcr_core.files.layout import FORMAT_VERSION, IDENTIFIERS_FILE
+from gcr_core.memory.incremental import Known, NewImage, replay, solve_row
+from gcr_core.memory.manifest import changes, check_target, read_facts, repository_of, write_facts
+from gcr_core.models.adapter import is_adapter
+from gcr_core.models.backbone import Backbone
+from gcr_core.retrieval import beam_search
+from gcr_core.retrieval.dense import DenseIndex
+from gcr_core.retrieval.describe import describe
+from gcr_core.retrieval.identifiers import Identifiers
+from gcr_core.retrieval.query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest, check_limits, cleaned, foreign
+from gcr_core.retrieval.trie import IdentifierTrie
+from gcr_core.training.config import Step
+from gcr_core.training.features import Features
+from gcr_core.training.train import memorize
+
+ROWS_AT_ONCE = 2_048
+"""Beams of all queries that are decoded together."""
+QUERIES_FILE = "queries.safetensors"
+Reader = Callable[[list[Any]], beam_search.Prompts]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One recalled image."""
+
+    index: int
+    file_name: str
+    score: float
+    """sum of log-probabilities over the identifier's tokens, each normalised over its step's codes"""
+    identifier: str
+
+
+class Memory:
+    """What recalls images. `facts` is the content of `memory.json`."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        identifiers: Identifiers,
+        gallery: Gallery,
+        dense: DenseIndex,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        """`facts` may hold what only the maker knows: backbone and revision, identifier parameters, training, with the
+        "characters" beyond ASCII that its texts had, where they were more than the captions.
+
+        Raises MemoryFormatError where the parts are not of one gallery.
+        """
+        counts = {"gallery": len(gallery), "identifiers": len(identifiers), "dense": dense.index.ntotal}
+        if len(set(counts.values())) > 1:
+            raise MemoryFormatError(f"the memory's parts count different images ({counts}): memorise it anew")
+        backbone.add_tokens(identifiers.new_tokens)
+        if identifiers.new_tokens and backbone.first_new_id != identifiers.vocabulary:
+            raise MemoryFormatError(
+                f"the identifiers' first token has id {identifiers.vocabulary}, the backbone's "
+                f"{backbone.first_new_id}: memorise the gallery anew"
+            )
+        tokens = backbone.own_vocabulary + len(identifiers.new_tokens)
+        if not 0 <= identifiers.tokens.min() <= identifiers.tokens.max() < tokens:
+            raise MemoryFormatError(
+                f"the identifiers have tokens from {identifiers.tokens.min()} to {identifiers.tokens.max()}, the "
+                f"backbone knows {tokens:,}: memorise the gallery anew"
+            )
+        self.backbone, self.dense = backbone, dense
+        self.facts = {"backbone": {"name": None, "revision": None}, **(facts or {})}
+        if backbone.new_rows is not None:
+            self.facts["backbone"] = {"name": backbone.name, "revision": backbone.revision}
+        self._known: Known | None = None
+        self._take(identifiers, gallery)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | Path, device: str | None = None, revision: str | None = None) -> Self:
+        """The memory in a folder, or of a hub id at a revision, ready to recall.
+
+        Raises HubError where there is none or its backbone cannot be had, MemoryFormatError where it cannot be read.
+        """
+        return cls.load(fetch(path_or_id, instead="checkpoints/emoji", revision=revision), device)
+
+    @classmethod
+    def load(cls, folder: Path, device: str | None = None) -> Self:
+        """As `from_pretrained`, of a folder that is there."""
+        before = folder.stat().st_ino
+        try:
+            memory = cls._read(folder, device)
+        except (GcrError, FileNotFoundError):
+            if folder.stat().st_ino == before:
+                raise
+        else:
+            if folder.stat().st_ino == before:
+                return memory
+        return cls._read(folder, device)  # A save has put another folder there.
+
+    @classmethod
+    def _read(cls, folder: Path, device: str | None) -> Self:
+        facts = read_facts(folder)
+        memory = cls(
+            _backbone(folder, facts, device),
+            Identifiers.load(folder / IDENTIFIERS_FILE),
+            Gallery.load(folder / "gallery"),
+            DenseIndex.load(folder / "dense", device=device),
+            facts,
+        )
+        if (folder / QUERIES_FILE).is_file():
+            memory._known = Known.load(folder / QUERIES_FILE)
+        return memory
+
+    def save(self, path: str | Path) -> None:
+        """Writes the memory; a reader of `path` sees the old one or the new one, never half of one.
+
+        The repository of the hub that the old one was pushed to is the new one's. Raises MemoryFormatError for a folder
+        that holds something else.
+        """
+        path = Path(path)
+        check_target(path)
+        with suppress(MemoryFormatError):
+            if repository_of(there := read_facts(path)):
+                self.facts["hub"] = there["hub"]
+        with self._lock, new_folder(path) as folder:
+            self.backbone.save_pretrained(folder / "model")
+            self.identifiers.save(folder / IDENTIFIERS_FILE)
+            self.gallery.save(folder / "gallery")
+            self.dense.save(folder / "dense")
+            if self._known is not None:
+                self._known.save(folder / QUERIES_FILE)
+            write_facts(folder, self.facts)
+
+    def recall(self, queries: list[str], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS) -> list[list[Hit]]:
+        """For each text query at most `top` images, best first; all queries are decoded together.
+
+        Raises InputError for a query, `top` or `beams` that cannot be used.
+        """
+        check_limits(top, beams)
+        texts = [self._readable(cleaned(query)) for query in queries]
+        return self._recall(self.backbone.query_prompts, texts, top, beams)[0]
+
+    def recall_images(
+        self, images: list[Image.Image] | list[torch.Tensor], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS
+    ) -> list[list[Hit]]:
+        """For each picture at most `top` images of the gallery, best first: has the memory seen it?
+
+        A picture may come as its features (tokens, hidden).
+        """
+        check_limits(top, beams)
+        return self._recall(self._picture_prompts, images, top, beams)[0]
+
+    def search(
+        self, query: str, top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS, trace: bool = False
+    ) -> dict[str, Any]:
+        """What both engines answer to a text query, as `answer`. Raises InputError."""
+        return self.answer(SearchRequest(query, top, beams, trace))
+
+    def search_image(
+        self, image: Image.Image, top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS, trace: bool = False
+    ) -> dict[str, Any]:
+        """What both engines answer to a picture, as `answer`. Raises InputError."""
+        return self.answer(SearchRequest(image, top, beams, trace))
+
+    def answer(self, request: SearchRequest) -> dict[str, Any]:
+        """What both engines answer to one query, JSON-ready.
+
+        {"query": the text, None for a picture, "generative": [{"rank", "file_name", "score", "identifier"}],
+        "dense": [{"rank", "file_name", "score"}], "latency_ms": {"generative", "dense"}}; with `trace` also
+        "trace": for each step the beams as [{"identifier", "probability", "images"}]. Raises InputError for a text in
+        a script that the tokenizer cannot read.
+        """
+        text = None
+        read: Reader = self._picture_prompts
+        embed: Callable[[list[Any]], np.ndarray] = self.dense.embed_images
+        if isinstance(request.query, str):
+            text = self._readable(request.query)
+            read, embed = self.backbone.query_prompts, self.dense.embed_texts
+        started = time.perf_counter()
+        (hits,), traces = self._recall(read, [request.query], request.top, request.beams, request.trace)
+        recalled = time.perf_counter()
+        with self._lock:
+            nearest = self.dense.nearest(embed([request.query]), request.top)[0]
+            found = [(self.gallery.file_names[image], score) for image, score in nearest]
+        ended = time.perf_counter()
+        answer: dict[str, Any] = {
+            "query": text,
+            "generative": [
+                {"rank": rank, "file_name": hit.file_name, "score": hit.score, "identifier": hit.identifier}
+                for rank, hit in enumerate(hits, start=1)
+            ],
+            "dense": [
+                {"rank": rank, "file_name": file_name, "score": score}
+                for rank, (file_name, score) in enumerate(found, start=1)
+            ],
+            "latency_ms": {
+                "generative": round(1000 * (recalled - started), 2),
+                "dense": round(1000 * (ended - recalled), 2),
+            },
+        }
+        if request.trace:
+            with self._lock:
+                answer["trace"] = [[self._line(beam) for beam in step] for step in traces[0]]
+        return answer
+
+    def describe(self, file_names: list[str]) -> list[str]:
+        """A caption of each image, said from its identifier alone. Raises GalleryError for a name that there is not."""
+        with self._lock:
+            images = [self.gallery.index(name) for name in file_names]
+            return describe(self.backbone, [self.identifiers.sequence(image).tolist() for image in images])
+
+    def add(self, pictures: list[tuple[str, Image.Image]], captions: list[list[str]]) -> list[str]:
+        """Takes in new pictures, recallable at once: each gets a token of its own, nothing is trained.
+
+        Returns the names that they are stored under. A picture that the gallery has already is not stored again: its
+        captions go to the one that is there, and are learnt when the memory is consolidated. A picture without captions
+        is recalled from itself, hardly from words. Raises InputError for captions that metadata could not hold.
+        """
+        try:
+            checked = [checked_captions(texts) for texts in captions]
+            named = list(zip(pictures, checked, strict=True))
+        except ValueError as error:
+            raise InputError(f"{len(pictures)} pictures cannot be added: a list of captions {error}") from error
+        with self._lock:
+            return [self._add(name, picture, texts) for (name, picture), texts in named]
+
+    def rehearse(self, features: Features | None = None) -> None:
+        """Reads the gallery's own queries, which new images must leave alone, unless that was done and saved before.
+
+        `features` of the gallery spare the vision tower.
+        """
+        with self._lock:
+            self._rehearse(features)
+
+    def forget(self, file_names: list[str]) -> None:
+        """Never returns these images again, with either engine; the tokens that only they had lose their rows.
+
+        Any name of an image names it. Their files are gone from the disk after `save`. Raises GalleryError for a name
+        that there is not, InputError where no image would be left.
+        """
+        with self._lock:
+            images = sorted({self.gallery.index(name) for name in file_names})
+            if len(images) == len(self.gallery):
+                raise InputError(f"a memory keeps at least 1 of its {len(images):,} images: delete the memory instead")
+            identifiers = self.identifiers.without(images)
+            freed = np.setdiff1d(self.identifiers.tokens, identifiers.tokens)
+            freed = freed[freed >= identifiers.vocabulary].tolist()
+            self.backbone.set_rows(freed, torch.zeros(len(freed), self.backbone.hidden_size))
+            self.dense.remove(images)
+            trained = self._trained
+            untrained = sum(image >= trained for image in images)
+            self._note(added=-untrained, forgotten=len(images) - untrained)
+            if self._known is not None:
+                self._known = self._known.without(images)
+            self._take(identifiers, self.gallery.without(images))
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """The images "added" and "forgotten" and the "captions" that others got since the memory was last trained."""
+        return changes(self.facts)
+
+    def consolidate(self, on_step: Callable[[Step], None] = lambda step: None) -> None:
+        """Trains what was added into the weights, and what was forgotten out of them, with replay of all the rest.
+
+        A short training from the present weights on the gallery's thumbnails and captions. An exception of `on_step`
+        stops it, and leaves the weights in between: load the memory anew. Raises GcrError where there is no caption, or
+        not every picture.
+        """
+        self.gallery.check_pictures()
+        with self._lock:
+            pairs, training = replay(self.gallery.captions, self.changes["added"])
+            memorize(self.backbone, self.gallery, self.identifiers, pairs, training, on_step)
+            self._known = None
+            self._rehearse()
+            self.facts["changes"] = changes({})
+
+    def _readable(self, text: str) -> str:
+        """The text. Raises InputError for a script that the tokenizer cannot read, and that no text it learnt had."""
+        with self._lock:
+            readable = self.backbone.readable(text) or not self._characters.isdisjoint(text)
+        if not readable:
+            raise InputError(
+                f"the query {text[:40]!r} is in characters that this memory's tokenizer cannot read: "
+                "ask in words, in the language of the captions"
+            )
+        return text
+
+    def _take(self, identifiers: Identifiers, gallery: Gallery) -> None:
+        """Puts identifiers and gallery in place, and what follows from them."""
+        self.identifiers, self.gallery = identifiers, gallery
+        self.trie = IdentifierTrie.build(identifiers.indptr, identifiers.tokens)
+        learnt = (text for texts in gallery.captions for text in texts)
+        self._characters = set(self.facts.get("training", {}).get("characters", "")).union(*map(foreign, learnt))
+        self.facts |= {
+            "format_version": FORMAT_VERSION,
+            "images": len(gallery),
+            "captions": sum(map(len, gallery.captions)),
+            "pseudo_queries": sum(map(len, gallery.pseudo_queries)),
+            "identifiers": {
+                **self.facts.get("identifiers", {}),
+                "type": identifiers.type,
+                "new_tokens": len(identifiers.new_tokens),
+                "longest": self.trie.depth,
+            },
+        }
+
+    @property
+    def _trained(self) -> int:
+        """How many images were in the gallery when the memory was last trained, of those that are left."""
+        return len(self.gallery) - self.changes["added"]
+
+    def _note(self, **more: int) -> None:
+        self.facts["changes"] = {what: count + more.get(what, 0) for what, count in self.changes.items()}
+
+    def _rehearse(self, features: Features | None = None) -> Known:
+        if self._known is None:
+            self._known = Known.read(self.backbone, self.trie, self.gallery, features)
+        return self._known
+
+    def _add(self, file_name: str, picture: Image.Image, captions: list[str]) -> str:
+        """Adds one picture; returns the name that it is stored under."""
+        known = self._rehearse()
+        vectors = self.dense.embed_images([picture])
+        twin = self._twin(picture, vectors)
+        if twin is not None:
+            before = self.gallery.captions[twin]
+            texts = list(dict.fromkeys(before + captions))[:MAX_CAPTIONS]
+            self.gallery.captions[twin] = texts
+            self._take(self.identifiers, self.gallery)
+            if twin < self._trained:
+                self._note(captions=len(texts) - len(before))
+            return self.gallery.file_names[twin]
+        new = NewImage.read(self.backbone, picture, captions)
+        row = solve_row(self.backbone, self.trie, new, known)
+        identifiers = self.identifiers.extended(1)
+        gallery = self.gallery.with_pictures([(file_name, picture)], [captions])
+        self.backbone.add_tokens(identifiers.new_tokens)
+        self.backbone.set_rows(identifiers.sequence(len(self.gallery)).tolist(), row[None])
+        self.dense.add(vectors)
+        self._known = known.extended(new, row, len(self.gallery))
+        self._take(identifiers, gallery)
+        self._note(added=1)
+        return gallery.file_names[-1]
+
+    def _twin(self, picture: Image.Image, vectors: np.ndarray) -> int | None:
+        """The image that has the same pixels once both are thumbnails, where its picture is here."""
+        image, _ = self.dense.nearest(vectors, 1)[0][0]
+        if not self.gallery.has_picture(image):
+            return None
+        name = self.gallery.file_names[image]
+        kept = fingerprint(self.gallery.open(image))
+        same = kept in (fingerprint(picture), fingerprint(open_image(thumbnail_of(picture, name))))
+        return image if same else None
+
+    def _recall(
+        self, read: Reader, queries: list[Any], top: int, beams: int, trace: bool = False
+    ) -> tuple[list[list[Hit]], list[list[list[beam_search.Beam]]]]:
+        """Hits and traces of queries that `read` reads, as many at a time as ROWS_AT_ONCE beams allow."""
+        hits: list[list[Hit]] = []
+        traces: list[list[list[beam_search.Beam]]] = []
+        at_once = max(1, ROWS_AT_ONCE // beams)
+        for start in range(0, len(queries), at_once):
+            with self._lock:
+                prompts = read(queries[start : start + at_once])
+                recalled = beam_search.recall(self.backbone, self.trie, prompts, beams, top, trace)
+                hits.extend(map(self._hits, recalled.images.tolist(), recalled.scores.tolist()))
+                traces.extend(recalled.trace)
+        return hits, traces
+
+    def _picture_prompts(self, pictures: list[Any]) -> beam_search.Prompts:
+        """Prompts of pictures, or of their features."""
+        if isinstance(pictures[0], torch.Tensor):
+            return self.backbone.feature_inputs(torch.stack(pictures))
+        return self.backbone.image_inputs(pictures)
+
+    def _hits(self, images: list[int], scores: list[float]) -> list[Hit]:
+        return [
+            Hit(image, self.gallery.file_names[image], score, self._text(self.identifiers.sequence(image)))
+            for image, score in zip(images, scores, strict=True)
+            if image >= 0
+        ]
+
+    def _line(self, beam: beam_search.Beam) -> dict[str, Any]:
+        return {"identifier": self._text(beam.tokens), "probability": beam.probability, "images": beam.images}
+
+    def _text(self, tokens: Any) -> str:
+        return self.identifiers.token_text(tokens, self.backbone.tokenizer)
+
+
+def _backbone(folder: Path, facts: dict[str, Any], device: str | None) -> Backbone:
+    """The whole model in a memory's folder, or the adapter there on the backbone that the memory names."""
+    model = folder / "model"
+    if not is_adapter(model):
+        return Backbone.from_pretrained(model, device=device)
+    base = facts["backbone"]
+    try:
+        return Backbone.from_pretrained(base["name"], device=device, revision=base["revision"], adapter=model)
+    except HubError as error:
+        at = f" at revision {base['revision']}" if base["revision"] else ""
+        raise HubError(
+            f"the memory {str(folder)!r} needs its backbone {base['name']!r}{at}, which cannot be had: connect to the "
+            f"hub, or write the folder that holds it as backbone.name into {folder / 'memory.json'}"
+        ) from error

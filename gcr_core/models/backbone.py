@@ -1,0 +1,351 @@
+"""Backbone: any model that `AutoModelForImageTextToText` loads, behind one small interface.
+
+Token ids in, hidden states out: the vocabulary head is never computed here, its rows are handed out instead. The ids
+are those of `Prompts`. Knows nothing about identifiers or galleries.
+"""
+
+import copy
+import inspect
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from transformers import AddedToken, AutoModelForImageTextToText, AutoProcessor, DynamicCache
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from gcr_core.errors import GcrError, HubError, first_line
+from gcr_core.files.hub import commit, fetch
+from gcr_core.models.adapter import SMALL_PARAMETERS, NewRows, adapt, load_adapter, save_adapter
+from gcr_core.models.device import does_bfloat16, free_bytes
+from gcr_core.models.prompts import Prompts
+
+SPARE_ROWS = 64
+"""Rows that are made ahead where tokens come one by one, since every growth copies them all."""
+SHARED_PREFIX = 8
+"""Tokens of a prefix from which on a training step reads it once for all its queries."""
+
+
+class Backbone(Prompts):
+    """A multimodal language model with its processor."""
+
+    model: Any
+    """the model, perhaps wrapped by PEFT, in evaluation mode when it was loaded"""
+    name: str | None
+    """the hub id or the folder that it was loaded from"""
+    revision: str | None
+    """the commit that the hub gave; None for a folder"""
+
+    def __init__(self, model: Any, processor: Any):
+        self.model = model
+        self.name = self.revision = None
+        if self.inner is self.inner_with_head:
+            raise HubError(f"{type(model).__name__} has no part without a vocabulary head; choose another")
+        super().__init__(processor)
+        self._prefix_cache: Any = None
+        self._prefix_state: Any = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        adapter: Path | None = None,
+    ) -> Self:
+        """Load a folder or a hub id: safetensors only, no code from the hub, PIL image processors.
+
+        By default `device` is the GPU where there is one; `dtype` is bfloat16 for a model of SMALL_PARAMETERS or more
+        where the device is fast with it or lacks the memory for float32, else float32. `adapter`: a folder that
+        `save_pretrained` wrote after `adapt`. Raises HubError when there is no such model or the hub cannot be
+        reached, MemoryFormatError for an adapter of another model.
+        """
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        folder = fetch(path_or_id, instead="checkpoints/gcr-mini", revision=revision)
+        try:
+            dtype = dtype or _dtype(folder, device)
+            processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil")
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                folder, trust_remote_code=False, use_safetensors=True, dtype=dtype
+            )
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
+            raise HubError(
+                f"{str(path_or_id)!r} holds no image-text-to-text model in safetensors ({first_line(error)}): "
+                "choose another, such as checkpoints/gcr-mini"
+            ) from error
+        backbone = cls(model.to(device).eval(), processor)
+        backbone.revision = commit(folder)
+        backbone.name = str(path_or_id) if backbone.revision else str(folder)
+        if adapter is not None:
+            backbone.model = load_adapter(model, adapter, len(backbone.tokenizer)).eval()
+        return backbone
+
+    @property
+    def inner_with_head(self) -> Any:
+        """The model below PEFT's wrapper, if it has one."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def inner(self) -> Any:
+        """The model without its vocabulary head."""
+        return self.inner_with_head.base_model
+
+    @property
+    def is_small(self) -> bool:
+        """Whether memorising trains all of its weights."""
+        return sum(weight.numel() for weight in self.model.parameters()) < SMALL_PARAMETERS
+
+    @property
+    def new_rows(self) -> NewRows | None:
+        """The new tokens' rows, once the model has an adapter."""
+        rows = self.inner.get_input_embeddings()
+        return rows if isinstance(rows, NewRows) else None
+
+    def adapt(self, seed: int = 0) -> None:
+        """Freeze the weights; from now on an adapter is trained and saved. Once is enough; before `add_tokens`."""
+        if self.new_rows is None:
+            self.model = adapt(self.model, len(self.tokenizer), seed)
+
+    @property
+    def device(self) -> torch.device:
+        return self._input_rows().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._input_rows().dtype
+
+    @property
+    def hidden_size(self) -> int:
+        return self._input_rows().shape[1]
+
+    def add_tokens(self, new_tokens: list[str]) -> None:
+        """Add tokens to the tokenizer, with a row each in the embedding and in the head, tied or not.
+
+        They get consecutive ids, the first is `first_new_id`. A list that begins with `new_tokens` adds the rest of it;
+        the same list again changes nothing. Raises GcrError when the tokenizer knows some of them otherwise.
+        """
+        if not new_tokens:
+            return
+        vocabulary = self.tokenizer.get_vocab()
+        known = [token for token in new_tokens if token in vocabulary]
+        ids = [vocabulary[token] for token in known]
+        whole = known == new_tokens and ids == list(range(ids[0], ids[0] + len(ids)))
+        if known and not whole and not (self.new_tokens == known == new_tokens[: len(known)]):
+            raise GcrError(
+                f"the tokenizer already has {len(known)} of {len(new_tokens)} new tokens, as {known[0]}; "
+                "start from a backbone that has not memorised another gallery"
+            )
+        added = [AddedToken(token, normalized=False, special=True) for token in new_tokens[len(known) :]]
+        self.tokenizer.add_tokens(added, special_tokens=True)
+        if self.new_rows is not None:
+            self.new_rows.grow(len(new_tokens))
+        elif len(self.tokenizer) > len(self._input_rows()):
+            rows = len(self.tokenizer) + (SPARE_ROWS if known else 0)
+            self.inner_with_head.resize_token_embeddings(rows, mean_resizing=False)
+        self.new_tokens = list(new_tokens)
+
+    @torch.no_grad()
+    def set_rows(self, token_ids: Sequence[int] | torch.Tensor, rows: torch.Tensor | np.ndarray) -> None:
+        """Set the rows (n, hidden) of these tokens in the embedding and in the head."""
+        where = torch.as_tensor(token_ids, dtype=torch.long, device=self.device)
+        if self.new_rows is not None:
+            self.new_rows.set(where, torch.as_tensor(rows))
+            return
+        values = torch.as_tensor(rows).to(self.device, self.dtype)
+        self._input_rows()[where] = values
+        self.head()[0][where] = values
+
+    @property
+    def image_token_id(self) -> int:
+        """The placeholder that stands in a prompt once for every feature of a picture."""
+        return self.model.config.image_token_id
+
+    @cached_property
+    def takes_features(self) -> bool:
+        """Whether the model takes the features of a picture in its place: as many for every picture."""
+        if "mm_encoder_outputs" not in inspect.signature(self.inner.forward).parameters:
+            return False
+        wide = self.image_inputs([Image.new("RGB", (128, 64))])["input_ids"][0].tolist()
+        return wide == self.image_prompt()
+
+    @torch.inference_mode()
+    def image_features(self, images: list[Image.Image]) -> torch.Tensor:
+        """(b, tokens, hidden): what the vision tower and the projector make of pictures."""
+        inputs = self.image_inputs(images)
+        pixels = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
+        return torch.stack(list(self.inner.get_image_features(**pixels, return_dict=True).pooler_output))
+
+    def feature_inputs(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As `image_inputs`, with features (b, tokens, hidden) in the place of pictures."""
+        ids, mask = self.pad([self._image_prompt] * len(features))
+        return {"input_ids": ids, "attention_mask": mask, "image_features": features.to(self.device, self.dtype)}
+
+    def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """(..., hidden): the embedding rows of token ids (...)."""
+        return self.inner.get_input_embeddings()(token_ids)
+
+    def hidden(
+        self,
+        *,
+        cache: Cache | None = None,
+        use_cache: bool = False,
+        image_features: torch.Tensor | None = None,
+        last: int | None = None,
+        **inputs: Any,
+    ) -> tuple[torch.Tensor, Cache | None]:
+        """(b, t, hidden) states after the final norm, and the cache; differentiable.
+
+        `inputs`: input_ids or inputs_embeds, attention_mask, position_ids, and what `image_inputs` gives. `last`: how
+        many states from the end are wanted, (b, last, hidden); a small model computes less then, in one thread only.
+        """
+        if image_features is not None:
+            pooled: Any = list(image_features)
+            inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
+        with self._sparing(last):
+            output = self.inner(cache=cache, use_cache=use_cache, return_dict=True, **inputs)
+        states = output.last_hidden_state
+        return states if last is None else states[:, -last:], output.cache
+
+    @contextmanager
+    def _sparing(self, last: int | None) -> Iterator[None]:
+        """The last layer's MLP reads the `last` states alone: of two layers a third is spared, of four a sixth.
+
+        Where layers are computed again for their gradients, that happens too late for this.
+        """
+        mlp = getattr(self.inner.get_decoder().layers[-1], "mlp", None)
+        if last is None or mlp is None or self._computed_twice or not self.is_small:
+            yield
+            return
+        left_out = 0
+
+        def shorten(mlp: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+            nonlocal left_out
+            left_out = max(0, inputs[0].shape[1] - last)
+            return (inputs[0][:, left_out:],)
+
+        def lengthen(mlp: torch.nn.Module, inputs: tuple[torch.Tensor, ...], states: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.pad(states, (0, 0, left_out, 0))
+
+        hooks = mlp.register_forward_pre_hook(shorten), mlp.register_forward_hook(lengthen)
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @torch.inference_mode()
+    def prefix_cache(self, batch: int) -> Cache:
+        """A cache of one's own in which `prefix_ids` have been read, for `batch` prompts.
+
+        The model reads them once, and again only when its weights have changed.
+        """
+        state = (self.device, self.dtype, _changes(self.model))
+        if self._prefix_state != state:
+            ids, _ = self.pad([self.prefix_ids])
+            self._prefix_cache = DynamicCache()
+            self.hidden(input_ids=ids, cache=self._prefix_cache, use_cache=True)
+            self._prefix_state = state
+        cache = copy.copy(self._prefix_cache)
+        cache.layers = [copy.copy(layer) for layer in cache.layers]
+        if batch > 1:
+            cache.batch_repeat_interleave(batch)
+        return cache
+
+    def with_prefix_read(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The same inputs of text queries, their `shared_prefix` read once for all of them; differentiable."""
+        prefix, (batch, length) = self.shared_prefix(inputs), inputs["input_ids"].shape
+        if not prefix:
+            return inputs
+        ids, _ = self.pad([self.prefix_ids])
+        cache = DynamicCache()
+        self.hidden(input_ids=ids, cache=cache, use_cache=True)
+        cache.batch_repeat_interleave(batch)
+        # Padded left: behind the prefix stands as much padding as stood before it.
+        mask = torch.cat([torch.ones_like(ids).expand(batch, -1), inputs["attention_mask"][:, : length - prefix]], 1)
+        rest = inputs["input_ids"][:, prefix:]
+        return {"input_ids": rest, "attention_mask": mask, "cache": cache, "use_cache": True}
+
+    def shared_prefix(self, inputs: dict[str, Any]) -> int:
+        """How many tokens `with_prefix_read` reads once.
+
+        None where that spares nothing: of pictures, of short prefixes, where layers are computed twice (these cannot go
+        on from a cache).
+        """
+        text = inputs.keys() == {"input_ids", "attention_mask"}
+        prefix = len(self.prefix_ids)
+        return prefix if text and prefix >= SHARED_PREFIX and not self._computed_twice else 0
+
+    @property
+    def _computed_twice(self) -> bool:
+        """Whether layers are computed a second time on the way back rather than kept."""
+        return bool(getattr(self.inner.get_decoder(), "gradient_checkpointing", False))
+
+    def head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The vocabulary head's weight (V, hidden) and bias (V,) or None; an adapter's rows are not among them."""
+        head = self.model.get_output_embeddings()
+        return head.weight, getattr(head, "bias", None)
+
+    def head_rows(self, codes: slice | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(codes, hidden) and (codes,) or None: the head's rows and biases for these token ids; differentiable."""
+        weight, bias = self.head()
+        if self.new_rows is not None:
+            return self.new_rows.head_rows(codes, weight), None
+        return weight[codes], None if bias is None else bias[codes]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights, configuration, tokenizer and processor as the hub holds them; once adapted, the adapter."""
+        if self.new_rows is not None:
+            save_adapter(self.model, folder, str(self.name), self.revision)
+            return
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    def _input_rows(self) -> torch.Tensor:
+        return self.inner.get_input_embeddings().weight
+
+
+def is_small(path_or_id: str | Path) -> bool:
+    """Whether memorising will train all weights of a backbone, told without loading it. Raises HubError."""
+    try:
+        return _parameters(fetch(path_or_id, instead="checkpoints/gcr-mini")) < SMALL_PARAMETERS
+    except (OSError, SafetensorError) as error:
+        raise HubError(f"the weights at {str(path_or_id)!r} cannot be read ({error}): fetch them anew") from error
+
+
+def _parameters(folder: Path) -> int:
+    weights = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            weights += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return weights
+
+
+def _dtype(folder: Path, device: torch.device) -> torch.dtype:
+    """The dtype to load a checkpoint in; see `Backbone.from_pretrained`."""
+    weights = _parameters(folder)
+    if weights < SMALL_PARAMETERS:
+        return torch.float32
+    fits = weights * torch.float32.itemsize < free_bytes(device)
+    return torch.bfloat16 if does_bfloat16(device) or not fits else torch.float32
+
+
+def _changes(model: torch.nn.Module) -> int:
+    """How often the weights were written to; `model.parameters()` would take as long as all else in a step."""
+    modules: list[Any] = [model]
+    changes = 0
+    for module in modules:
+        for weight in module._parameters.values():
+            if weight is not None:
+                changes += weight._version
+        if module._modules:
+            modules.extend(module._modules.values())
+    return changes

@@ -1,0 +1,96 @@
+"""Model host: what lives in the processes of the web app that hold models.
+
+The keeper answers for the few memories used last and saves what is added or forgotten at once; the workshop does
+what takes long. Imports torch: only the children of `model_process` make them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.files.atomic import changing
+from gcr_core.files.hub import fetch
+from gcr_core.files.layout import FACTS_FILE
+from gcr_core.memory.memory import Memory
+from gcr_core.models.backbone import Backbone
+from gcr_core.retrieval.query import SearchRequest
+from gcr_core.training.config import Recipe
+
+KEPT = 3
+"""Memories in the process at once; the one used longest ago leaves first."""
+
+
+class Keeper:
+    """Memories by folder; one whose folder was written anew is loaded anew."""
+
+    def __init__(self, say: Callable[[Any], None]) -> None:
+        self._kept: OrderedDict[Path, tuple[int, Memory]] = OrderedDict()
+
+    def load(self, path_or_id: str | Path) -> Path:
+        """The folder of the memory in a folder or of a hub id, which is then in the process."""
+        folder = fetch(path_or_id, instead="checkpoints/emoji")
+        self._memory(folder)
+        return folder
+
+    def answer(self, folder: Path, request: SearchRequest) -> dict[str, Any]:
+        return self._memory(folder).answer(request)
+
+    def describe(self, folder: Path, file_names: list[str]) -> list[str]:
+        return self._memory(folder).describe(file_names)
+
+    def add(self, folder: Path, pictures: list[tuple[str, Image.Image]], captions: list[list[str]]) -> list[str]:
+        return self._change(folder, lambda memory: memory.add(pictures, captions))
+
+    def forget(self, folder: Path, file_names: list[str]) -> None:
+        self._change(folder, lambda memory: memory.forget(file_names))
+
+    def _memory(self, folder: Path) -> Memory:
+        stamp = (folder / FACTS_FILE).stat().st_mtime_ns if (folder / FACTS_FILE).exists() else 0
+        known = self._kept.pop(folder, None)
+        memory = known[1] if known and known[0] == stamp else Memory.from_pretrained(folder)
+        self._kept[folder] = stamp, memory
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return memory
+
+    def _change(self, folder: Path, change: Callable[[Memory], Any]) -> Any:
+        """What a change returns, once the changed memory is on the disk; one that failed leaves no trace."""
+        with changing(folder, wait=False):
+            memory = self._memory(folder)
+            del self._kept[folder]
+            result = change(memory)
+            memory.save(folder)
+            self._kept[folder] = (folder / FACTS_FILE).stat().st_mtime_ns, memory
+        return result
+
+
+class Workshop:
+    """Work of seconds to minutes that no search should wait for."""
+
+    def __init__(self, say: Callable[[Any], None]) -> None:
+        self._say = say
+        self._backbone: tuple[str, Backbone] | None = None
+
+    def write_captions(self, gallery: Path, images: list[int], backbone: str, count: int) -> None:
+        """Says image → captions, batch after batch; the backbone stays for the next images."""
+        from gcr_core.training.pseudo_queries import write_captions
+
+        if self._backbone is None or self._backbone[0] != backbone:
+            self._backbone = backbone, Backbone.from_pretrained(backbone)
+        for written in write_captions(self._backbone[1], Gallery.load(gallery), images, count):
+            self._say(written)
+
+    def estimate(self, gallery: Path, recipe: Recipe) -> dict[str, float]:
+        from gcr_core.training.estimate import estimate
+
+        return estimate(Gallery.load(gallery), recipe)
+
+    def consolidate(self, folder: Path) -> None:
+        with changing(folder):
+            memory = Memory.from_pretrained(folder)
+            memory.consolidate(lambda step: self._say(f"step {step.step:,} of {step.steps:,}"))
+            memory.save(folder)

@@ -1,0 +1,232 @@
+"""Workspace: an owner's place below GCR_HOME, its galleries, memories and jobs each in a folder named by its id.
+
+An id is looked up on the owner's own shelf only: another owner's and one of nothing are refused in the same words.
+What is listed is whole, and what is deleted is gone at once. Knows folders and facts, loads no model.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import time
+import unicodedata
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Self
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.errors import GcrError, InputError, MemoryFormatError, NotFoundError
+from gcr_core.files import atomic
+from gcr_core.files.hub import absolute, fetch, released
+from gcr_core.files.layout import ADAPTER_FILE
+from gcr_core.files.names import safe_name
+from gcr_core.memory import archive as memory_archive
+from gcr_core.memory.manifest import read_facts, repository_of, write_facts
+from gcr_core.settings import Settings
+
+ID = re.compile(r"[A-Za-z0-9_-]{12}")
+"""What `new_id` returns; anything else is no folder's name, whatever it would lead to."""
+COMMIT = re.compile("[0-9a-f]{40}")
+"""The full hash of a commit, by which the hub gives the same files for ever."""
+MAX_NAME_CHARACTERS = 80
+"""Characters of a memory's name."""
+GIB = 2**30
+"""Bytes of a gibibyte, in which limits are told."""
+
+
+class Shelf:
+    """What one owner keeps: `root/galleries/ID`, `root/memories/ID`, `root/jobs/ID`."""
+
+    def __init__(self, root: Path, settings: Settings | None = None) -> None:
+        self.root, self.settings = Path(root), settings or Settings.from_env()
+
+    @classmethod
+    def of(cls, home: Path, owner: str | None, settings: Settings | None = None) -> Self:
+        """The shelf of whoever knows the secret `owner`; None is the person whose machine it is."""
+        if owner is None:
+            return cls(home / "mine", settings)
+        if not owner:
+            raise InputError("the owner's secret is empty: reload the page to be given one")
+        return cls(home / "owners" / hashlib.sha256(owner.encode()).hexdigest(), settings)
+
+    def folder(self, kind: str, id: str) -> Path:
+        """The folder of one of this owner's "galleries", "memories" or "jobs". Raises NotFoundError."""
+        if isinstance(id, str) and ID.fullmatch(id) and (self.root / kind / id).is_dir():
+            return self.root / kind / id
+        one = {"galleries": "gallery", "memories": "memory", "jobs": "job"}[kind]
+        raise NotFoundError(f"there is no such {one} of yours: it was deleted, or the id is mistyped")
+
+    def ids(self, kind: str) -> list[str]:
+        """The ids of this owner's "galleries", "memories" or "jobs"."""
+        folder = self.root / kind
+        return [path.name for path in folder.iterdir() if ID.fullmatch(path.name)] if folder.is_dir() else []
+
+    def new_gallery(self) -> tuple[str, Path]:
+        """The id of a gallery to be, and the folder to import it into, which is not there yet."""
+        id = new_id()
+        return id, self.root / "galleries" / id
+
+    def collect(
+        self, sources: Iterable[str | Path], on_progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> tuple[str, Gallery]:
+        """Imports pictures, zips and folders as a new gallery, within the limits. Raises GalleryError or GcrError."""
+        paths = [Path(source) for source in sources]
+        self.check_upload(sum(_bytes_below(path) for path in paths))
+        id, into = self.new_gallery()
+        return id, Gallery.collect(paths, into, on_progress, self.settings.max_pictures)
+
+    def galleries(self) -> list[dict[str, Any]]:
+        """The galleries, the last changed first: {"id", "images", "changed"}."""
+        rows = []
+        for id in self.ids("galleries"):
+            folder = self.root / "galleries" / id
+            with (folder / "metadata.jsonl").open("rb") as lines:
+                rows.append({"id": id, "images": sum(1 for _ in lines), "changed": _date(folder.stat().st_mtime)})
+        return sorted(rows, key=itemgetter("changed"), reverse=True)
+
+    def gallery(self, id: str) -> Path:
+        """The folder of a gallery, for `Gallery.load`. Raises NotFoundError."""
+        return self.folder("galleries", id)
+
+    def memories(self) -> list[dict[str, Any]]:
+        """The memories, the newest first: {"id", "name", "images", "captions", "created", "repository"}, the last of
+        the hub where the memory was pushed to or pulled from there, else None."""
+        rows = []
+        for id in self.ids("memories"):
+            facts = read_facts(self.root / "memories" / id)
+            row = {name: facts.get(name) for name in ("name", "images", "captions", "created")}
+            rows.append({"id": id, **row, "repository": repository_of(facts)})
+        return sorted(rows, key=lambda row: row["created"] or "", reverse=True)
+
+    def memory(self, id: str) -> Path:
+        """The folder of a memory, for `Memory.from_pretrained`. Raises NotFoundError."""
+        return self.folder("memories", id)
+
+    def keep(self, folder: Path, id: str, name: str) -> None:
+        """Moves a memory that is whole, in a folder on the same disk, onto the shelf."""
+        _sign(folder, name)
+        target = self.root / "memories" / id
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(target)
+
+    def rename(self, id: str, name: str) -> None:
+        """Gives a memory another name. Raises NotFoundError, InputError for a name that is blank or too long."""
+        folder = self.memory(id)
+        write_facts(folder, read_facts(folder) | {"name": clean_name(name)})
+
+    def delete(self, id: str) -> None:
+        """Deletes a memory or a gallery. Raises NotFoundError."""
+        if id in self.ids("galleries"):
+            atomic.remove(self.gallery(id))
+            return
+        atomic.remove(self.memory(id))
+        if (self.root / "exports" / id).is_dir():
+            atomic.remove(self.root / "exports" / id)
+
+    def export(self, id: str) -> Path:
+        """A zip of a memory, named after it, that `open_memory` accepts and that unpacks to a memory's folder.
+
+        Raises NotFoundError, GcrError for one that is rewritten all the while.
+        """
+        folder = self.memory(id)
+        name = safe_name(str(read_facts(folder).get("name") or "memory").replace("/", "_"))
+        with atomic.new_folder(self.root / "exports" / id) as building:
+            memory_archive.pack(folder, building / f"{name}.zip")
+        return self.root / "exports" / id / f"{name}.zip"
+
+    def open_memory(self, archive: str | Path) -> str:
+        """Puts the memory in a zip onto the shelf once it has been opened to see that it can be; returns its id.
+
+        Raises MemoryFormatError for what is no memory, HubError where the hub does not give its backbone, GcrError for
+        one over the limits.
+        """
+        archive = Path(archive)
+        self.check_upload(_bytes_below(archive))
+        id = new_id()
+        with atomic.new_folder(self.root / "memories" / id) as folder:
+            memory_archive.unpack(archive, folder, self.settings.max_upload_bytes)
+            self._fetch_backbone(folder)
+            memory_archive.check(folder)
+            name = _on_one_line(str(read_facts(folder).get("name") or archive.stem))
+            _sign(folder, name[:MAX_NAME_CHARACTERS] or "memory")
+        return id
+
+    def _fetch_backbone(self, folder: Path) -> None:
+        """Gets the backbone of an adapter from the hub, which `archive.check` does not ask.
+
+        Raises MemoryFormatError for one that a stranger chose to have loaded, HubError.
+        """
+        if not (folder / ADAPTER_FILE).is_file():
+            return
+        base, lent = read_facts(folder).get("backbone"), self.settings.backbone
+        name, revision = (str(base.get(key)) for key in ("name", "revision")) if isinstance(base, dict) else ("", "")
+        from_hub, instead = COMMIT.fullmatch(revision), "a memory of a backbone that is here"
+        if self.settings.visitors and (
+            absolute(name) != absolute(lent) or (from_hub and revision not in released(lent, instead))
+        ):
+            raise MemoryFormatError(
+                f"the memory is an adapter of {name!r} at revision {revision}, the backbone here is {lent!r}: open it "
+                "on your own machine"
+            )
+        if from_hub:
+            fetch(name, instead, revision)
+
+    def check_upload(self, size: int) -> None:
+        """Raises GcrError where an upload of so many bytes is too much at once, or on top of what is kept."""
+        limit = self.settings.max_upload_bytes
+        if size > limit:
+            raise GcrError(f"the upload is {size / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: choose fewer files")
+        kept, limit = _bytes_below(self.root), self.settings.max_kept_bytes
+        if kept + size > limit:
+            raise GcrError(
+                f"with the upload you would keep {(kept + size) / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: "
+                "delete memories or jobs that you no longer need"
+            )
+
+    def sweep(self) -> None:
+        """Removes what killed processes left half-written on this shelf."""
+        for kind in ("galleries", "memories", "exports", "jobs"):
+            atomic.sweep(self.root / kind)
+        for id in self.ids("jobs"):
+            atomic.sweep(self.root / "jobs" / id)
+
+
+def new_id() -> str:
+    return secrets.token_urlsafe(9)
+
+
+def clean_name(name: str) -> str:
+    """A name on one line. Raises InputError for one that is blank or too long."""
+    cleaned = _on_one_line(name)
+    if not 1 <= len(cleaned) <= MAX_NAME_CHARACTERS:
+        raise InputError(
+            f"the name has {len(cleaned):,} characters, the limits are 1 and {MAX_NAME_CHARACTERS}: choose another"
+        )
+    return cleaned
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join("".join(" " if unicodedata.category(c).startswith("C") else c for c in text).split())
+
+
+def _sign(folder: Path, name: str) -> None:
+    """Writes a memory's name and the present moment into its facts."""
+    write_facts(folder, read_facts(folder) | {"name": name, "created": _date(time.time())})
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _bytes_below(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    size = 0
+    for below, _, files in os.walk(path):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):  # a trainer replaces its files all the while
+                size += Path(below, name).lstat().st_size
+    return size

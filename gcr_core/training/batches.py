@@ -1,0 +1,178 @@
+"""Batches: what a training step reads, drawn from the seed and the number of the step alone.
+
+`Pairs` are the texts that a backbone learns to answer, with the images that each asks for. Pictures are perturbed, or
+their views' features read; queries lose words and get slips of the fingers. Knows galleries, not how a loss is made.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.errors import GcrError
+from gcr_core.models.backbone import Backbone
+from gcr_core.retrieval.identifiers import Identifiers
+from gcr_core.training.augment import Looks, vary
+from gcr_core.training.features import Features
+
+MOST_OWNERS = 64
+DRAWN_AT_ONCE = 32
+"""text batches drawn together at most and sorted by their tokens, so that a batch needs little padding"""
+REVISED = 0.3
+"""how often a picture that is known is drawn, as a share of the mean picture"""
+KNOWN = np.log(2)
+"""the loss in nats below which a picture's identifier has more than half of the probability"""
+Batch = tuple[dict[str, Any], torch.Tensor, torch.Tensor]
+"""What `Backbone.hidden` takes; the images asked for, (b, k) int64, -1 for none; their weights (b, k) float32."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Training queries and the images they ask for."""
+
+    texts: list[str]
+    images: np.ndarray
+    """(texts, k) int32: image indices, -1 where a text asks for fewer"""
+    weights: np.ndarray
+    """(texts, k) float32: how likely each is meant; rows sum to 1"""
+    odds: np.ndarray
+    """(texts,) float64: how often a text is drawn; sums to 1"""
+
+    @classmethod
+    def from_captions(cls, captions: list[list[str]]) -> "Pairs":
+        """Every caption asks for the images that have it, all equally; all captions are drawn equally often.
+
+        One of more than MOST_OWNERS images asks for some of them, evenly over the gallery. Raises GcrError where there
+        is no caption.
+        """
+        owners: dict[str, list[int]] = {}
+        for image, texts in enumerate(captions):
+            for text in texts:
+                owners.setdefault(text, []).append(image)
+        if not owners:
+            raise GcrError("the gallery has 0 captions; learning to retrieve needs at least 1: type some in")
+        spread = [asked[:: -(-len(asked) // MOST_OWNERS)] for asked in owners.values()]
+        images = np.full((len(owners), max(map(len, spread))), -1, np.int32)
+        for row, asked in zip(images, spread, strict=True):
+            row[: len(asked)] = asked
+        weights = (images >= 0) / (images >= 0).sum(axis=1, keepdims=True)
+        return cls(list(owners), images, weights.astype(np.float32), np.full(len(owners), 1 / len(owners)))
+
+
+class PictureBatches:
+    """Perturbed pictures of a gallery, those that the model still mistakes drawn more often.
+
+    A picture is drawn with odds proportional to its last loss plus a share of the mean, as in prioritised replay
+    (Schaul et al. 2016): of a few thousand pictures most are soon known, the lookalikes take long.
+    """
+
+    losses: np.ndarray
+    """(images,) float64: the model's last loss on each picture, in nats"""
+
+    def __init__(self, backbone: Backbone, gallery: Gallery, size: int, seed: int, features: Features | None = None):
+        """With `features` these are read in the place of pictures, one of each picture's views at random."""
+        self.backbone, self.features = backbone, features
+        self.size, self.seed = min(size, len(gallery)), seed
+        self.losses = np.full(len(gallery), np.log(max(len(gallery), 2)))
+        self.looks = Looks(backbone.processor.image_processor, gallery)
+
+    def drawn(self, step: int) -> np.ndarray:
+        """(size,) int64: the images of a step's batch."""
+        odds = self.losses + REVISED * self.losses.mean()
+        choice = np.random.default_rng((self.seed, step))
+        return choice.choice(len(self.losses), self.size, replace=False, p=odds / odds.sum())
+
+    def draw(self, step: int, rows: np.ndarray | slice = slice(None)) -> Batch:
+        """These rows of a step's batch."""
+        drawn = self.drawn(step)[rows]
+        draws = [random.Random(f"{self.seed} {step} {image}") for image in drawn]
+        if self.features:
+            views = [one.randrange(self.features.views) for one in draws]
+            inputs = self.backbone.feature_inputs(self.features.read(drawn, views))
+        else:
+            inputs = self.backbone.image_inputs([self.looks.perturbed(*one) for one in zip(drawn, draws, strict=True)])
+        images = torch.from_numpy(drawn).to(self.backbone.device)[:, None]
+        return inputs, images, torch.ones_like(images, dtype=torch.float32)
+
+    def learnt(self, images: np.ndarray, losses: torch.Tensor) -> None:
+        """What the next draws are to know: the model's losses (b,) on images (b,)."""
+        self.losses[images] = losses.detach().cpu().numpy().clip(min=1e-3)
+
+    @property
+    def known(self) -> float:
+        """The share of the pictures whose identifier was the likeliest when they were last drawn, in [0, 1]."""
+        return float((self.losses < KNOWN).mean())
+
+
+class TextBatches:
+    """Texts of pairs, each as often as its odds say: systematic sampling (Kitagawa 1996), so that chance leaves none
+    out. Those of a batch have about equally many tokens."""
+
+    def __init__(self, tokenizer: Any, pairs: Pairs, size: int, seed: int):
+        self.tokenizer, self.pairs, self.size, self.seed = tokenizer, pairs, size, seed
+        self.at_once = min(DRAWN_AT_ONCE, max(1, len(pairs.texts) // size))  # a text stands in a batch once
+        self._drawn: tuple[int, np.ndarray] | None = None
+
+    def draw(self, number: int) -> tuple[list[str], np.ndarray]:
+        """The texts of the batch of that number, counted from 0, varied, and their rows (b,) in the pairs."""
+        many, one = divmod(number, self.at_once)
+        if self._drawn is None or self._drawn[0] != many:
+            self._drawn = many, self._rows(np.random.default_rng((self.seed, many)))
+        rows, draws = self._drawn[1][one], random.Random(f"{self.seed} {number}")
+        return [vary(self.pairs.texts[row], draws) for row in rows], rows
+
+    def _rows(self, choice: np.random.Generator) -> np.ndarray:
+        """(at_once, size): rows of the pairs."""
+        count = self.size * self.at_once
+        ends = self.pairs.odds.cumsum()
+        drawn = np.searchsorted(ends, ends[-1] * (choice.random() + np.arange(count)) / count, side="right")
+        drawn = choice.permutation(drawn)
+        tokens = self.tokenizer([self.pairs.texts[row] for row in drawn])["input_ids"]
+        drawn = drawn[np.argsort([len(ids) for ids in tokens], kind="stable")]
+        return choice.permutation(drawn.reshape(self.at_once, -1))
+
+
+class QueryBatches:
+    """Texts as queries; each keeps all images that it asks for."""
+
+    def __init__(self, backbone: Backbone, pairs: Pairs, size: int, seed: int):
+        self.backbone, self.pairs, self.texts = backbone, pairs, TextBatches(backbone.tokenizer, pairs, size, seed)
+
+    def draw(self, number: int) -> Batch:
+        """The batch of that number, counted from 0."""
+        texts, rows = self.texts.draw(number)
+        images = torch.from_numpy(self.pairs.images[rows]).long().to(self.backbone.device)
+        weights = torch.from_numpy(self.pairs.weights[rows]).to(self.backbone.device)
+        return text_inputs(self.backbone, texts), images, weights
+
+
+class DescriptionBatches:
+    """Identifiers with the first caption of their image."""
+
+    def __init__(self, gallery: Gallery, identifiers: Identifiers, size: int, seed: int):
+        self.gallery, self.identifiers, self.seed = gallery, identifiers, seed
+        self.captioned = [image for image, captions in enumerate(gallery.captions) if captions]
+        self.size = min(size, len(self.captioned))
+
+    def draw(self, step: int, rows: np.ndarray | slice = slice(None)) -> tuple[list[list[int]], list[str]]:
+        """These rows of a step's batch."""
+        chosen = np.random.default_rng((self.seed, step)).choice(self.captioned, self.size, replace=False)[rows]
+        sequences = [self.identifiers.sequence(image).tolist() for image in chosen]
+        return sequences, [self.gallery.captions[image][0] for image in chosen]
+
+
+def part(batch: tuple[Any, ...], rows: np.ndarray | slice) -> tuple[Any, ...]:
+    """Some rows of a batch, whatever its columns are; of lists a slice of them."""
+    return tuple(
+        {name: value[rows] for name, value in column.items()} if isinstance(column, dict) else column[rows]
+        for column in batch
+    )
+
+
+def text_inputs(backbone: Backbone, texts: list[str]) -> dict[str, Any]:
+    """What `Backbone.hidden` takes for text queries."""
+    ids, mask = backbone.pad(backbone.query_prompts(texts))
+    return {"input_ids": ids, "attention_mask": mask}

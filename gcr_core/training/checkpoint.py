@@ -1,0 +1,94 @@
+"""Checkpoint: the state of a training on disk, so that it can be interrupted at any moment and go on as if it had not.
+
+One safetensors file: the weights that are trained, AdamW's moments, what the batches remember, and the step in its
+header. Written beside its place and renamed: whatever is there can be read. Of several processes the first one writes,
+all of them read, and weights that they share out are whole in the file.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
+
+from gcr_core.errors import GcrError
+from gcr_core.models.distributed import agreed, is_first, kinds, laid_out, whole
+
+SAVE_EVERY_SECONDS = 30.0
+FILE = "training.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's state of a weight, beside the "step": that counts the batches that gave the weight a gradient"""
+
+
+class Checkpoint:
+    """Keeps a training in a folder; without a folder, does nothing."""
+
+    def __init__(
+        self,
+        folder: Path | None,
+        weights: dict[str, torch.nn.Parameter],
+        optimizer: torch.optim.AdamW,
+        remembered: np.ndarray,
+    ) -> None:
+        """`remembered` (float64) is what the batches learn on the way; `load` writes into it."""
+        self.folder, self.weights, self.optimizer, self.remembered = folder, weights, optimizer, remembered
+        self.shared_out = any(isinstance(weight, DTensor) for weight in weights.values())
+        self.step = 0
+        self._saved = time.monotonic()
+
+    @torch.no_grad()
+    def load(self) -> int:
+        """Put the kept state in place; returns the steps that were done, 0 where nothing is kept.
+
+        Raises GcrError where the processes find different ones.
+        """
+        if self.folder is not None and (self.folder / FILE).exists():
+            with safe_open(self.folder / FILE, "pt") as kept:
+                self.step = int(kept.metadata()["step"])
+                self.remembered[:] = kept.get_tensor("remembered").numpy()
+                for name, weight in self.weights.items():
+                    weight.copy_(laid_out(kept.get_tensor(f"weight.{name}"), weight))
+                    if f"step.{name}" in kept.keys():  # noqa: SIM118 - a safetensors file is no mapping
+                        self.optimizer.state[weight] = {"step": kept.get_tensor(f"step.{name}").to(weight.device)} | {
+                            moment: laid_out(kept.get_tensor(f"{moment}.{name}"), weight) for moment in MOMENTS
+                        }
+        steps = kinds(self.step)
+        if len(steps) > 1:
+            raise GcrError(
+                f"the processes find checkpoints of steps {min(steps):,} to {max(steps):,}: "
+                "keep the memory in a folder that all machines share"
+            )
+        return self.step
+
+    def done(self, step: int) -> None:
+        """That many steps are done; they are saved every SAVE_EVERY_SECONDS."""
+        self.step = step
+        due = time.monotonic() - self._saved > SAVE_EVERY_SECONDS
+        if agreed(due) if self.shared_out else due:
+            self._save()
+
+    def interrupted(self) -> None:
+        """This process does no more steps. Those done are saved, unless that takes the others too."""
+        if not self.shared_out:
+            self._save()
+
+    @torch.no_grad()
+    def _save(self) -> None:
+        if self.folder is None or not self.step or not (self.shared_out or is_first()):
+            return
+        tensors = {"remembered": torch.from_numpy(self.remembered.copy())}
+        for name, weight in self.weights.items():
+            tensors[f"weight.{name}"] = whole(weight.detach()).contiguous()
+            for moment, value in self.optimizer.state.get(weight, {}).items():
+                tensors[f"{moment}.{name}"] = whole(value).contiguous()
+        self._saved = time.monotonic()
+        if not is_first():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        building = self.folder / f".{FILE}"
+        save_file(tensors, building, metadata={"step": str(self.step)})
+        building.replace(self.folder / FILE)
+        self._saved = time.monotonic()

@@ -1,0 +1,173 @@
+"""Config: what a memory is made with, in words that a person chooses from, and the training that follows from it.
+
+Its stages, how many steps each has and what a step's batch is of are all told here, before a model is loaded. Imports
+no model library.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.errors import GcrError
+from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES
+from gcr_core.settings import Settings
+
+PRESET_WORDS = {
+    "quick": "A first look: knows the pictures, finds them by words close to their captions.",
+    "balanced": "The usual choice: knows every picture and caption, finds most by other words too.",
+    "thorough": "For keeping: four times as long, for large galleries and pictures that look alike.",
+}
+PRESETS = tuple(PRESET_WORDS)
+SEEDS = 2**32
+"""Seeds that can be chosen: from 0 to one below."""
+
+ABLE = "HuggingFaceTB/SmolVLM-256M-Instruct"
+"""A small backbone that describes pictures, to be recommended where another one cannot."""
+WRITTEN = 5
+"""Captions that such a backbone is to write for an image, unless another number is asked for."""
+MAX_WRITTEN = 20
+"""Captions that it can be asked to write for an image."""
+
+STAGES = ("memorise", "describe", "retrieve", "finish")
+"""The stages of a backbone's training, in their order."""
+
+PASSES: dict[str, float] = {"quick": 6, "balanced": 12, "thorough": 50}
+"""Epochs over the captions that each preset trains for."""
+ADAPTER_PASSES = 1 / 2
+"""The share of these epochs that an adapter trains for: of 60 emoji, one on gcr-mini knew as much as after all."""
+VIEWS = {"quick": 2, "balanced": 4, "thorough": 8}
+"""Views of a picture that a frozen vision tower encodes for each preset: the picture as it is, and augmented ones."""
+PICTURE_PASSES = 1.2
+"""Epochs over the pictures in the stage "memorise", as a share of PASSES."""
+DESCRIPTION_PASSES = 0.5
+"""Epochs over the pictures in the stage "describe", whose batches are of descriptions for the most part."""
+FINISH = 0.15
+"""The share of learning to retrieve that the stage "finish" takes, which trains on the held-out captions as well."""
+MIN_BATCHES = 6
+"""Batches that an epoch has at least, so the batches of a small gallery are small."""
+MOST_QUERIES, MOST_PICTURES = 256, 96
+"""Queries, and pictures or descriptions, that a batch has at most."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a memory is made with. Raises GcrError for a preset, an identifier type or a seed that there is not."""
+
+    backbone: str = Settings.backbone
+    clip: str = Settings.clip
+    identifiers: str = "atomic"
+    preset: str = "balanced"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("preset", self.preset, PRESETS),
+            ("identifier type", self.identifiers, IDENTIFIER_TYPES),
+        ):
+            if value not in known:
+                raise GcrError(f"unknown {name} {value!r}; choose one of {', '.join(known)}")
+        if not 0 <= self.seed < SEEDS:
+            raise GcrError(f"seed is {self.seed}: choose one from 0 to {SEEDS - 1:,}")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how strongly to train. Stages are counted in steps, one batch each."""
+
+    memorise: int
+    """steps of learning to memorise: pictures only"""
+    describe: int
+    """steps of learning to describe"""
+    retrieve: int
+    """steps of learning to retrieve"""
+    finish: int = 0
+    """last steps of learning to retrieve, with the pairs that were kept for the end"""
+    pictures_every: int = 3
+    """after the first stage, one batch in so many is of pictures"""
+    descriptions_every: int = 16
+    """after the second stage, one batch in so many is of descriptions; 0 for none"""
+    pictures: int = 96
+    """pictures a batch"""
+    descriptions: int = 96
+    """captions to say a batch"""
+    queries: int = 256
+    """queries a batch"""
+    views: int = 4
+    """of each picture whose features a frozen vision tower computes once: the picture as it is, and augmented"""
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.memorise, self.describe, self.retrieve, self.finish) < 0 or not self.steps:
+            raise GcrError(f"{self.steps} training steps were asked for; give at least 1, and no stage less than 0")
+
+    @property
+    def steps(self) -> int:
+        return self.memorise + self.describe + self.retrieve + self.finish
+
+    def stage(self, step: int) -> str:
+        """The stage that a step belongs to, one of STAGES."""
+        ends = np.cumsum([self.memorise, self.describe, self.retrieve, self.finish])
+        return STAGES[int(np.searchsorted(ends, step, side="right"))]
+
+    def task(self, step: int) -> str:
+        """What the step's batch is of: "pictures", "descriptions" or "queries"."""
+        stage = self.stage(step)
+        if stage == "memorise" or step % self.pictures_every == 0:
+            return "pictures"
+        rehearsed = self.descriptions_every and step % self.descriptions_every == 1
+        return "descriptions" if stage == "describe" or rehearsed else "queries"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands after a step."""
+
+    stage: str
+    """one of STAGES"""
+    task: str
+    """what the batch was of: "pictures", "descriptions" or "queries" """
+    step: int
+    """steps done"""
+    steps: int
+    """steps in all"""
+    loss: float
+    """of the batch: mean -log p of an identifier, or of a caption's token, in nats"""
+    memorized: float
+    """share of the pictures whose identifier was the likeliest when they were last trained on"""
+
+
+def plan(gallery: Gallery, preset: str, seed: int = 0, small: bool = True) -> tuple[Training, int, int]:
+    """The backbone's training, and the dense baseline's steps before and after its captions are complete.
+
+    `small`: whether the backbone is trained whole.
+    """
+    captions = sum(map(len, gallery.captions))
+    queries = _batch(captions / MIN_BATCHES, MOST_QUERIES)
+    pictures = _batch(len(gallery) / MIN_BATCHES, MOST_PICTURES)
+    epoch, picture_epoch = max(MIN_BATCHES, captions / queries), max(MIN_BATCHES, len(gallery) / pictures)
+    passes = PASSES[preset] * (1 if small else ADAPTER_PASSES)
+    asked, shown, dense_steps = passes * epoch, passes * picture_epoch, PASSES[preset] * epoch
+    # While it learns to retrieve, one batch in `pictures_every` is of pictures.
+    steps_a_query_batch = Training.pictures_every / (Training.pictures_every - 1)
+    training = Training(
+        memorise=math.ceil(PICTURE_PASSES * shown),
+        describe=math.ceil(DESCRIPTION_PASSES * shown),
+        retrieve=math.ceil((1 - FINISH) * asked * steps_a_query_batch),
+        finish=math.ceil(FINISH * asked * steps_a_query_batch),
+        pictures=pictures,
+        descriptions=pictures,
+        descriptions_every=8,
+        queries=queries,
+        views=VIEWS[preset],
+        seed=seed,
+    )
+    return training, math.ceil((1 - FINISH) * dense_steps), math.ceil(FINISH * dense_steps)
+
+
+def _batch(wanted: float, largest: int) -> int:
+    """The size of a batch: the largest power of two, or three halves of one, within both numbers, 8 at least."""
+    sizes = [size for power in range(3, 10) for size in (2**power, 3 * 2 ** (power - 1)) if size <= largest]
+    return max([size for size in sizes if size <= wanted], default=sizes[0])

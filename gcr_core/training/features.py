@@ -1,0 +1,184 @@
+"""Features: what a frozen vision tower makes of a gallery's pictures, read in their place.
+
+`FeatureCache` computes them once and keeps them on disk: each picture as it is (view 0) and augmented in a few ways, so
+that the memory is of the picture and not of its file. A folder holds `features.json` and shards of bfloat16
+safetensors; each is written whole, so that an interrupted computation goes on at the next one. Nothing is held in
+memory but the shard that is written or the views that are read. Several processes share the shards out. In
+`RepeatedFeatures` those of one picture stand for all, where a training is timed and not meant.
+"""
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.files.atomic import write_text
+from gcr_core.models.backbone import Backbone
+from gcr_core.models.distributed import state
+from gcr_core.training.augment import Looks
+
+FILE = "features.json"
+PICTURES_A_SHARD = 32
+"""Pictures that a shard holds the features of, each view counted."""
+AT_ONCE = 8
+"""The vision tower's batch size."""
+DISK_SHARE = 0.5
+"""The share of the free disk that a cache may take."""
+
+
+class Features(Protocol):
+    """What training reads in the place of pictures: features (tokens, hidden) of each view of each picture."""
+
+    views: int
+    """of each picture: the first as it is, the others augmented"""
+
+    def read(self, images: Sequence[int] | np.ndarray, views: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """(b, tokens, hidden): a view of each of these images."""
+        ...
+
+    def pictures(self, images: Sequence[int]) -> torch.Tensor:
+        """(b, tokens, hidden): of these images as they are."""
+        return self.read(images, [0] * len(images))
+
+
+class RepeatedFeatures(Features):
+    """The features of one picture, the same for every image and every view."""
+
+    def __init__(self, features: torch.Tensor):
+        """`features` (1, tokens, hidden)"""
+        self.features, self.views = features, 1
+
+    def read(self, images: Sequence[int] | np.ndarray, views: Sequence[int] | np.ndarray) -> torch.Tensor:
+        return self.features.expand(len(images), -1, -1)
+
+
+class FeatureCache(Features):
+    """The features of `images` pictures in `views` views, in a folder."""
+
+    def __init__(self, folder: Path, images: int, views: int, tokens: int, hidden: int):
+        self.folder, self.images, self.views = folder, images, views
+        self.tokens, self.hidden = tokens, hidden
+        self.images_a_shard = max(1, PICTURES_A_SHARD // views)
+        self._temporary: TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def compute(
+        cls,
+        backbone: Backbone,
+        gallery: Gallery,
+        views: int,
+        seed: int = 0,
+        folder: Path | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> "FeatureCache | None":
+        """The features in a folder, those of them computed that are not there yet; None where the disk is too small.
+
+        Without a folder they are in a temporary one, as long as they are used. There are fewer views where the disk has
+        no room for all. `on_progress(done, total)` counts pictures, a view each; its exception stops the computation.
+        Raises InputError for a picture that cannot be opened.
+        """
+        processes = state()
+        temporary = None
+        if folder is None:
+            temporary = TemporaryDirectory(prefix="gcr-features-")
+            folder = Path(broadcast_object_list([temporary.name])[0])
+        prompt = backbone.image_prompt()
+        tokens, hidden = prompt.count(backbone.image_token_id), backbone.hidden_size
+        made_of = {
+            "backbone": [backbone.name, backbone.revision],
+            "images": len(gallery),
+            "seed": seed,
+            "tokens": tokens,
+            "hidden": hidden,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        with processes.local_main_process_first():
+            kept = _read(folder)
+            if {**kept, "views": None} != {**made_of, "views": None}:
+                a_view = len(gallery) * tokens * hidden * torch.bfloat16.itemsize
+                views = min(views, int(DISK_SHARE * shutil.disk_usage(folder).free) // a_view)
+                for path in folder.glob("*.safetensors"):
+                    path.unlink()
+                kept = {**made_of, "views": views}
+                write_text(folder / FILE, json.dumps(kept))
+        if not kept["views"]:
+            return None
+        features = cls(folder, len(gallery), kept["views"], tokens, hidden)
+        features._temporary = temporary
+        missing = features._missing()
+        done = features.total - sum(len(features._shard(shard)) for shard in missing) * features.views
+        for shard in missing[processes.process_index :: processes.num_processes]:
+            for count in features._make(shard, backbone, gallery, seed):
+                done += count * processes.num_processes
+                on_progress(min(done, features.total), features.total)
+        processes.wait_for_everyone()
+        if processes.is_local_main_process:  # what other machines made, where they have a disk of their own
+            for shard in features._missing():
+                for _ in features._make(shard, backbone, gallery, seed):
+                    on_progress(features.total, features.total)
+        processes.wait_for_everyone()
+        return features
+
+    @property
+    def shards(self) -> int:
+        return -(-self.images // self.images_a_shard)
+
+    @property
+    def total(self) -> int:
+        """Pictures in all, a view each."""
+        return self.images * self.views
+
+    def read(self, images: Sequence[int] | np.ndarray, views: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """(b, tokens, hidden) bfloat16, on the CPU: a view of each of these images."""
+        read = torch.empty(len(images), self.tokens, self.hidden, dtype=torch.bfloat16)
+        for place, (image, view) in enumerate(zip(images, views, strict=True)):
+            shard, row = divmod(int(image), self.images_a_shard)
+            with safe_open(self._path(shard), "pt") as file:
+                read[place] = file.get_slice("features")[row, int(view)]
+        return read
+
+    def _missing(self) -> list[int]:
+        return [shard for shard in range(self.shards) if not self._path(shard).exists()]
+
+    def _shard(self, shard: int) -> range:
+        """The images of a shard."""
+        first = shard * self.images_a_shard
+        return range(first, min(first + self.images_a_shard, self.images))
+
+    def _path(self, shard: int) -> Path:
+        return self.folder / f"{shard:06}.safetensors"
+
+    def _make(self, shard: int, backbone: Backbone, gallery: Gallery, seed: int) -> Iterator[int]:
+        """Write a shard; yields the number of pictures after each few that went through the vision tower."""
+        images = self._shard(shard)
+        wanted = [(image, view) for image in images for view in range(self.views)]
+        looks = Looks(backbone.processor.image_processor, gallery)
+        made = torch.empty(len(wanted), self.tokens, self.hidden, dtype=torch.bfloat16)
+        for start in range(0, len(wanted), AT_ONCE):
+            pictures = [
+                looks.perturbed(image, random.Random(f"{seed} {image} {view}")) if view else gallery.open(image)
+                for image, view in wanted[start : start + AT_ONCE]
+            ]
+            made[start : start + len(pictures)] = backbone.image_features(pictures)
+            yield len(pictures)
+        building = self._path(shard).with_suffix(".new")
+        save_file({"features": made.view(len(images), self.views, self.tokens, self.hidden)}, building)
+        building.replace(self._path(shard))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """What the features in a folder were made of; nothing where there are none or the file is damaged."""
+    try:
+        return json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

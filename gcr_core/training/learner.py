@@ -1,0 +1,129 @@
+"""Learner: one training of a model's weights, as Accelerate drives it in one process or several.
+
+Every process passes its share of a batch, in parts. The gradients are those of the mean over the whole batch, clipped,
+so that AdamW's step is the same as in one process; weights that no batch touched stay as they are. Goes on from a
+checkpoint. Knows tensors and steps, not what is learnt.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from gcr_core.models.distributed import accelerator, gathered, state, whole
+from gcr_core.training.checkpoint import Checkpoint
+
+LONGEST_NORM = 1.0
+"""of the gradient; a longer one is shortened to it"""
+
+
+class Objective(torch.nn.Module):
+    """A model and all that is computed with it on the way to a loss: one forward, which Accelerate prepares."""
+
+    def __init__(self, model: torch.nn.Module):
+        super().__init__()
+        self.model = model
+        layers = {type(module).__name__ for module in model.modules()}
+        self._no_split_modules = sorted(layers.intersection(getattr(model, "_no_split_modules", None) or ()))
+
+    def forward(self, losses_of: Callable[..., torch.Tensor], *batch: Any) -> torch.Tensor:
+        """`losses_of` of the batch: the losses (b,) of its rows, or the batch's."""
+        return losses_of(*batch)
+
+
+class Learner:
+    """Trains a model, as a context: the model is in training mode in it, and what was done is kept if it ends early."""
+
+    done: int
+    """steps that the checkpoint had done"""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        trained: torch.nn.Module,
+        groups: list[dict[str, Any]],
+        schedule: Callable[[int], float],
+        folder: Path | None,
+        remembered: np.ndarray,
+    ):
+        """`trained`: the model's `trainee`; `groups`: what AdamW trains of it, "lr" the highest rate of each.
+
+        `schedule`: the factor of the rates at a step. `folder` and `remembered`: as in `Checkpoint`.
+        """
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+        self.accelerator = accelerator()
+        self.objective, self.optimizer = self.accelerator.prepare(Objective(trained), optimizer)
+        self.model, self.trained = model, trained
+        self.weights = {name: weight for name, weight in trained.named_parameters() if weight.requires_grad}
+        self.kept = Checkpoint(folder, self.weights, optimizer, remembered)
+        self.done = self.kept.load()
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        self.rates = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule, self.done - 1)
+
+    def __enter__(self) -> Self:
+        self.trained.train()
+        self._hand_over()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.trained.eval()
+        self.model.eval()
+        if kind is not None:
+            self.kept.interrupted()
+
+    def losses(
+        self, losses_of: Callable[..., torch.Tensor], parts: Sequence[tuple[Any, ...]], count: int
+    ) -> torch.Tensor:
+        """(count,) float32: the losses of a batch's rows, whose mean the gradients are of from now on.
+
+        `parts`: the rows of this process's `share(count)` in order, in as many parts in all processes; `losses_of`
+        gives the losses of a part.
+        """
+        self.optimizer.zero_grad()
+        processes = state().num_processes
+        own, left = [], count - state().process_index * -(-count // processes)
+        for number, part in enumerate(parts, start=1):
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.objective):
+                of_part = self.objective(losses_of, *part)
+                self.accelerator.backward(processes * of_part[: max(0, left)].sum() / count)
+            left -= len(of_part)
+            own.append(of_part.detach())
+        return gathered(torch.cat(own), count)
+
+    def loss(self, loss_of: Callable[..., torch.Tensor], *batch: Any) -> float:
+        """A loss that is the same in all processes; the gradients from now on are the mean of what each finds."""
+        self.optimizer.zero_grad()
+        loss = self.objective(loss_of, *batch)
+        self.accelerator.backward(loss)
+        return loss.item()
+
+    def step(self) -> None:
+        """A step against the gradients."""
+        self.accelerator.clip_grad_norm_(self.weights.values(), LONGEST_NORM)
+        self.optimizer.step()
+        self.rates.step()
+
+    def keep(self, done: int) -> None:
+        """That many steps are done: the model has what they changed, and soon the checkpoint."""
+        self._hand_over()
+        self.kept.done(done)
+
+    @torch.no_grad()
+    def _hand_over(self) -> None:
+        """The model gets the weights of its trainee."""
+        if self.trained is self.model:
+            return
+        theirs = dict(self.model.named_parameters())
+        for name, weight in self.weights.items():
+            theirs[name].copy_(whole(weight).view(theirs[name].shape))
+
+
+def rise_and_fall(step: int, steps: int) -> float:
+    """The factor of the learning rate: a linear rise, then half a cosine."""
+    rise = min(100, 0.1 * steps)
+    return float(min(1.0, (step + 1) / (rise + 1)) * max(0.02, 0.5 + 0.5 * np.cos(np.pi * step / steps)))

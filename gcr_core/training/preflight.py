@@ -1,0 +1,113 @@
+"""Preflight: what will come of a gallery, told from its captions and its backbone's files. Imports no model library."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.errors import GalleryError, GcrError
+from gcr_core.files.hub import here
+from gcr_core.training.config import ABLE, MAX_WRITTEN, Recipe
+
+HELD_OUT_FROM = 3
+"""An image with at least so many captions may have one of them held out."""
+HELD_OUT_SHARE, HELD_OUT_FEWEST = 0.1, 20
+"""The share of such images that have one held out; as many at least, where there are as many."""
+TEMPLATES = ("chat_template.jinja", "chat_template.json")
+"""The files that hold a chat template; in some checkpoints `processor_config.json` holds it instead."""
+
+
+def remarks(gallery: Gallery, recipe: Recipe, fixed: bool = False) -> list[str]:
+    """What should be known before the gallery is memorised: what will be found by words and what will not.
+
+    `fixed`: no other backbone can be chosen. Raises GalleryError where no image has a caption.
+    """
+    bare = len(gallery.bare)
+    name, able = Path(recipe.backbone).name, can_describe_pictures(recipe.backbone)
+    if bare == len(gallery):
+        remedy = (
+            "let it write some, or type at least one caption in"
+            if able
+            else "type at least one caption in" + f", or choose a backbone that can, such as {ABLE}" * (not fixed)
+        )
+        raise GalleryError(
+            f"0 of {len(gallery):,} images have a caption, and {name} {'can' if able else 'cannot'} describe pictures "
+            f"by itself: {remedy}"
+        )
+    told = []
+    if bare:
+        told.append(
+            f"{bare:,} of {len(gallery):,} images have no caption"
+            + ("" if able else f", and {name} cannot describe pictures by itself")
+            + ": these will be recalled from their own picture, not from words. "
+            + (f"Type captions in, or let {name} write them," if able else "Type captions in")
+            + " to find them by words."
+        )
+    alone = sum(0 < len(texts) == len(written) for texts, written in _both(gallery))
+    if alone:
+        told.append(
+            f"{alone:,} of {len(gallery):,} images have only captions that the model wrote, not a person: "
+            "where it is wrong about a picture, so is what is learnt."
+        )
+    if not _eligible(gallery):
+        told.append(
+            f"No image has {HELD_OUT_FROM} captions or more{', two of them a person’s' * any(gallery.pseudo_queries)}, "
+            "so no caption is kept out of training to measure how well new words are answered."
+        )
+    return told
+
+
+def can_describe_pictures(backbone: str) -> bool:
+    """Whether a backbone can be asked about a picture, as one with a chat template can; one of the hub that is not
+    here yet is taken to have one. Raises HubError for what is neither a folder nor a hub id."""
+    folder = here(backbone, instead="checkpoints/gcr-mini")
+    if folder is None:
+        return True
+    if any((folder / name).is_file() for name in TEMPLATES):
+        return True
+    try:
+        return bool(json.loads((folder / "processor_config.json").read_text(encoding="utf-8")).get("chat_template"))
+    except (OSError, ValueError):
+        return False
+
+
+def check_written(count: int, backbone: str) -> None:
+    """Raises GcrError for a number of captions that a backbone cannot be asked to write for an image, or for a backbone
+    that cannot write any."""
+    if not 1 <= count <= MAX_WRITTEN:
+        raise GcrError(f"{count} captions were asked for each image: choose 1 to {MAX_WRITTEN}")
+    if not can_describe_pictures(backbone):
+        raise GcrError(
+            f"{Path(backbone).name} cannot describe pictures, it has no chat template: choose a backbone that has, "
+            f"such as {ABLE}"
+        )
+
+
+def hold_out(gallery: Gallery, seed: int) -> tuple[list[list[str]], dict[str, int]]:
+    """The captions to train on, and those kept out with their image: a person's, never an image's first."""
+    captions, eligible = gallery.captions, _eligible(gallery)
+    count = min(len(eligible), max(HELD_OUT_FEWEST, math.ceil(HELD_OUT_SHARE * len(eligible))))
+    choice = np.random.default_rng(seed)
+    chosen = sorted(choice.choice(len(eligible), count, replace=False)) if count else []
+    held_out = {str(choice.choice(eligible[row][1])): eligible[row][0] for row in chosen}
+    return [[text for text in texts if held_out.get(text) != image] for image, texts in enumerate(captions)], held_out
+
+
+def _eligible(gallery: Gallery) -> list[tuple[int, list[str]]]:
+    """Images of whose captions one may be kept out, and which: a person wrote it and no other image has it."""
+    owners = Counter(text for texts in gallery.captions for text in set(texts))
+    found = [
+        (image, [text for text in texts[1:] if owners[text] == 1 and text not in written])
+        for image, (texts, written) in enumerate(_both(gallery))
+        if len(texts) >= HELD_OUT_FROM
+    ]
+    return [(image, texts) for image, texts in found if texts]
+
+
+def _both(gallery: Gallery) -> Iterator[tuple[list[str], list[str]]]:
+    """For each image its captions, and those of them that the model wrote."""
+    return zip(gallery.captions, gallery.pseudo_queries, strict=True)

@@ -1,0 +1,145 @@
+"""Pseudo-queries: captions that a backbone writes for images that have none, each another way (after DSI-QG).
+
+Every image is shown once and asked about with several instructions; answers are sampled, tidied, and kept where they
+say something new. The same backbone, images and seed give the same captions on one machine, stopped in between or not.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice, product
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.data.metadata import MAX_CAPTION_CHARACTERS, checked_captions
+from gcr_core.errors import GcrError
+from gcr_core.models.backbone import Backbone
+from gcr_core.models.device import free_bytes
+from gcr_core.training.config import ABLE, WRITTEN
+
+INSTRUCTIONS = (
+    "Describe this image in one short sentence.",
+    "What would someone type to find this image? Answer with the search words only.",
+    "Say what is in this image and what it looks like: colours, shapes, place. One sentence.",
+    "Write a caption of at most eight words for this image.",
+    "What is happening in this image? Answer in one sentence.",
+)
+ROUNDS = 2
+"""How often an image is asked for as many captions as are wanted, at most: some answers say what another did."""
+ANSWER_TOKENS = 40
+TEMPERATURE, TOP_P = 0.8, 0.9
+AT_ONCE = {"cpu": 20, "cuda": 80}
+"""Answers sampled at a time, where the memory has room for them."""
+SHARE = 0.5
+"""of the free memory that they may take"""
+
+OPENING = re.compile(
+    r"^(?:in )?(?:this|the) (?:image|picture|photo)(?:graph)?,? "
+    r"(?:(?:we|you|i) (?:can )?see|there (?:is|are)|(?:shows|depicts|features|contains|is of|captures|displays))\s+",
+    re.IGNORECASE,
+)
+"""How models begin and nobody asks."""
+BROKEN_OFF = re.compile(r"(.*[.!?])\s.*", re.DOTALL)
+"""An answer that ran into the limit, its whole sentences first."""
+WRAPPING = "\"'“”‘’`*#- \t"
+
+
+def write_captions(
+    backbone: Backbone, gallery: Gallery, images: Sequence[int], count: int = WRITTEN, seed: int = 0
+) -> Iterator[dict[int, list[str]]]:
+    """Image → at most `count` captions for it, for these images of a gallery, batch after batch.
+
+    Raises GcrError for a backbone without a chat template.
+    """
+    if not backbone.has_template:
+        raise GcrError(
+            f"{backbone.name} has no chat template, so it cannot describe pictures: choose a backbone such as {ABLE}"
+        )
+    rows = _rows(backbone)
+    for chosen in batches(backbone, images, count):
+        torch.manual_seed(seed * 1_000_003 + chosen[0])
+        answers = _written(backbone, [gallery.open(image) for image in chosen], count, rows)
+        yield dict(zip(chosen, answers, strict=True))
+
+
+def batches(backbone: Backbone, images: Sequence[int], count: int) -> list[Sequence[int]]:
+    """The images that are written about together, in order. What is written of a batch depends on no other."""
+    size = max(1, _rows(backbone) // count)
+    return [images[start : start + size] for start in range(0, len(images), size)]
+
+
+def _written(backbone: Backbone, pictures: list[Image.Image], count: int, rows: int) -> list[list[str]]:
+    """At most `count` different captions for each picture; `rows` answers at a time."""
+    features = backbone.image_features(pictures) if backbone.takes_features else None
+    found: list[dict[str, str]] = [{} for _ in pictures]
+    instructions = cycle(INSTRUCTIONS)
+    for _ in range(ROUNDS):
+        lacking = [picture for picture, captions in enumerate(found) if len(captions) < count]
+        asked = list(product(lacking, islice(instructions, count)))
+        for start in range(0, len(asked), rows):
+            some = asked[start : start + rows]
+            for (picture, _), answer in zip(some, _answers(backbone, pictures, features, some), strict=True):
+                caption, captions = tidied(answer), found[picture]
+                if caption and len(captions) < count:
+                    captions.setdefault(_words(caption), caption)
+    return [list(captions.values()) for captions in found]
+
+
+@torch.inference_mode()
+def _answers(
+    backbone: Backbone, pictures: list[Image.Image], features: torch.Tensor | None, asked: list[tuple[int, str]]
+) -> list[str]:
+    """What the backbone says of a picture to an instruction, for each pair; given features where it takes them."""
+    if features is None:
+        shown, instructions = [pictures[picture] for picture, _ in asked], [words for _, words in asked]
+        inputs: dict[str, Any] = backbone.image_inputs(shown, instructions)
+    else:
+        prompts = {words: backbone.image_prompt(words) for words in {words for _, words in asked}}
+        ids, mask = backbone.pad([prompts[words] for _, words in asked])
+        seen = BaseModelOutputWithPooling(pooler_output=[features[picture] for picture, _ in asked])  # type: ignore
+        inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {"image": seen}}
+    model, end = backbone.inner_with_head, backbone.tokenizer.eos_token_id
+    ends = model.generation_config.eos_token_id
+    ends = sorted({end, *(ends if isinstance(ends, list) else [ends])} - {None})
+    said = model.generate(
+        **inputs,
+        do_sample=True,
+        temperature=TEMPERATURE,
+        top_p=TOP_P,
+        max_new_tokens=ANSWER_TOKENS,
+        eos_token_id=ends,
+        pad_token_id=end,
+        suppress_tokens=[token for token in backbone.unsayable if token not in ends],
+    )[:, inputs["input_ids"].shape[1] :]
+    ended = torch.isin(said, torch.tensor(ends, device=said.device)).any(1).tolist()
+    texts = backbone.tokenizer.batch_decode(said, skip_special_tokens=True)
+    return [text if whole else BROKEN_OFF.sub(r"\1", text) for text, whole in zip(texts, ended, strict=True)]
+
+
+def _rows(backbone: Backbone) -> int:
+    """Answers that are sampled at a time: what the memory has room for, as many as the device is fast with."""
+    text: Any = backbone.model.config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    token = 2 * text.num_hidden_layers * heads * width * backbone.dtype.itemsize
+    length = len(backbone.image_prompt()) + 2 * ANSWER_TOKENS
+    room = int(SHARE * free_bytes(backbone.device) / (token * length))
+    return max(1, min(room, AT_ONCE.get(backbone.device.type, AT_ONCE["cpu"])))
+
+
+def tidied(answer: str) -> str:
+    """The caption in a model's answer: its first line, without what wraps it; nothing where that has no letter."""
+    lines = answer.replace("\ufffd", " ").splitlines()
+    line = next((line for line in lines if line.strip(WRAPPING)), "")
+    line = OPENING.sub("", line.strip(WRAPPING), count=1)
+    (caption,) = checked_captions([line[:MAX_CAPTION_CHARACTERS]]) or [""]
+    caption = caption.rstrip(".").strip(WRAPPING)
+    return caption[:1].upper() + caption[1:] if any(map(str.isalpha, caption)) else ""
+
+
+def _words(caption: str) -> str:
+    """What two captions that say the same in other marks and cases have in common."""
+    return " ".join(re.findall(r"\w+", caption.casefold()))

@@ -1,0 +1,90 @@
+"""HTML that tabs have in common: text from outside, headings, notices, times and numbers, a gallery's pictures."""
+
+import html
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gcr_core.data.gallery import Gallery
+
+MOSAIC_PICTURES = 60
+MOSAIC_STRIDE = 7
+"""Neighbours in the mosaic are so many places apart in the gallery, as a phone shows only its beginning."""
+NO_PICTURE = "no-picture.svg"
+
+
+def text(value: object) -> str:
+    """`value` escaped for HTML, and for the JavaScript template that Gradio puts it into."""
+    escaped = html.escape(str(value))
+    return escaped.translate({ord(c): f"&#{ord(c)};" for c in "{}$`\\"})
+
+
+@dataclass(frozen=True)
+class Album:
+    """A memory's gallery as the page shows it."""
+
+    gallery: "Gallery"
+    id: str
+    """its pictures are at `picture/ID/...`"""
+    own: bool = False
+    """whether images can be forgotten"""
+    changes: dict[str, int] = field(default_factory=dict)
+    """images "added" and "forgotten" since the memory was trained"""
+
+    def url(self, index: int) -> str:
+        """Where the page finds an image, or what stands for one whose picture is not in the memory; changes when the
+        file does, so that a browser may keep it."""
+        if not self.gallery.has_picture(index):
+            return NO_PICTURE
+        return f"picture/{self.id}/{index}/{self.gallery.path(index).stat().st_mtime_ns:x}"
+
+    def name(self, index: int) -> str:
+        """The first caption, or the file name of an image without one."""
+        captions = self.gallery.captions[index]
+        return captions[0] if captions else self.gallery.file_names[index]
+
+
+def mosaic(album: Album, most: int = MOSAIC_PICTURES) -> str:
+    """Pictures spread evenly over the gallery, of those that are in the memory."""
+    images = len(album.gallery)
+    count = min(most, images)
+    order = sorted(range(count), key=lambda place: place % MOSAIC_STRIDE)
+    picked: Iterable[int] = filter(album.gallery.has_picture, (place * images // count for place in order))
+    pictures = "".join(f'<img src="{album.url(i)}" alt="" loading="lazy">' for i in picked)
+    return f'<div class="mosaic" aria-hidden="true">{pictures}</div>'
+
+
+def notice(words: object, kind: str = "") -> str:
+    """A line at the foot of the window: what went wrong, or what has been done; it can be put away."""
+    role = "status" if kind == "good" else "alert"
+    return (
+        f'<div class="notice {kind}"><p role="{role}">{text(words)}</p>'
+        '<button type="button" data-do="heard" aria-label="Put this message away">×</button></div>'
+    )
+
+
+def duration(seconds: float, about: bool = True) -> str:
+    """A time as a person says it."""
+    seconds = max(1, round(seconds))
+    if seconds < 90:
+        words = f"{seconds} s" if seconds < 20 else f"{round(seconds, -1) if about else seconds} s"
+    elif seconds < 90 * 60:
+        words = f"{round(seconds / 60)} min"
+    else:
+        words = f"{seconds / 3600:.1f} h"
+    return f"about {words}" if about else words
+
+
+def percent(share: float) -> str:
+    """A share in per cent; only all is 100 %."""
+    return f"{share:.0%}" if share >= 1 or share < 0.99 else f"{math.floor(share * 1000) / 10:.1f}%"
+
+
+def heading(number: int, words: str) -> str:
+    return f'<h2 class="step-of"><span aria-hidden="true">{number}</span>{words}</h2>'
+
+
+def count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

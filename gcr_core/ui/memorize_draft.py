@@ -1,0 +1,323 @@
+"""The draft: a gallery on its way to a memory. Its import, its captions, who writes them, and what will come of it.
+
+Keeps nothing that a reload would lose: the gallery, its captions and the models chosen for it are on the visitor's
+shelf; an import and the writing of captions go on whether or not anyone watches.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.data.metadata import checked_captions
+from gcr_core.errors import GalleryError, HubError, InputError, NotFoundError
+from gcr_core.files.hub import absolute, here
+from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES
+from gcr_core.serving.caption_writer import Scribe
+from gcr_core.serving.importing import NAME, Importing, read_report, write_report
+from gcr_core.serving.job_queue import Jobs
+from gcr_core.serving.model_process import EndedError
+from gcr_core.serving.remote_memory import workshop
+from gcr_core.serving.workspace import Shelf, clean_name
+from gcr_core.settings import Settings
+from gcr_core.training.config import PRESET_WORDS, WRITTEN, Recipe
+from gcr_core.training.preflight import can_describe_pictures, check_written, remarks
+from gcr_core.ui import captions_view, memorize_view, uploads, zerogpu
+from gcr_core.ui.edits import Edits, whole
+from gcr_core.ui.gradio_import import gr
+from gcr_core.ui.registry import Library
+
+IMPORT_POLL_SECONDS = 0.3
+MODELS = {"backbone": "checkpoints/gcr-mini", "clip": "checkpoints/gcr-mini-clip"}
+"""What of a recipe is a model, with one that is always here."""
+CHOSEN = ("name", "preset", "identifiers", "seed", *MODELS)
+"""What a person chooses for a draft."""
+Shown = dict[Any, Any]
+"""Parts of the page, with what they show from now on."""
+Studied = tuple[Path, Recipe, int]
+"""What an estimate is of: a gallery, a recipe, the captions; measured again where these have doubled."""
+RETRY_SECONDS = 30
+"""A model that the hub did not give is asked for again after so long."""
+
+
+class Draft:
+    """The parts of the page that a draft fills, and what a person does with it. Takes the request of whoever asks."""
+
+    def __init__(self, library: Library, jobs: Jobs, part: dict[str, Any]) -> None:
+        """`part`: how each part of the tab is made."""
+        self.library, self.jobs = library, jobs
+        self.settings: Settings = library.visitors.settings
+        self.scribe = Scribe(zerogpu.host(workshop, "scribe"))
+        self.edits = Edits(library.visitors, {"caption": self.caption, "choose": self.choose})
+        self.workshop = zerogpu.host(workshop, "workshop")
+        self._submitting = threading.Lock()
+        self._imports: dict[Path, Importing] = {}
+        self._times: dict[Studied, dict[str, float]] = {}
+        self._refused: dict[Studied, tuple[float, str]] = {}
+        self.prepare = gr.HTML("", elem_id="prepare", **part)
+        self.notes = gr.HTML("", elem_id="notes", **part)
+        self.table = gr.HTML("", elem_id="captions", **part)
+        self.how = gr.HTML("", elem_id="how", **part)
+        self.place = gr.State(captions_view.FIRST)
+
+    @property
+    def parts(self) -> list[Any]:
+        return [self.prepare, self.notes, self.table, self.how, self.place]
+
+    # What is shown
+
+    def show(self, request: Any, id: str = "", place: captions_view.Place = captions_view.FIRST) -> Shown:
+        """The newest gallery that no job has taken up, or the one with an `id`; without any, where to drop one."""
+        if not self.settings.training:
+            return self._instead(memorize_view.training_is_off())
+        shelf = self.library.visitors.shelf(request)
+        if (importing := self._imports.get(shelf.root)) and importing.is_alive():
+            return self._instead(memorize_view.importing(*importing.progress))
+        id = id or self._newest(shelf)
+        if not id:
+            return self._instead(memorize_view.drop_zone())
+        gallery, report = self.library.gallery(request, id), read_report(shelf.gallery(id))
+        moves = place[1] and self.scribe.of(shelf.gallery(id))  # rows leave the table as they get captions
+        return {
+            self.prepare: memorize_view.taken_in(id, gallery, report),
+            **({} if moves else self._show_table(request, id, place)),
+            **self._show_prospects(request, id),
+        }
+
+    def _instead(self, words: str) -> Shown:
+        return {self.prepare: words, self.notes: "", self.table: "", self.how: ""}
+
+    def _show_table(self, request: Any, id: str, place: captions_view.Place) -> Shown:
+        edition = self.edits.edition
+        table = captions_view.table(id, self.library.gallery(request, id), place, edition)
+        return {self.table: table, self.place: place}
+
+    def _show_prospects(self, request: Any, id: str) -> Shown:
+        """What will be found, and how long each preset takes, once the workshop has measured that."""
+        edition = self.edits.edition
+        gallery, folder = self.library.gallery(request, id), self.library.visitors.shelf(request).gallery(id)
+        recipe, writing = self._chosen(folder), self.scribe.of(folder)
+        key, able = _studied(folder, recipe, gallery), False
+        try:
+            able = can_describe_pictures(recipe.backbone)
+            words, refused = remarks(gallery, recipe, self.settings.visitors), False
+        except (GalleryError, HubError) as refusal:
+            words, refused = [str(refusal)], True
+        if failure := self._refused.get(key):
+            words, refused = [failure[1]], True
+        times = self._times.get(key)
+        most = self.settings.max_gpu_seconds if zerogpu.is_here() else math.inf
+        if times and min(times.values()) > most:
+            words, refused = [*words, zerogpu.too_long(min(times.values()), most)], True
+        notes = captions_view.writing(id, writing) if writing else memorize_view.remarks(words, refused)
+        if gallery.bare and able and not writing:
+            notes += captions_view.offer(id, Path(recipe.backbone).name, len(gallery.bare), WRITTEN)
+        elif gallery.bare and not able and not self.settings.visitors:
+            notes += captions_view.offer_able(id)
+        how = memorize_view.recipe(
+            id,
+            self._report(folder) | {key: getattr(recipe, key) for key in MODELS},
+            presets=PRESET_WORDS,
+            times=times,
+            most=most,
+            types=IDENTIFIER_TYPES,
+            fixed=self.settings.visitors,
+            refused=refused or writing is not None,
+            edition=edition,
+        )
+        return {self.notes: notes, self.how: how}
+
+    def _newest(self, shelf: Shelf) -> str:
+        taken = {row["gallery"] for row in self.jobs.list(shelf)}
+        return next((row["id"] for row in shelf.galleries() if row["id"] not in taken), "")
+
+    def stirs(self, shelf: Shelf) -> list[Any]:
+        """What changes without anyone's doing: how far captions are written; empty where nothing does."""
+        folders = [(id, shelf.gallery(id)) for id in shelf.ids("galleries")]
+        return [(id, writing.waits, writing.done) for id, folder in folders if (writing := self.scribe.of(folder))]
+
+    def ended(self, shelf: Shelf) -> tuple[str, str] | None:
+        """How the writing of captions ended, as a notice's kind and words; told once."""
+        ends = (self.scribe.ended(shelf.gallery(id)) for id in shelf.ids("galleries"))
+        return next(filter(None, ends), None)
+
+    # What goes on by itself
+
+    def take_in(self, request: Any, files: Any) -> Iterator[Shown]:
+        """Imports uploads; shows how far that is, and in the end the new draft."""
+        self.check_training()
+        shelf = self.library.visitors.shelf(request)
+        importing = self._imports[shelf.root] = Importing(shelf, files, uploads.laid_out)
+        yield from self._watch(request, importing)
+
+    def follow(self, request: Any) -> Iterator[Shown]:
+        """How far an import is that goes on, and in the end the new draft; nothing where none does."""
+        importing = self._imports.get(self.library.visitors.shelf(request).root)
+        if importing and importing.is_alive():
+            yield from self._watch(request, importing)
+        elif importing:
+            yield self.show(request)
+
+    def _watch(self, request: Any, importing: Importing) -> Iterator[Shown]:
+        yield {self.prepare: memorize_view.importing(*importing.progress)}
+        while importing.is_alive():
+            importing.join(IMPORT_POLL_SECONDS)
+            yield {self.prepare: memorize_view.importing(*importing.progress)}
+        yield self.show(request, importing.result())
+
+    def study(self, request: Any) -> Iterator[Shown]:
+        """How long each preset takes for the draft with the models chosen for it, measured where it was not yet.
+
+        Another page of the visitor's may have had it measured meanwhile.
+        """
+        try:
+            shelf = self.library.visitors.shelf(request)
+            if not self.settings.training or not (id := self._newest(shelf)):
+                return
+            folder, gallery = shelf.gallery(id), self.library.gallery(request, id)
+            recipe = self._chosen(folder)
+            key = _studied(folder, recipe, gallery)
+            asked = self._refused.get(key, (-math.inf, ""))[0]
+            if self.scribe.of(folder) or not any(gallery.captions):
+                return
+            if key not in self._times and time.monotonic() >= asked + RETRY_SECONDS:
+                try:
+                    self._times[key] = self.workshop.ask("estimate", folder, recipe)
+                    self._refused.pop(key, None)
+                except HubError as refusal:
+                    self._refused[key] = time.monotonic(), str(refusal)
+            yield self._show_prospects(request, id)
+        except (EndedError, NotFoundError):
+            return  # The job that has begun meanwhile needs the cores more.
+
+    # What a person does
+
+    def turn(self, request: Any, data: dict[str, Any]) -> Shown:
+        """Another page of the captions, or only the pictures without any."""
+        return self._show_table(request, _id(data), (whole(data, "page"), _only(data)))
+
+    def caption(self, request: Any, edit: dict[str, Any]) -> None:
+        """Writes the captions of a picture: "own", a person's, and "models", the model's, of which the corrected are a
+        person's from now on. One of the two that the page did not show stays as it is."""
+        index = whole(edit, "index")
+        folder = self.library.visitors.shelf(request).gallery(_id(edit))
+        with self.scribe.editing:
+            gallery = Gallery.load(folder)
+            if index >= len(gallery):
+                raise InputError(f"picture {index} is not one of the gallery's {len(gallery):,}: reload the page")
+            texts, written = gallery.captions[index], gallery.pseudo_queries[index]
+            try:
+                own = _lines(edit, "own", [text for text in texts if text not in written])
+                models = _lines(edit, "models", written)
+            except ValueError as error:
+                raise GalleryError(f"{gallery.file_names[index]} {error}") from error
+            theirs = own + [text for text in models if text not in written]
+            gallery.pseudo_queries[index] = [text for text in models if text in written and text not in own]
+            gallery.captions[index] = theirs + gallery.pseudo_queries[index]
+            gallery.with_captions(gallery.captions)
+
+    def choose(self, request: Any, edit: dict[str, Any]) -> None:
+        """Writes one thing that this draft is to be memorised with, "which" of CHOSEN: its name, or a recipe's part."""
+        which, value = str(edit.get("which")), str(edit.get("value") or "").strip()
+        if which not in CHOSEN:
+            raise InputError(f"{which[:40]!r} is nothing to memorise with: choose {', '.join(CHOSEN)}")
+        folder = self.library.visitors.shelf(request).gallery(_id(edit))
+        if which == "name":
+            value = clean_name(value) if value else ""
+        else:
+            recipe = self.recipe(self._report(folder) | {which: value})
+        if which in MODELS:
+            here(getattr(recipe, which), instead=MODELS[which])
+            self._refused.pop(_studied(folder, recipe, self.library.gallery(request, _id(edit))), None)
+        write_report(folder, read_report(folder) | {which: value})
+
+    def edited(self, request: Any, data: dict[str, Any]) -> Shown:
+        """What follows from an edit of a field that was kept."""
+        shown = self._show_prospects(request, _id(data))
+        if data.get("which") == "models":
+            shown |= self._show_table(request, _id(data), (whole(data, "page"), _only(data)))
+        return shown
+
+    def write(self, request: Any, data: dict[str, Any]) -> Shown:
+        """Lets the model write captions for the pictures without any."""
+        self.check_training()
+        id = _id(data)
+        folder = self.library.visitors.shelf(request).gallery(id)
+        recipe = self._chosen(folder)
+        check_written(WRITTEN, recipe.backbone)
+        self.scribe.begin(folder, recipe.backbone)
+        return self._show_prospects(request, id)
+
+    def hush(self, request: Any, data: dict[str, Any]) -> Shown:
+        """Stops the model's writing."""
+        self.scribe.stop(self.library.visitors.shelf(request).gallery(_id(data)))
+        return {}
+
+    def discard(self, request: Any, data: dict[str, Any]) -> Shown:
+        """Deletes the gallery."""
+        id = _id(data)
+        shelf = self.library.visitors.shelf(request)
+        self.scribe.stop(shelf.gallery(id))
+        shelf.delete(id)
+        return self.show(request)
+
+    def memorise(self, request: Any, data: dict[str, Any]) -> None:
+        """Queues a job for the gallery, as the form says."""
+        self.check_training()
+        shelf, id = self.library.visitors.shelf(request), _id(data)
+        if self.scribe.of(shelf.gallery(id)):
+            raise InputError("the model still writes captions for these pictures: wait until it is done, or stop it")
+        with self._submitting:
+            if any(row["gallery"] == id and row["state"] in memorize_view.UNFINISHED for row in self.jobs.list(shelf)):
+                return  # a second click
+            self.jobs.submit(shelf, id, self.recipe(data), str(data.get("name", "")))
+        self.workshop.end()
+
+    def recipe(self, data: dict[str, Any]) -> Recipe:
+        """The recipe that a form asks for; a model's folder is named wherever it is opened from. Raises InputError."""
+        settings = self.settings
+        own = {key: absolute(getattr(settings, key)) for key in MODELS}
+        given = {key: absolute(str(data.get(key) or own[key])) for key in MODELS}
+        if settings.visitors and given != own:
+            raise InputError("backbone and CLIP are fixed on this page: run it on your own machine to choose others")
+        return Recipe(
+            **given,
+            identifiers=str(data.get("identifiers") or "atomic"),
+            preset=str(data.get("preset") or "balanced"),
+            seed=whole(data, "seed"),
+        )
+
+    def check_training(self) -> None:
+        if not self.settings.training:
+            raise InputError("memorising is switched off here (GCR_TRAINING=0): run the page on your own machine")
+
+    def _chosen(self, folder: Path) -> Recipe:
+        """The recipe with the models that were chosen for a gallery; the page's own where none may be chosen."""
+        report = self._report(folder)
+        return self.recipe({key: report.get(key) for key in MODELS})
+
+    def _report(self, folder: Path) -> dict[str, Any]:
+        """What was chosen for a gallery, and its name, but for models where none may be chosen."""
+        report = {"name": NAME} | {key: value for key, value in read_report(folder).items() if value}
+        return {key: report[key] for key in CHOSEN if key in report and not (self.settings.visitors and key in MODELS)}
+
+
+def _studied(folder: Path, recipe: Recipe, gallery: Gallery) -> Studied:
+    return folder, recipe, sum(map(len, gallery.captions)).bit_length()
+
+
+def _id(data: dict[str, Any]) -> str:
+    return str(data.get("gallery", ""))
+
+
+def _lines(edit: dict[str, Any], key: str, before: list[str]) -> list[str]:
+    """The captions that a field shows, one a line; those `before` where the page showed no such field. Raises
+    ValueError saying what is wrong with them."""
+    return before if edit.get(key) is None else checked_captions(str(edit[key]).splitlines())
+
+
+def _only(data: dict[str, Any]) -> bool:
+    return data.get("value") is True or data.get("only") == "1"

@@ -1,0 +1,78 @@
+"""Registry: the memories that one visitor may ask, the shipped one and their own, by id; checked at every call."""
+
+from pathlib import Path
+from typing import Any
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.errors import InputError
+from gcr_core.memory.manifest import changes
+from gcr_core.serving.loading import WakingMemory
+from gcr_core.serving.model_process import Apart
+from gcr_core.serving.remote_memory import MemoryApart
+from gcr_core.ui.auth import Visitors
+from gcr_core.ui.html import Album
+
+SHIPPED = "shipped"
+"""The id of the memory that the app was started with; no memory of one's own has so short a one."""
+CACHED = 64
+
+
+class Library:
+    """Memories by id, for whoever asks. "" is the shipped one too."""
+
+    def __init__(self, waking: WakingMemory, keeper: Apart, visitors: Visitors) -> None:
+        self.waking, self.visitors, self._keeper = waking, visitors, keeper
+        self.doing: dict[str, str] = {}
+        """id of a memory that is being worked on → with what, in words"""
+        self._own: dict[Path, MemoryApart] = {}
+        self._galleries: dict[Path, tuple[tuple[int, int], Gallery]] = {}
+
+    def memory(self, request: Any, id: str) -> MemoryApart:
+        """The memory, loaded on its first question. Raises NotFoundError for an id that is not the asker's."""
+        if not isinstance(id, str):
+            raise InputError(f"memory is {type(id).__name__}, not text: give its id, or nothing for the shipped one")
+        if id in ("", SHIPPED):
+            return self.waking.wait()
+        folder = self.visitors.shelf(request).memory(id)
+        if folder not in self._own:
+            self._forget_some(self._own)
+            self._own[folder] = MemoryApart(folder, self._keeper)
+        return self._own[folder]
+
+    def own_memory(self, request: Any, id: str) -> MemoryApart:
+        """One of the asker's memories, to be changed. Raises InputError for the shipped one, and for one that is
+        being worked on, which would undo the change."""
+        memory = self.memory(request, id)
+        if id in ("", SHIPPED):
+            raise InputError("the memory that ships is everybody's: memorise a gallery of your own to change that")
+        if id in self.doing:
+            raise InputError("this memory is being worked on: wait until that is done")
+        return memory
+
+    def album(self, request: Any, id: str) -> Album:
+        """The memory's gallery, to be shown."""
+        id = id or SHIPPED
+        memory = self.memory(request, id)
+        return Album(memory.gallery, id, id != SHIPPED, changes(memory.facts))
+
+    def own(self, request: Any) -> list[dict[str, Any]]:
+        """As `Shelf.memories`; nothing for someone without a secret."""
+        try:
+            return self.visitors.shelf(request).memories()
+        except InputError:
+            return []
+
+    def gallery(self, request: Any, id: str) -> Gallery:
+        """A gallery on its way to a memory. Raises NotFoundError."""
+        folder = self.visitors.shelf(request).gallery(id)
+        file = (folder / "metadata.jsonl").stat()
+        stamp = file.st_mtime_ns, file.st_ino  # of two files written in one tick of the clock, too
+        if folder not in self._galleries or self._galleries[folder][0] != stamp:
+            self._forget_some(self._galleries)
+            self._galleries[folder] = stamp, Gallery.load(folder)
+        return self._galleries[folder][1]
+
+    @staticmethod
+    def _forget_some(cache: dict[Path, Any]) -> None:
+        while len(cache) >= CACHED:
+            cache.pop(next(iter(cache)), None)

@@ -1,0 +1,230 @@
+"""Shelves that strangers have left behind: removed after a while, never one that is used, trained on, or one's own."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.errors import NotFoundError
+from gcr_core.files.locks import try_lock, unlock
+from gcr_core.serving import retention
+from gcr_core.serving.job import DONE, INTERRUPTED, QUEUED, RUNNING, Job
+from gcr_core.serving.loading import WakingMemory
+from gcr_core.serving.model_process import Apart
+from gcr_core.serving.remote_memory import keeper
+from gcr_core.serving.retention import DAY_SECONDS, NOTE, note_use, remove_unused
+from gcr_core.serving.workspace import Shelf, new_id
+from gcr_core.settings import Settings
+from gcr_core.ui import page
+from gcr_core.ui.auth import HEADER, Visitors
+
+SECRET = "x" * 32
+DAYS = 30
+
+
+def left_behind(shelf: Shelf, days: float, gallery: Gallery | None = None) -> str:
+    """Puts a gallery on the shelf, all of it used last so many days ago; the gallery's id."""
+    id, folder = shelf.new_gallery()
+    folder.mkdir(parents=True)
+    if gallery:
+        gallery.save(folder)
+    age(shelf, days)
+    return id
+
+
+def age(shelf: Shelf, days: float) -> None:
+    (shelf.root / NOTE).touch()
+    then = time.time() - days * DAY_SECONDS
+    for path in (shelf.root, *shelf.root.rglob("*")):
+        os.utime(path, (then, then))
+
+
+def request(secret: str = SECRET) -> SimpleNamespace:
+    return SimpleNamespace(headers={HEADER: secret}, cookies={})
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def stranger(home: Path) -> Shelf:
+    return Shelf.of(home, SECRET)
+
+
+def test_a_shelf_unused_for_longer_than_the_days_goes_whole_and_the_others_stay(home: Path, stranger: Shelf) -> None:
+    left_behind(stranger, DAYS + 1)
+    recent = Shelf.of(home, "another")
+    kept = left_behind(recent, DAYS - 1)
+    assert remove_unused(home, DAYS) == [stranger.root]
+    assert list((home / "owners").iterdir()) == [recent.root]
+    assert recent.ids("galleries") == [kept]
+    assert remove_unused(home, DAYS) == []
+
+
+def test_ones_own_shelf_is_never_removed(home: Path) -> None:
+    own = Shelf.of(home, None)
+    id = left_behind(own, 10_000)
+    assert remove_unused(home, 1) == []
+    assert own.ids("galleries") == [id]
+
+
+def test_a_shelf_that_was_never_looked_at_before_counts_as_used_now(home: Path, stranger: Shelf) -> None:
+    left_behind(stranger, DAYS + 1)
+    (stranger.root / NOTE).unlink()
+    assert remove_unused(home, DAYS) == []
+    age(stranger, DAYS + 1)
+    assert remove_unused(home, DAYS) == [stranger.root]
+
+
+def test_a_request_of_its_owner_keeps_a_shelf(home: Path, stranger: Shelf) -> None:
+    left_behind(stranger, DAYS + 1)
+    visitors = Visitors(Settings(home=home, visitors=True))
+    visitors.shelf(request())
+    visitors.shelf(request("y" * 32))
+    assert remove_unused(home, DAYS) == []
+    assert [path.name for path in (home / "owners").iterdir()] == [stranger.root.name]
+
+
+def test_a_use_is_noted_once_an_hour(stranger: Shelf) -> None:
+    left_behind(stranger, 0)
+    noted = (stranger.root / NOTE).stat().st_mtime_ns
+    note_use(stranger.root)
+    assert (stranger.root / NOTE).stat().st_mtime_ns == noted
+    age(stranger, 1)
+    note_use(stranger.root)
+    assert time.time() - (stranger.root / NOTE).stat().st_mtime < 60
+
+
+def test_what_changes_on_a_shelf_keeps_it_without_its_owner(home: Path, stranger: Shelf, tiny_gallery: Gallery) -> None:
+    id = left_behind(stranger, DAYS + 1, tiny_gallery)
+    gallery = Gallery.load(stranger.gallery(id))
+    gallery.with_captions(gallery.captions)
+    assert remove_unused(home, DAYS) == []
+
+
+def put_job(shelf: Shelf, state: str) -> Job:
+    folder = shelf.root / "jobs" / new_id()
+    folder.mkdir(parents=True)
+    job = Job(folder)
+    job.create({"name": "x", "gallery": "x", "recipe": {}, "submitted": 0.0})
+    job.record(state)
+    age(shelf, DAYS + 1)
+    return job
+
+
+def test_a_shelf_with_a_job_that_waits_or_runs_stays(home: Path, stranger: Shelf) -> None:
+    job = put_job(stranger, QUEUED)
+    assert remove_unused(home, DAYS) == []
+    job.record(RUNNING)
+    process = try_lock(job.lock)
+    assert process is not None
+    age(stranger, DAYS + 1)
+    assert remove_unused(home, DAYS) == []
+    unlock(process)
+    assert job.status()["state"] == INTERRUPTED
+    assert remove_unused(home, DAYS) == [stranger.root]
+
+
+def test_a_job_that_has_just_ended_is_a_use(home: Path, stranger: Shelf) -> None:
+    put_job(stranger, RUNNING).record(DONE)
+    assert remove_unused(home, DAYS) == []
+    age(stranger, DAYS + 1)
+    assert remove_unused(home, DAYS) == [stranger.root]
+
+
+def test_a_visitor_who_comes_back_in_the_last_moment_keeps_the_shelf(
+    home: Path, stranger: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look finds the shelf unused; its owner's request comes before the lock is taken."""
+    left_behind(stranger, DAYS + 1)
+    put_aside = retention._put_aside
+
+    def after_a_visit(root: Path, days: int) -> Path | None:
+        note_use(root)
+        return put_aside(root, days)
+
+    monkeypatch.setattr(retention, "_put_aside", after_a_visit)
+    assert remove_unused(home, DAYS) == []
+    assert len(stranger.ids("galleries")) == 1
+
+
+def test_a_visitor_who_comes_back_too_late_waits_and_finds_nothing_half_removed(home: Path, stranger: Shelf) -> None:
+    id = left_behind(stranger, DAYS + 1)
+    visit = threading.Thread(target=note_use, args=(stranger.root,))
+    with retention._lock(stranger.root):
+        visit.start()
+        visit.join(0.2)
+        assert visit.is_alive()
+        retention.atomic.put_aside(stranger.root)
+    visit.join(10)
+    assert not visit.is_alive()
+    assert not stranger.root.exists()
+    with pytest.raises(NotFoundError):
+        stranger.gallery(id)
+
+
+def test_what_a_killed_removal_left_is_removed_by_the_next(home: Path, stranger: Shelf) -> None:
+    left_behind(stranger, DAYS + 1)
+    retention.atomic.put_aside(stranger.root)
+    remove_unused(home, DAYS)
+    assert list((home / "owners").iterdir()) == []
+
+
+def test_a_shelf_that_cannot_be_read_is_reported_and_the_rest_goes_on(
+    home: Path, stranger: Shelf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (put_job(stranger, DONE).folder / "status.json").write_text("{")
+    age(stranger, DAYS + 1)
+    others = [Shelf.of(home, str(number)) for number in range(5)]
+    for shelf in others:
+        left_behind(shelf, DAYS + 1)
+    assert sorted(remove_unused(home, DAYS)) == sorted(shelf.root for shelf in others)
+    assert stranger.root.name[:12] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "goes"),
+    [({}, True), ({"visitors": False}, False), ({"unused_days": 0}, False), ({"unused_days": 400}, False)],
+)
+def test_shelves_are_removed_from_the_start_on_only_where_the_settings_say_so(
+    home: Path, stranger: Shelf, changes: dict[str, bool | int], goes: bool
+) -> None:
+    left_behind(stranger, 365)
+    settings = replace(Settings(home=home, visitors=True), **changes)
+    retention.begin(settings)
+    wait(lambda: not stranger.root.exists() or not goes)
+    time.sleep(0 if goes else 0.3)
+    assert stranger.root.exists() is not goes
+
+
+def test_the_app_removes_them(home: Path, stranger: Shelf) -> None:
+    left_behind(stranger, 365)
+    waking = WakingMemory(lambda: pytest.fail("nobody asked"))
+    app = page.App(Settings(home=home, visitors=True), waking, Apart(keeper, "memory"))
+    wait(lambda: not stranger.root.exists())
+    app.jobs.close()
+
+
+def test_the_removal_is_repeated(home: Path, stranger: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "LOOK_EVERY_SECONDS", 0.05)
+    retention.begin(Settings(home=home, visitors=True))
+    time.sleep(0.2)
+    left_behind(Shelf(home / "elsewhere"), 365)
+    (home / "owners").mkdir()
+    (home / "elsewhere").rename(stranger.root)
+    wait(lambda: not stranger.root.exists())
+
+
+def wait(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
