@@ -11,10 +11,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from gcr_core import tables
 from gcr_core.data.gallery import IMPORT_SIDE, Gallery
 from gcr_core.data.images import open_image
 from gcr_core.data.karpathy import read_gallery
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
-COLUMN_WIDTH = 58
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -166,7 +165,7 @@ def _recall(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     request = SearchRequest(query, options.top, options.beams)
     memory = _load(options.memory)
     answer = memory.answer(request)
-    return answer, _recall_table(answer, memory.gallery)
+    return answer, tables.recall(answer, memory.gallery)
 
 
 def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -198,7 +197,7 @@ def _memorize(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     answer = {"memory": str(out), **{key: report[key] for key in ("images", "seconds", "memorized", "retrieved")}}
     if report["pseudo_queries"]:
         answer["pseudo_queries"] = report["pseudo_queries"]
-    return answer, _memorize_table(answer, report, gallery)
+    return answer, tables.memorize(answer, report, gallery)
 
 
 def _written(gallery: Gallery, options: argparse.Namespace) -> Gallery:
@@ -305,7 +304,7 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     else:
         queries = load_queries(options.queries, memory.gallery)
     answer = evaluate(memory, queries, options.beams)
-    return answer, _evaluate_table(answer)
+    return answer, tables.evaluate(answer)
 
 
 def _push(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -371,42 +370,3 @@ def _hush() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-def _recall_table(answer: dict[str, Any], gallery: Gallery) -> str:
-    """Both engines' images side by side: rank, file name, score, first caption."""
-    titles = {"generative": "recalled from memory (log p)", "dense": "CLIP + FAISS (cosine)"}
-    columns = []
-    for engine, title in titles.items():
-        lines = [f"{title}, {answer['latency_ms'][engine]:.0f} ms"]
-        for hit in answer[engine]:
-            caption = next(iter(gallery.captions[gallery.index(hit["file_name"])]), "")
-            lines.append(f"{hit['rank']:>3}  {hit['score']:>7.3f}  {hit['file_name']}  {caption}")
-        columns.append([line[:COLUMN_WIDTH] for line in lines])
-    rows = zip_longest(*columns, fillvalue="")
-    return "\n".join(f"{left:<{COLUMN_WIDTH}}  {right}".rstrip() for left, right in rows)
-
-
-def _memorize_table(answer: dict[str, Any], report: dict[str, Any], gallery: Gallery) -> str:
-    """What was memorised, how well, what was skipped, what to know."""
-    lines = [f"{answer['memory']}: {answer['images']:,} images memorised in {answer['seconds']:,.0f} s"]
-    lines.append(f"recalled at rank 1 from their own picture: {answer['memorized']:.1%}")
-    if answer["retrieved"] is not None:
-        lines.append(f"recalled at rank 1 from a caption kept out of training: {answer['retrieved']:.1%}")
-    if report["pseudo_queries"]:
-        lines.append(f"captions: {report['captions']:,}, {report['pseudo_queries']:,} of them written by the model")
-    lines += [f"skipped {name}: {reason}" for name, reason in gallery.skipped]
-    return "\n".join([*lines, *report["remarks"]])
-
-
-def _evaluate_table(answer: dict[str, Any]) -> str:
-    lines = [f"{answer['queries']:,} queries, {answer['images']:,} images"]
-    lines.append(f"{'':18}{'generative':>12}{'dense':>12}")
-    for name in answer["generative"]:
-        left, right = (answer[engine][name] for engine in ("generative", "dense"))
-        lines.append(f"{name:<18}{_number(left):>12}{_number(right):>12}")
-    return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:g}"

@@ -3,6 +3,7 @@
 FORMAT_VERSION = 1
 FACTS_FILE = "memory.json"
 IDENTIFIERS_FILE = "identifiers.safetensors"
+QUERIES_FILE = "queries.safetensors"
 CARD_FILE = "README.md"
 ADAPTER_FILE = "model/adapter_config.json"
 """Where a memory holds an adapter of its backbone, not a whole model."""

@@ -21,13 +21,13 @@ from PIL import Image
 from gcr_core.data.gallery import Gallery, thumbnail_of
 from gcr_core.data.images import fingerprint, open_image
 from gcr_core.data.metadata import MAX_CAPTIONS, checked_captions
-from gcr_core.errors import GcrError, HubError, InputError, MemoryFormatError
+from gcr_core.errors import GcrError, InputError, MemoryFormatError
 from gcr_core.files.atomic import new_folder
 from gcr_core.files.hub import fetch
-from gcr_core.files.layout import FORMAT_VERSION, IDENTIFIERS_FILE
+from gcr_core.files.layout import FORMAT_VERSION
 from gcr_core.memory.incremental import Known, NewImage, replay, solve_row
-from gcr_core.memory.manifest import changes, check_target, read_facts, repository_of, write_facts
-from gcr_core.models.adapter import is_adapter
+from gcr_core.memory.manifest import changes, check_target, read_facts, repository_of
+from gcr_core.memory.storage import Parts
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval import beam_search
 from gcr_core.retrieval.dense import DenseIndex
@@ -41,7 +41,6 @@ from gcr_core.training.train import memorize
 
 ROWS_AT_ONCE = 2_048
 """Beams of all queries that are decoded together."""
-QUERIES_FILE = "queries.safetensors"
 Reader = Callable[[list[Any]], beam_search.Prompts]
 
 
@@ -119,16 +118,9 @@ class Memory:
 
     @classmethod
     def _read(cls, folder: Path, device: str | None) -> Self:
-        facts = read_facts(folder)
-        memory = cls(
-            _backbone(folder, facts, device),
-            Identifiers.load(folder / IDENTIFIERS_FILE),
-            Gallery.load(folder / "gallery"),
-            DenseIndex.load(folder / "dense", device=device),
-            facts,
-        )
-        if (folder / QUERIES_FILE).is_file():
-            memory._known = Known.load(folder / QUERIES_FILE)
+        parts = Parts.read(folder, device)
+        memory = cls(parts.backbone, parts.identifiers, parts.gallery, parts.dense, parts.facts)
+        memory._known = parts.known
         return memory
 
     def save(self, path: str | Path) -> None:
@@ -143,13 +135,7 @@ class Memory:
             if repository_of(there := read_facts(path)):
                 self.facts["hub"] = there["hub"]
         with self._lock, new_folder(path) as folder:
-            self.backbone.save_pretrained(folder / "model")
-            self.identifiers.save(folder / IDENTIFIERS_FILE)
-            self.gallery.save(folder / "gallery")
-            self.dense.save(folder / "dense")
-            if self._known is not None:
-                self._known.save(folder / QUERIES_FILE)
-            write_facts(folder, self.facts)
+            Parts(self.backbone, self.identifiers, self.gallery, self.dense, self.facts, self._known).write(folder)
 
     def recall(self, queries: list[str], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS) -> list[list[Hit]]:
         """For each text query at most `top` images, best first; all queries are decoded together.
@@ -405,19 +391,3 @@ class Memory:
 
     def _text(self, tokens: Any) -> str:
         return self.identifiers.token_text(tokens, self.backbone.tokenizer)
-
-
-def _backbone(folder: Path, facts: dict[str, Any], device: str | None) -> Backbone:
-    """The whole model in a memory's folder, or the adapter there on the backbone that the memory names."""
-    model = folder / "model"
-    if not is_adapter(model):
-        return Backbone.from_pretrained(model, device=device)
-    base = facts["backbone"]
-    try:
-        return Backbone.from_pretrained(base["name"], device=device, revision=base["revision"], adapter=model)
-    except HubError as error:
-        at = f" at revision {base['revision']}" if base["revision"] else ""
-        raise HubError(
-            f"the memory {str(folder)!r} needs its backbone {base['name']!r}{at}, which cannot be had: connect to the "
-            f"hub, or write the folder that holds it as backbone.name into {folder / 'memory.json'}"
-        ) from error

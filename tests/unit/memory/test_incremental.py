@@ -16,8 +16,9 @@ from PIL import Image
 from gcr_core.cli import main
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GalleryError, InputError, MemoryFormatError
+from gcr_core.files.layout import QUERIES_FILE
 from gcr_core.memory.incremental import Known
-from gcr_core.memory.memory import QUERIES_FILE, Memory
+from gcr_core.memory.memory import Memory
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES, Identifiers

@@ -1,0 +1,68 @@
+"""Storage: the parts of a memory, read from its folder and written into one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.errors import HubError
+from gcr_core.files.layout import IDENTIFIERS_FILE, QUERIES_FILE
+from gcr_core.memory.incremental import Known
+from gcr_core.memory.manifest import read_facts, write_facts
+from gcr_core.models.adapter import is_adapter
+from gcr_core.models.backbone import Backbone
+from gcr_core.retrieval.dense import DenseIndex
+from gcr_core.retrieval.identifiers import Identifiers
+
+
+@dataclass
+class Parts:
+    """What a memory consists of."""
+
+    backbone: Backbone
+    identifiers: Identifiers
+    gallery: Gallery
+    dense: DenseIndex
+    facts: dict[str, Any]
+    """the content of `memory.json`"""
+    known: Known | None
+    """the gallery's own queries, once something was added"""
+
+    @classmethod
+    def read(cls, folder: Path, device: str | None) -> Self:
+        """Raises MemoryFormatError where a part cannot be read, HubError where its backbone cannot be had."""
+        facts = read_facts(folder)
+        return cls(
+            _backbone(folder, facts, device),
+            Identifiers.load(folder / IDENTIFIERS_FILE),
+            Gallery.load(folder / "gallery"),
+            DenseIndex.load(folder / "dense", device=device),
+            facts,
+            Known.load(folder / QUERIES_FILE) if (folder / QUERIES_FILE).is_file() else None,
+        )
+
+    def write(self, folder: Path) -> None:
+        """Into an empty folder."""
+        self.backbone.save_pretrained(folder / "model")
+        self.identifiers.save(folder / IDENTIFIERS_FILE)
+        self.gallery.save(folder / "gallery")
+        self.dense.save(folder / "dense")
+        if self.known is not None:
+            self.known.save(folder / QUERIES_FILE)
+        write_facts(folder, self.facts)
+
+
+def _backbone(folder: Path, facts: dict[str, Any], device: str | None) -> Backbone:
+    """The whole model in a memory's folder, or the adapter there on the backbone that the memory names."""
+    model = folder / "model"
+    if not is_adapter(model):
+        return Backbone.from_pretrained(model, device=device)
+    base = facts["backbone"]
+    try:
+        return Backbone.from_pretrained(base["name"], device=device, revision=base["revision"], adapter=model)
+    except HubError as error:
+        at = f" at revision {base['revision']}" if base["revision"] else ""
+        raise HubError(
+            f"the memory {str(folder)!r} needs its backbone {base['name']!r}{at}, which cannot be had: connect to the "
+            f"hub, or write the folder that holds it as backbone.name into {folder / 'memory.json'}"
+        ) from error

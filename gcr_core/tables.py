@@ -1,0 +1,47 @@
+"""Tables: what commands print for people, of the answers that programs get as JSON."""
+
+from itertools import zip_longest
+from typing import Any
+
+from gcr_core.data.gallery import Gallery
+
+COLUMN_WIDTH = 58
+
+
+def recall(answer: dict[str, Any], gallery: Gallery) -> str:
+    """Both engines' images side by side: rank, file name, score, first caption."""
+    titles = {"generative": "recalled from memory (log p)", "dense": "CLIP + FAISS (cosine)"}
+    columns = []
+    for engine, title in titles.items():
+        lines = [f"{title}, {answer['latency_ms'][engine]:.0f} ms"]
+        for hit in answer[engine]:
+            caption = next(iter(gallery.captions[gallery.index(hit["file_name"])]), "")
+            lines.append(f"{hit['rank']:>3}  {hit['score']:>7.3f}  {hit['file_name']}  {caption}")
+        columns.append([line[:COLUMN_WIDTH] for line in lines])
+    rows = zip_longest(*columns, fillvalue="")
+    return "\n".join(f"{left:<{COLUMN_WIDTH}}  {right}".rstrip() for left, right in rows)
+
+
+def memorize(answer: dict[str, Any], report: dict[str, Any], gallery: Gallery) -> str:
+    """What was memorised, how well, what was skipped, what to know."""
+    lines = [f"{answer['memory']}: {answer['images']:,} images memorised in {answer['seconds']:,.0f} s"]
+    lines.append(f"recalled at rank 1 from their own picture: {answer['memorized']:.1%}")
+    if answer["retrieved"] is not None:
+        lines.append(f"recalled at rank 1 from a caption kept out of training: {answer['retrieved']:.1%}")
+    if report["pseudo_queries"]:
+        lines.append(f"captions: {report['captions']:,}, {report['pseudo_queries']:,} of them written by the model")
+    lines += [f"skipped {name}: {reason}" for name, reason in gallery.skipped]
+    return "\n".join([*lines, *report["remarks"]])
+
+
+def evaluate(answer: dict[str, Any]) -> str:
+    lines = [f"{answer['queries']:,} queries, {answer['images']:,} images"]
+    lines.append(f"{'':18}{'generative':>12}{'dense':>12}")
+    for name in answer["generative"]:
+        left, right = (answer[engine][name] for engine in ("generative", "dense"))
+        lines.append(f"{name:<18}{_number(left):>12}{_number(right):>12}")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
