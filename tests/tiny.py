@@ -241,7 +241,7 @@ def qwen_tokenizer() -> Qwen2Tokenizer:
     bpe = json.loads(_byte_level([]).to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         bpe["vocab"],
-        [tuple(merge) for merge in bpe["merges"]],
+        [tuple(merge) for merge in bpe["merges"]],  # type: ignore[misc]
         eos_token="<|im_end|>",
         pad_token="<pad>",
         extra_special_tokens={"image_token": "<image>"},

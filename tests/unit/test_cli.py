@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -19,13 +20,14 @@ from gcr_core.training.config import Recipe
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gcr_core", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, **options)
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line on stderr of a command that must fail with status 2 and print nothing else."""
+    status: object
     try:
         status = main(list(arguments))
     except SystemExit as left:

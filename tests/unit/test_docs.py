@@ -65,7 +65,7 @@ def test_every_command_of_gcr_is_one_with_those_options(name):
 
 
 def test_every_command_of_gcr_is_in_a_document():
-    [choices] = [action.choices for action in cli._parser()._actions if action.choices]
+    [choices] = [dict(action.choices) for action in cli._parser()._actions if action.choices]
     assert {line.split()[0] for text in DOCUMENTS.values() for line in COMMAND.findall(text)} == choices.keys()
 
 

@@ -49,7 +49,7 @@ def wanted(name: str, extras: Iterable[str] = ()) -> Iterator[Requirement]:
 
 def brought(name: str, extras: Iterable[str] = ()) -> set[str]:
     """Canonical names of all that an installed package asks for here, directly or through others."""
-    names = set()
+    names: set[str] = set()
     for requirement in wanted(name, extras):
         names.add(canonicalize_name(requirement.name))
         try:
@@ -106,7 +106,7 @@ def test_this_environment_is_its_lock_and_nothing_else():
     here = {name: str(version(pin)) for name, pin in pins(DEV).items() if pin.marker is None or pin.marker.evaluate()}
     unlocked = found.keys() - here.keys() - UNLOCKED - brought("torch")
     assert not unlocked, "not in requirements-dev.txt: `make clean`, or declare it in pyproject.toml and `make lock`"
-    assert {name: found.get(name) for name in here} == here
+    assert {name: public for name, public in found.items() if name in here} == here
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from gcr_core.ui import zerogpu
 
 FOLDER = Path(os.environ["ZERO_FOLDER"])
 FORKS = multiprocessing.get_context("fork")
-zerogpu.SLICE_SECONDS = float(os.environ.get("ZERO_SLICE_SECONDS", zerogpu.SLICE_SECONDS))
+zerogpu.SLICE_SECONDS = float(os.environ.get("ZERO_SLICE_SECONDS", zerogpu.SLICE_SECONDS))  # type: ignore
 
 
 def GPU(task=None, *, duration=60):  # noqa: N802 - the name there

@@ -31,7 +31,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_folder_or_the_new_one(tmp_
     for kill in range(10):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(target)], cwd=Path(__file__).parents[3])
         before = target.stat().st_ino if kill else None
-        until(lambda before=before: target.exists() and target.stat().st_ino != before)
+        until(lambda before=before: target.exists() and target.stat().st_ino != before)  # type: ignore[misc]
         time.sleep(0.013 * kill)
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait()

@@ -325,6 +325,7 @@ def test_mistakes_are_one_line_and_change_nothing(
     picture(random.randrange(100)).save(tmp_path / "p.png")
     paths = {"MEMORY": str(folder), "PICTURE": str(tmp_path / "p.png"), "TEXTS": str(tmp_path)}
     before = (folder / "memory.json").stat().st_mtime_ns
+    status: object
     try:
         status = main([paths.get(argument, argument) for argument in arguments])
     except SystemExit as left:

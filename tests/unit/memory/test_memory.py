@@ -95,9 +95,9 @@ def test_whoever_asks_is_told_of_a_query_and_limits_that_cannot_be_used(tiny_mem
             ask(" ")
         with pytest.raises(InputError, match="top is 0"):
             ask("gold", top=0)
-    for ask in (tiny_memory.search_image, lambda image, **limits: tiny_memory.recall_images([image], **limits)):
+    for look in (tiny_memory.search_image, lambda image, **limits: tiny_memory.recall_images([image], **limits)):
         with pytest.raises(InputError, match="beams is 1001"):
-            ask(picture, beams=MAX_BEAMS + 1)
+            look(picture, beams=MAX_BEAMS + 1)
 
 
 def test_a_query_as_long_as_may_be_is_answered(tiny_memory: Memory) -> None:

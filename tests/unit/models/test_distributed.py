@@ -84,7 +84,7 @@ def test_two_processes_one_of_them_killed_at_a_random_step_learn_what_one_learns
 @pytest.mark.parametrize("processes", [1, 3, 8])
 def test_shares_are_consecutive_and_as_long_in_all_processes(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Process:
-        num_processes = processes
+        num_processes, process_index = processes, 0
 
     monkeypatch.setattr(distributed, "state", lambda: Process)
     for count in (0, 1, 2, 7, 9):

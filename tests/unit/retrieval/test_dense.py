@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -128,21 +129,23 @@ def test_as_many_cells_are_read_as_find_what_the_exact_search_finds(
 ) -> None:
     vectors, queries = scattered
     monkeypatch.setattr(dense_module, "EXACT_IMAGES", 1_000)
-    index = dense_module._make_index(vectors, queries[:100])
+    index: Any = dense_module._make_index(vectors, queries[:100])
     assert 1 < index.nprobe < index.nlist
     exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :100]
     rows = zip(exact, found(DenseIndex(None, None, index), queries, 100), strict=True)
     assert np.mean([np.isin(*row).mean() for row in rows]) >= 0.95
     faiss.write_index(index, str(tmp_path / "index.faiss"))
-    assert faiss.read_index(str(tmp_path / "index.faiss")).nprobe == index.nprobe
+    read: Any = faiss.read_index(str(tmp_path / "index.faiss"))
+    assert read.nprobe == index.nprobe
 
 
 def test_every_image_asked_for_is_given_however_few_cells_are_read(
     scattered: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dense_module, "EXACT_IMAGES", 1_000)
-    dense = DenseIndex(None, None, dense_module._make_index(scattered[0]))
-    dense.index.nprobe = 1
+    index: Any = dense_module._make_index(scattered[0])
+    index.nprobe = 1
+    dense = DenseIndex(None, None, index)
     assert sorted(found(dense, scattered[1][:1], 2_000)[0]) == list(range(2_000))
 
 

@@ -289,7 +289,7 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Shelf, 
                 pid = int(writers.stdout.readline())
                 if kill % 5 == 0:  # now and then one that has written, however slow the machine has become
                     started, own = time.monotonic(), f"{kill:012}"
-                    until(lambda own=own: own in shelf.ids("memories"))
+                    until(lambda own=own: own in shelf.ids("memories"))  # type: ignore[misc]
                     longest = longest or min(0.3, time.monotonic() - started)
                 time.sleep(draws.uniform(0, 2 * longest))
                 os.kill(pid, signal.SIGKILL)

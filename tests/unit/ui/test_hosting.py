@@ -100,7 +100,7 @@ def test_health_is_well_while_the_memory_wakes_and_ill_where_it_cannot(tmp_path)
     def fail() -> None:
         raise HubError("there is no such memory: name another")
 
-    well, ill = WakingMemory(lambda: SimpleNamespace()), WakingMemory(fail)
+    well, ill = WakingMemory(SimpleNamespace), WakingMemory(fail)
     client = TestClient(Starlette(routes=[hosting.health(well)]))
     assert client.get("/health").json() == {"memory": "waking", "reason": ""}
     well.wake()
