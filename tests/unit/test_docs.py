@@ -82,3 +82,21 @@ def test_the_python_of_the_library_runs(tiny_memory_dir, tmp_path, monkeypatch, 
 def test_every_public_name_is_in_the_page_on_the_api():
     rows = re.findall(r"^\| (`.*?) \|", API.split("\n## Python\n")[1].split("\n## ")[0], re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(gcr_core.__all__)
+
+
+def test_the_tree_in_the_readme_has_every_module_and_no_other():
+    tree, folders, named = DOCUMENTS["README.md"].split("## Files\n\n```\n")[1].split("```")[0], [], set()
+    for line in tree.splitlines():
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = [name]
+        if name.endswith(".py"):
+            named.add("".join(folders))
+    files = (path.relative_to(ROOT).as_posix() for path in (ROOT / "gcr_core").rglob("*.py"))
+    empty = {f"gcr_core/{path.parent.name}/__init__.py" for path in (ROOT / "gcr_core").glob("*/__init__.py")}
+    assert named == {"app.py", *files} - empty
+
+
+def test_every_file_that_contributors_are_sent_to_is_there():
+    named = re.findall(r"`((?:gcr_core|tests|assets|benchmarks)/[\w./]+)`", DOCUMENTS["CONTRIBUTING.md"])
+    assert named
+    assert not [path for path in named if "NAME" not in path and not (ROOT / path).exists()]
