@@ -1,7 +1,7 @@
 """Archive: a memory as one zip, and back from a stranger's zip.
 
 What comes in is held to be hostile: only the kinds of file that a memory has, each where it says it is, within
-limits; then a process of its own opens the memory and every picture of it. Knows nothing about shelves.
+limits; then a process of its own opens the memory and every picture of it. Knows nothing about workspaces.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Workspace: an owner's place below GCR_HOME, its galleries, memories and jobs each in a folder named by its id.
 
-An id is looked up on the owner's own shelf only: another owner's and one of nothing are refused in the same words.
+An id is looked up in the owner's own workspace only: another owner's and one of nothing are refused in the same words.
 What is listed is whole, and what is deleted is gone at once. Knows folders and facts, loads no model.
 """
 
@@ -37,7 +37,7 @@ GIB = 2**30
 """Bytes of a gibibyte, in which limits are told."""
 
 
-class Shelf:
+class Workspace:
     """What one owner keeps: `root/galleries/ID`, `root/memories/ID`, `root/jobs/ID`."""
 
     def __init__(self, root: Path, settings: Settings | None = None) -> None:
@@ -45,7 +45,7 @@ class Shelf:
 
     @classmethod
     def of(cls, home: Path, owner: str | None, settings: Settings | None = None) -> Self:
-        """The shelf of whoever knows the secret `owner`; None is the person whose machine it is."""
+        """The workspace of whoever knows the secret `owner`; None is the person whose machine it is."""
         if owner is None:
             return cls(home / "mine", settings)
         if not owner:
@@ -106,7 +106,7 @@ class Shelf:
         return self.folder("memories", id)
 
     def keep(self, folder: Path, id: str, name: str) -> None:
-        """Moves a memory that is whole, in a folder on the same disk, onto the shelf."""
+        """Moves a memory that is whole, in a folder on the same disk, into the workspace."""
         _sign(folder, name)
         target = self.root / "memories" / id
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ class Shelf:
         return self.root / "exports" / id / f"{name}.zip"
 
     def open_memory(self, archive: str | Path) -> str:
-        """Puts the memory in a zip onto the shelf once it has been opened to see that it can be; returns its id.
+        """Puts the memory in a zip into the workspace once it has been opened to see that it can be; returns its id.
 
         Raises MemoryFormatError for what is no memory, HubError where the hub does not give its backbone, GcrError for
         one over the limits.
@@ -187,7 +187,7 @@ class Shelf:
             )
 
     def sweep(self) -> None:
-        """Removes what killed processes left half-written on this shelf."""
+        """Removes what killed processes left half-written in this workspace."""
         for kind in ("galleries", "memories", "exports", "jobs"):
             atomic.sweep(self.root / kind)
         for id in self.ids("jobs"):

@@ -1,7 +1,7 @@
 """The draft: a gallery on its way to a memory. Its import, its captions, who writes them, and what will come of it.
 
 Keeps nothing that a reload would lose: the gallery, its captions and the models chosen for it are on the visitor's
-shelf; an import and the writing of captions go on whether or not anyone watches.
+workspace; an import and the writing of captions go on whether or not anyone watches.
 """
 
 import math
@@ -21,7 +21,7 @@ from gcr_core.serving.importing import NAME, Importing, read_report, write_repor
 from gcr_core.serving.job_queue import Jobs
 from gcr_core.serving.model_process import EndedError
 from gcr_core.serving.remote_memory import workshop
-from gcr_core.serving.workspace import Shelf, clean_name
+from gcr_core.serving.workspace import Workspace, clean_name
 from gcr_core.settings import Settings
 from gcr_core.training.config import PRESET_WORDS, WRITTEN, Recipe
 from gcr_core.training.preflight import can_describe_pictures, check_written, remarks
@@ -73,14 +73,14 @@ class Draft:
         """The newest gallery that no job has taken up, or the one with an `id`; without any, where to drop one."""
         if not self.settings.training:
             return self._instead(memorize_view.training_is_off())
-        shelf = self.library.visitors.shelf(request)
-        if (importing := self._imports.get(shelf.root)) and importing.is_alive():
+        workspace = self.library.visitors.workspace(request)
+        if (importing := self._imports.get(workspace.root)) and importing.is_alive():
             return self._instead(memorize_view.importing(*importing.progress))
-        id = id or self._newest(shelf)
+        id = id or self._newest(workspace)
         if not id:
             return self._instead(memorize_view.drop_zone())
-        gallery, report = self.library.gallery(request, id), read_report(shelf.gallery(id))
-        moves = place[1] and self.scribe.of(shelf.gallery(id))  # rows leave the table as they get captions
+        gallery, report = self.library.gallery(request, id), read_report(workspace.gallery(id))
+        moves = place[1] and self.scribe.of(workspace.gallery(id))  # rows leave the table as they get captions
         return {
             self.prepare: memorize_view.taken_in(id, gallery, report),
             **({} if moves else self._show_table(request, id, place)),
@@ -98,7 +98,7 @@ class Draft:
     def _show_prospects(self, request: Any, id: str) -> Shown:
         """What will be found, and how long each preset takes, once the workshop has measured that."""
         edition = self.edits.edition
-        gallery, folder = self.library.gallery(request, id), self.library.visitors.shelf(request).gallery(id)
+        gallery, folder = self.library.gallery(request, id), self.library.visitors.workspace(request).gallery(id)
         recipe, writing = self._chosen(folder), self.scribe.of(folder)
         key, able = _studied(folder, recipe, gallery), False
         try:
@@ -130,18 +130,18 @@ class Draft:
         )
         return {self.notes: notes, self.how: how}
 
-    def _newest(self, shelf: Shelf) -> str:
-        taken = {row["gallery"] for row in self.jobs.list(shelf)}
-        return next((row["id"] for row in shelf.galleries() if row["id"] not in taken), "")
+    def _newest(self, workspace: Workspace) -> str:
+        taken = {row["gallery"] for row in self.jobs.list(workspace)}
+        return next((row["id"] for row in workspace.galleries() if row["id"] not in taken), "")
 
-    def stirs(self, shelf: Shelf) -> list[Any]:
+    def stirs(self, workspace: Workspace) -> list[Any]:
         """What changes without anyone's doing: how far captions are written; empty where nothing does."""
-        folders = [(id, shelf.gallery(id)) for id in shelf.ids("galleries")]
+        folders = [(id, workspace.gallery(id)) for id in workspace.ids("galleries")]
         return [(id, writing.waits, writing.done) for id, folder in folders if (writing := self.scribe.of(folder))]
 
-    def ended(self, shelf: Shelf) -> tuple[str, str] | None:
+    def ended(self, workspace: Workspace) -> tuple[str, str] | None:
         """How the writing of captions ended, as a notice's kind and words; told once."""
-        ends = (self.scribe.ended(shelf.gallery(id)) for id in shelf.ids("galleries"))
+        ends = (self.scribe.ended(workspace.gallery(id)) for id in workspace.ids("galleries"))
         return next(filter(None, ends), None)
 
     # What goes on by itself
@@ -149,13 +149,13 @@ class Draft:
     def take_in(self, request: Any, files: Any) -> Iterator[Shown]:
         """Imports uploads; shows how far that is, and in the end the new draft."""
         self.check_training()
-        shelf = self.library.visitors.shelf(request)
-        importing = self._imports[shelf.root] = Importing(shelf, files, uploads.laid_out)
+        workspace = self.library.visitors.workspace(request)
+        importing = self._imports[workspace.root] = Importing(workspace, files, uploads.laid_out)
         yield from self._watch(request, importing)
 
     def follow(self, request: Any) -> Iterator[Shown]:
         """How far an import is that goes on, and in the end the new draft; nothing where none does."""
-        importing = self._imports.get(self.library.visitors.shelf(request).root)
+        importing = self._imports.get(self.library.visitors.workspace(request).root)
         if importing and importing.is_alive():
             yield from self._watch(request, importing)
         elif importing:
@@ -174,10 +174,10 @@ class Draft:
         Another page of the visitor's may have had it measured meanwhile.
         """
         try:
-            shelf = self.library.visitors.shelf(request)
-            if not self.settings.training or not (id := self._newest(shelf)):
+            workspace = self.library.visitors.workspace(request)
+            if not self.settings.training or not (id := self._newest(workspace)):
                 return
-            folder, gallery = shelf.gallery(id), self.library.gallery(request, id)
+            folder, gallery = workspace.gallery(id), self.library.gallery(request, id)
             recipe = self._chosen(folder)
             key = _studied(folder, recipe, gallery)
             asked = self._refused.get(key, (-math.inf, ""))[0]
@@ -203,7 +203,7 @@ class Draft:
         """Writes the captions of a picture: "own", a person's, and "models", the model's, of which the corrected are a
         person's from now on. One of the two that the page did not show stays as it is."""
         index = whole(edit, "index")
-        folder = self.library.visitors.shelf(request).gallery(_id(edit))
+        folder = self.library.visitors.workspace(request).gallery(_id(edit))
         with self.scribe.editing:
             gallery = Gallery.load(folder)
             if index >= len(gallery):
@@ -224,7 +224,7 @@ class Draft:
         which, value = str(edit.get("which")), str(edit.get("value") or "").strip()
         if which not in CHOSEN:
             raise InputError(f"{which[:40]!r} is nothing to memorise with: choose {', '.join(CHOSEN)}")
-        folder = self.library.visitors.shelf(request).gallery(_id(edit))
+        folder = self.library.visitors.workspace(request).gallery(_id(edit))
         if which == "name":
             value = clean_name(value) if value else ""
         else:
@@ -245,7 +245,7 @@ class Draft:
         """Lets the model write captions for the pictures without any."""
         self.check_training()
         id = _id(data)
-        folder = self.library.visitors.shelf(request).gallery(id)
+        folder = self.library.visitors.workspace(request).gallery(id)
         recipe = self._chosen(folder)
         check_written(WRITTEN, recipe.backbone)
         self.scribe.begin(folder, recipe.backbone)
@@ -253,27 +253,29 @@ class Draft:
 
     def hush(self, request: Any, data: dict[str, Any]) -> Shown:
         """Stops the model's writing."""
-        self.scribe.stop(self.library.visitors.shelf(request).gallery(_id(data)))
+        self.scribe.stop(self.library.visitors.workspace(request).gallery(_id(data)))
         return {}
 
     def discard(self, request: Any, data: dict[str, Any]) -> Shown:
         """Deletes the gallery."""
         id = _id(data)
-        shelf = self.library.visitors.shelf(request)
-        self.scribe.stop(shelf.gallery(id))
-        shelf.delete(id)
+        workspace = self.library.visitors.workspace(request)
+        self.scribe.stop(workspace.gallery(id))
+        workspace.delete(id)
         return self.show(request)
 
     def memorise(self, request: Any, data: dict[str, Any]) -> None:
         """Queues a job for the gallery, as the form says."""
         self.check_training()
-        shelf, id = self.library.visitors.shelf(request), _id(data)
-        if self.scribe.of(shelf.gallery(id)):
+        workspace, id = self.library.visitors.workspace(request), _id(data)
+        if self.scribe.of(workspace.gallery(id)):
             raise InputError("the model still writes captions for these pictures: wait until it is done, or stop it")
         with self._submitting:
-            if any(row["gallery"] == id and row["state"] in memorize_view.UNFINISHED for row in self.jobs.list(shelf)):
+            if any(
+                row["gallery"] == id and row["state"] in memorize_view.UNFINISHED for row in self.jobs.list(workspace)
+            ):
                 return  # a second click
-            self.jobs.submit(shelf, id, self.recipe(data), str(data.get("name", "")))
+            self.jobs.submit(workspace, id, self.recipe(data), str(data.get("name", "")))
         self.workshop.end()
 
     def recipe(self, data: dict[str, Any]) -> Recipe:

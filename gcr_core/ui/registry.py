@@ -33,7 +33,7 @@ class Library:
             raise InputError(f"memory is {type(id).__name__}, not text: give its id, or nothing for the shipped one")
         if id in ("", SHIPPED):
             return self.waking.wait()
-        folder = self.visitors.shelf(request).memory(id)
+        folder = self.visitors.workspace(request).memory(id)
         if folder not in self._own:
             self._forget_some(self._own)
             self._own[folder] = MemoryApart(folder, self._keeper)
@@ -56,15 +56,15 @@ class Library:
         return Album(memory.gallery, id, id != SHIPPED, changes(memory.facts))
 
     def own(self, request: Any) -> list[dict[str, Any]]:
-        """As `Shelf.memories`; nothing for someone without a secret."""
+        """As `Workspace.memories`; nothing for someone without a secret."""
         try:
-            return self.visitors.shelf(request).memories()
+            return self.visitors.workspace(request).memories()
         except InputError:
             return []
 
     def gallery(self, request: Any, id: str) -> Gallery:
         """A gallery on its way to a memory. Raises NotFoundError."""
-        folder = self.visitors.shelf(request).gallery(id)
+        folder = self.visitors.workspace(request).gallery(id)
         file = (folder / "metadata.jsonl").stat()
         stamp = file.st_mtime_ns, file.st_ino  # of two files written in one tick of the clock, too
         if folder not in self._galleries or self._galleries[folder][0] != stamp:

@@ -35,7 +35,7 @@ def routes(library: Library) -> list[Route]:
 
     def download(request: Request) -> Response:
         try:
-            archive = library.visitors.shelf(request).export(request.path_params["id"])
+            archive = library.visitors.workspace(request).export(request.path_params["id"])
         except GcrError:
             return Response(status_code=NOT_FOUND)
         sent = BackgroundTask(archive.unlink, missing_ok=True)

@@ -123,7 +123,7 @@ class Requests:
         self._last: OrderedDict[Path, Context] = OrderedDict()
 
     def remember(self, root: Path) -> None:
-        """Keeps the event that is being handled, if one is, as the last of the owner whose shelf is at `root`."""
+        """Keeps the event that is being handled, if one is, as the last of the owner whose workspace is at `root`."""
         from gradio.context import LocalContext
 
         if LocalContext.request.get(None) is None:
@@ -183,7 +183,7 @@ class Slices:
         left = before["seconds_left"]
         seconds = SLICE_SECONDS if left is None else min(SLICE_SECONDS, 10 + 1.5 * left)
         try:
-            return self._requests.run(job.shelf.root, self._forked, job.folder, seconds, self._max_seconds)
+            return self._requests.run(job.workspace.root, self._forked, job.folder, seconds, self._max_seconds)
         except Error as refusal:
             if "aborted" in refusal.message and job.recorded()["step"] == before["step"]:
                 job.record(FAILED, message=TOO_LARGE)
@@ -210,7 +210,7 @@ def _fitting(job: Job, most: float) -> float:
     from gcr_core.training.estimate import estimate
 
     recipe = Recipe(**job.config["recipe"])
-    needed = estimate(Gallery.load(job.shelf.gallery(job.config["gallery"])), recipe)[recipe.preset]
+    needed = estimate(Gallery.load(job.workspace.gallery(job.config["gallery"])), recipe)[recipe.preset]
     if needed > most:
         raise GcrError(too_long(needed, most))
     return needed

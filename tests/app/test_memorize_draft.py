@@ -13,7 +13,7 @@ from PIL import Image
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError, HubError, InputError
 from gcr_core.serving.caption_writer import Writing
-from gcr_core.serving.workspace import Shelf
+from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
 from gcr_core.training.config import PRESET_WORDS
 from gcr_core.ui import uploads
@@ -58,7 +58,7 @@ def cameras(tmp_path):
 
 
 def shelf(draft):
-    return draft.library.visitors.shelf(None)
+    return draft.library.visitors.workspace(None)
 
 
 def import_(draft, paths):
@@ -77,14 +77,14 @@ def finished(draft, folder):
 
 
 def test_an_import_goes_on_through_a_reload_and_shows_how_far_it_is(draft, cameras, monkeypatch):
-    go_on, collect = threading.Event(), Shelf.collect
+    go_on, collect = threading.Event(), Workspace.collect
 
     def slow(self, sources, on_progress):
         on_progress(3, PICTURES)
         go_on.wait()
         return collect(self, sources, on_progress)
 
-    monkeypatch.setattr(Shelf, "collect", slow)
+    monkeypatch.setattr(Workspace, "collect", slow)
     monkeypatch.setattr(uploads, "laid_out", lambda files, most: contextlib.nullcontext(cameras))
     next(draft.take_in(None, []))
     until(lambda: "Taking in 3 of 34 files" in draft.show(None)[draft.prepare])
@@ -225,7 +225,7 @@ def test_a_models_folder_is_named_so_that_a_process_begun_elsewhere_finds_it(dra
 def test_visitors_choose_no_models(settings, models, cameras):
     shared = made(Settings(home=settings.home, backbone=models.cannot, clip=models.clip, visitors=True))
     request = SimpleNamespace(headers={"X-GCR-Owner": "a" * 32}, cookies={})
-    id, _ = shared.library.visitors.shelf(request).collect(cameras[:2])
+    id, _ = shared.library.visitors.workspace(request).collect(cameras[:2])
     with pytest.raises(InputError, match="fixed on this page"):
         shared.choose(request, {"gallery": id, "which": "backbone", "value": models.able})
     shared.choose(request, {"gallery": id, "which": "preset", "value": "quick"})
@@ -238,7 +238,7 @@ def test_visitors_send_the_fixed_models_as_the_page_shows_them(settings, models,
     monkeypatch.chdir(Path(models.able).parent)
     shared = made(Settings(home=settings.home, backbone="idefics3/", clip="llava", visitors=True))
     request = SimpleNamespace(headers={"X-GCR-Owner": "a" * 32}, cookies={})
-    shared.library.visitors.shelf(request).collect(cameras[:2])
+    shared.library.visitors.workspace(request).collect(cameras[:2])
     sent = dict(re.findall('name="(backbone|clip)" value="(.*?)"', shared.show(request)[shared.how]))
     recipe = shared.recipe(sent)
     assert (recipe.backbone, recipe.clip) == (models.able, models.cannot)

@@ -18,7 +18,7 @@ from gcr_core.memory.publish import pull, push
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.identifiers import Identifiers
-from gcr_core.serving.workspace import Shelf, new_id
+from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from tests.hub_server import Hub, RefusedError, Repository
 
@@ -182,7 +182,10 @@ def test_an_adapter_is_pushed_alone_and_finds_its_backbone_on_the_hub(hub, adapt
 
 
 def test_a_downloaded_adapter_opens_where_its_backbone_was_never_fetched(hub, adapter, tmp_path, monkeypatch):
-    here, there = Shelf(tmp_path / "here"), Shelf(tmp_path / "there", Settings(backbone="alice/base", visitors=True))
+    here, there = (
+        Workspace(tmp_path / "here"),
+        Workspace(tmp_path / "there", Settings(backbone="alice/base", visitors=True)),
+    )
     here.keep(adapter, id := new_id(), "boats")
     empty = str(tmp_path / "empty")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", empty)

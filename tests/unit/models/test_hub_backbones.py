@@ -346,7 +346,7 @@ def test_batches_that_do_not_fit_the_memory_are_learnt_in_parts_to_the_same_weig
         identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
         pairs = Pairs.from_captions(tiny_gallery.captions)
         memorize(backbone, tiny_gallery, identifiers, pairs, training, lambda step: seen.append(step.loss))
-        return seen, backbone._computed_twice
+        return seen, backbone._checkpointed
 
     passes = []
 
@@ -356,10 +356,10 @@ def test_batches_that_do_not_fit_the_memory_are_learnt_in_parts_to_the_same_weig
             return passes[-1]
 
     monkeypatch.setattr("gcr_core.training.train.MicroBatcher", Watched)
-    plenty, computed_twice = losses(2**34)
-    assert min(passes) >= 8 and not computed_twice
-    little, computed_twice = losses(free)
-    assert min(passes) < 8 and computed_twice == twice
+    plenty, checkpointed = losses(2**34)
+    assert min(passes) >= 8 and not checkpointed
+    little, checkpointed = losses(free)
+    assert min(passes) < 8 and checkpointed == twice
     assert little == pytest.approx(plenty, rel=1e-3)
 
 

@@ -26,7 +26,7 @@ from gcr_core.memory.memory import Memory
 from gcr_core.serving import job_queue as job_queue_module
 from gcr_core.serving.job import DISK_FULL, KILLED, MAX_POINTS, OUT_OF_MEMORY, Job
 from gcr_core.serving.job_queue import LOOK_EVERY_SECONDS, Jobs
-from gcr_core.serving.workspace import Shelf, new_id
+from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from gcr_core.training.config import Recipe
 from tests import patience
@@ -98,12 +98,12 @@ class Desk:
 
     def __init__(self, home: Path, gallery: Gallery, memory: Path) -> None:
         self.home, self.memory = home, memory
-        self.shelf = Shelf.of(home, None)
+        self.shelf = Workspace.of(home, None)
         self.gallery, folder = self.shelf.new_gallery()
         gallery.save(folder)
         self.jobs = Jobs(home)
 
-    def submit(self, behaviour: str, shelf: Shelf | None = None) -> str:
+    def submit(self, behaviour: str, shelf: Workspace | None = None) -> str:
         return self.jobs.submit(shelf or self.shelf, self.gallery, Recipe(behaviour, str(self.memory)), "shapes")
 
     def status(self, id: str) -> dict[str, Any]:
@@ -402,7 +402,7 @@ def test_a_memory_that_was_kept_before_its_trainer_died_is_not_made_again(desk: 
 
 def test_another_owners_job_is_not_found(desk: Desk) -> None:
     id = desk.submit("goes on")
-    stranger = Shelf.of(desk.home, "a stranger's secret")
+    stranger = Workspace.of(desk.home, "a stranger's secret")
     assert desk.jobs.list(stranger) == []
     for call in (desk.jobs.status, desk.jobs.losses, desk.jobs.stop, desk.jobs.resume, desk.jobs.remove):
         complaints = []
@@ -446,8 +446,8 @@ def test_removing_a_job_keeps_its_memory(desk: Desk) -> None:
 
 
 def test_too_many_jobs_are_refused_one_owners_and_all_owners(desk: Desk) -> None:
-    few = Shelf(desk.shelf.root, replace(Settings(), max_queued_jobs=2))
-    full = Shelf(desk.shelf.root, replace(Settings(), max_queued_jobs_in_all=2))
+    few = Workspace(desk.shelf.root, replace(Settings(), max_queued_jobs=2))
+    full = Workspace(desk.shelf.root, replace(Settings(), max_queued_jobs_in_all=2))
     desk.submit("goes on", few)
     second = desk.submit("goes on", few)
     for shelf, words in ((few, "2 jobs of yours wait or run, the limit is 2"), (full, "2 jobs in all wait or run")):
@@ -461,7 +461,7 @@ def test_too_many_jobs_are_refused_one_owners_and_all_owners(desk: Desk) -> None
 
 
 def test_too_many_pictures_are_refused(desk: Desk) -> None:
-    shelf = Shelf(desk.shelf.root, replace(Settings(), max_pictures=11))
+    shelf = Workspace(desk.shelf.root, replace(Settings(), max_pictures=11))
     with pytest.raises(GcrError, match=r"^12 pictures were given, the limit is 11: choose fewer$"):
         desk.submit("goes on", shelf)
     assert desk.jobs.list(desk.shelf) == []
