@@ -1,9 +1,9 @@
 """Importer: what a person hands over, files, folders and zips in any mix, and the images that it makes.
 
 `Sources` lists the files and decodes nothing: a file's name is its path below what was handed over; where there are
-several sources, that of a folder or zip stands before it. `Intake` decodes on several threads, and pictures of the same
-pixels become one. What cannot be used, a whole source or one file, is listed in `skipped` and the rest goes on. Knows
-pictures and metadata, not where they are kept.
+several sources, that of a folder or zip stands before it. `Importer` decodes on several threads, and pictures of the
+same pixels become one. What cannot be used, a whole source or one file, is listed in `skipped` and the rest goes on.
+Knows pictures and metadata, not where they are kept.
 """
 
 import os
@@ -165,8 +165,8 @@ class _MetadataFile(NamedTuple):
     data: bytes
 
 
-class Intake:
-    """`for path, made in intake.pictures(files, make): intake.add(path, name, fingerprint)`, then `images()`."""
+class Importer:
+    """`for path, made in importer.pictures(files, make): importer.add(path, name, fingerprint)`, then `images()`."""
 
     skipped: list[tuple[str, str]]
     """(path or metadata line, why it was left out)"""

@@ -7,7 +7,7 @@ from typing import Any, Self
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import HubError
 from gcr_core.files.layout import IDENTIFIERS_FILE, QUERIES_FILE
-from gcr_core.memory.incremental import Known
+from gcr_core.memory.incremental import KnownQueries
 from gcr_core.memory.manifest import read_facts, write_facts
 from gcr_core.models.adapter import is_adapter
 from gcr_core.models.backbone import Backbone
@@ -25,7 +25,7 @@ class Parts:
     dense: DenseIndex
     facts: dict[str, Any]
     """the content of `memory.json`"""
-    known: Known | None
+    known: KnownQueries | None
     """the gallery's own queries, once something was added"""
 
     @classmethod
@@ -38,7 +38,7 @@ class Parts:
             Gallery.load(folder / "gallery"),
             DenseIndex.load(folder / "dense", device=device),
             facts,
-            Known.load(folder / QUERIES_FILE) if (folder / QUERIES_FILE).is_file() else None,
+            KnownQueries.load(folder / QUERIES_FILE) if (folder / QUERIES_FILE).is_file() else None,
         )
 
     def write(self, folder: Path) -> None:

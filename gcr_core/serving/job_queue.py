@@ -51,7 +51,7 @@ SILENT_SECONDS = 300.0
 """A trainer whose heart has not beaten for so long is killed."""
 
 
-class Jobs:
+class JobQueue:
     """The queue below a home folder, looked after by a thread of this object until `close`."""
 
     def __init__(self, home: Path, start: Starter | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Model host: what lives in the processes of the web app that hold models.
+"""Model hosts: the objects that live in the web app's model processes.
 
-The keeper answers for the few memories used last and saves what is added or forgotten at once; the workshop does
-what takes long. Imports torch: only the children of `model_process` make them.
+`MemoryHost` answers for the few memories used last and saves at once what is added or forgotten; `TaskHost` does what
+takes long. Imports torch: only the children of `model_process` make them.
 """
 
 from collections import OrderedDict
@@ -24,7 +24,7 @@ KEPT = 3
 """Memories in the process at once; the one used longest ago leaves first."""
 
 
-class Keeper:
+class MemoryHost:
     """Memories by folder; one whose folder was written anew is loaded anew."""
 
     def __init__(self, say: Callable[[Any], None]) -> None:
@@ -68,7 +68,7 @@ class Keeper:
         return result
 
 
-class Workshop:
+class TaskHost:
     """Work of seconds to minutes that no search should wait for."""
 
     def __init__(self, say: Callable[[Any], None]) -> None:

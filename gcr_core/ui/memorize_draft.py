@@ -16,11 +16,11 @@ from gcr_core.data.metadata import checked_captions
 from gcr_core.errors import GalleryError, HubError, InputError, NotFoundError
 from gcr_core.files.hub import absolute, here
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES
-from gcr_core.serving.caption_writer import Scribe
+from gcr_core.serving.caption_writer import CaptionWriter
 from gcr_core.serving.importing import NAME, Importing, read_report, write_report
-from gcr_core.serving.job_queue import Jobs
+from gcr_core.serving.job_queue import JobQueue
 from gcr_core.serving.model_process import EndedError
-from gcr_core.serving.remote_memory import workshop
+from gcr_core.serving.remote_memory import task_host
 from gcr_core.serving.workspace import Workspace, clean_name
 from gcr_core.settings import Settings
 from gcr_core.training.config import PRESET_WORDS, WRITTEN, Recipe
@@ -46,13 +46,13 @@ RETRY_SECONDS = 30
 class Draft:
     """The parts of the page that a draft fills, and what a person does with it. Takes the request of whoever asks."""
 
-    def __init__(self, library: Library, jobs: Jobs, part: dict[str, Any]) -> None:
+    def __init__(self, library: Library, jobs: JobQueue, part: dict[str, Any]) -> None:
         """`part`: how each part of the tab is made."""
         self.library, self.jobs = library, jobs
         self.settings: Settings = library.visitors.settings
-        self.scribe = Scribe(zerogpu.host(workshop, "scribe"))
+        self.caption_writer = CaptionWriter(zerogpu.host(task_host, "caption writer"))
         self.edits = Edits(library.visitors, {"caption": self.caption, "choose": self.choose})
-        self.workshop = zerogpu.host(workshop, "workshop")
+        self.task_host = zerogpu.host(task_host, "estimate")
         self._submitting = threading.Lock()
         self._imports: dict[Path, Importing] = {}
         self._times: dict[Studied, dict[str, float]] = {}
@@ -80,7 +80,7 @@ class Draft:
         if not id:
             return self._instead(memorize_view.drop_zone())
         gallery, report = self.library.gallery(request, id), read_report(workspace.gallery(id))
-        moves = place[1] and self.scribe.of(workspace.gallery(id))  # rows leave the table as they get captions
+        moves = place[1] and self.caption_writer.of(workspace.gallery(id))  # rows leave the table as they get captions
         return {
             self.prepare: memorize_view.taken_in(id, gallery, report),
             **({} if moves else self._show_table(request, id, place)),
@@ -96,10 +96,10 @@ class Draft:
         return {self.table: table, self.place: place}
 
     def _show_prospects(self, request: Any, id: str) -> Shown:
-        """What will be found, and how long each preset takes, once the workshop has measured that."""
+        """What will be found, and how long each preset takes, once that has been measured."""
         edition = self.edits.edition
         gallery, folder = self.library.gallery(request, id), self.library.visitors.workspace(request).gallery(id)
-        recipe, writing = self._chosen(folder), self.scribe.of(folder)
+        recipe, writing = self._chosen(folder), self.caption_writer.of(folder)
         key, able = _studied(folder, recipe, gallery), False
         try:
             able = can_describe_pictures(recipe.backbone)
@@ -137,11 +137,13 @@ class Draft:
     def stirs(self, workspace: Workspace) -> list[Any]:
         """What changes without anyone's doing: how far captions are written; empty where nothing does."""
         folders = [(id, workspace.gallery(id)) for id in workspace.ids("galleries")]
-        return [(id, writing.waits, writing.done) for id, folder in folders if (writing := self.scribe.of(folder))]
+        return [
+            (id, writing.waits, writing.done) for id, folder in folders if (writing := self.caption_writer.of(folder))
+        ]
 
     def ended(self, workspace: Workspace) -> tuple[str, str] | None:
         """How the writing of captions ended, as a notice's kind and words; told once."""
-        ends = (self.scribe.ended(workspace.gallery(id)) for id in workspace.ids("galleries"))
+        ends = (self.caption_writer.ended(workspace.gallery(id)) for id in workspace.ids("galleries"))
         return next(filter(None, ends), None)
 
     # What goes on by itself
@@ -181,11 +183,11 @@ class Draft:
             recipe = self._chosen(folder)
             key = _studied(folder, recipe, gallery)
             asked = self._refused.get(key, (-math.inf, ""))[0]
-            if self.scribe.of(folder) or not any(gallery.captions):
+            if self.caption_writer.of(folder) or not any(gallery.captions):
                 return
             if key not in self._times and time.monotonic() >= asked + RETRY_SECONDS:
                 try:
-                    self._times[key] = self.workshop.ask("estimate", folder, recipe)
+                    self._times[key] = self.task_host.ask("estimate", folder, recipe)
                     self._refused.pop(key, None)
                 except HubError as refusal:
                     self._refused[key] = time.monotonic(), str(refusal)
@@ -204,7 +206,7 @@ class Draft:
         person's from now on. One of the two that the page did not show stays as it is."""
         index = whole(edit, "index")
         folder = self.library.visitors.workspace(request).gallery(_id(edit))
-        with self.scribe.editing:
+        with self.caption_writer.editing:
             gallery = Gallery.load(folder)
             if index >= len(gallery):
                 raise InputError(f"picture {index} is not one of the gallery's {len(gallery):,}: reload the page")
@@ -248,19 +250,19 @@ class Draft:
         folder = self.library.visitors.workspace(request).gallery(id)
         recipe = self._chosen(folder)
         check_written(WRITTEN, recipe.backbone)
-        self.scribe.begin(folder, recipe.backbone)
+        self.caption_writer.begin(folder, recipe.backbone)
         return self._show_prospects(request, id)
 
     def hush(self, request: Any, data: dict[str, Any]) -> Shown:
         """Stops the model's writing."""
-        self.scribe.stop(self.library.visitors.workspace(request).gallery(_id(data)))
+        self.caption_writer.stop(self.library.visitors.workspace(request).gallery(_id(data)))
         return {}
 
     def discard(self, request: Any, data: dict[str, Any]) -> Shown:
         """Deletes the gallery."""
         id = _id(data)
         workspace = self.library.visitors.workspace(request)
-        self.scribe.stop(workspace.gallery(id))
+        self.caption_writer.stop(workspace.gallery(id))
         workspace.delete(id)
         return self.show(request)
 
@@ -268,7 +270,7 @@ class Draft:
         """Queues a job for the gallery, as the form says."""
         self.check_training()
         workspace, id = self.library.visitors.workspace(request), _id(data)
-        if self.scribe.of(workspace.gallery(id)):
+        if self.caption_writer.of(workspace.gallery(id)):
             raise InputError("the model still writes captions for these pictures: wait until it is done, or stop it")
         with self._submitting:
             if any(
@@ -276,7 +278,7 @@ class Draft:
             ):
                 return  # a second click
             self.jobs.submit(workspace, id, self.recipe(data), str(data.get("name", "")))
-        self.workshop.end()
+        self.task_host.end()
 
     def recipe(self, data: dict[str, Any]) -> Recipe:
         """The recipe that a form asks for; a model's folder is named wherever it is opened from. Raises InputError."""

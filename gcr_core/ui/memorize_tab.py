@@ -15,8 +15,8 @@ from typing import Any, Literal
 from gcr_core.data.gallery import IMPORT_SIDE
 from gcr_core.data.images import open_image
 from gcr_core.errors import GcrError, InputError, NotFoundError
-from gcr_core.serving.job_queue import Jobs
-from gcr_core.serving.remote_memory import workshop
+from gcr_core.serving.job_queue import JobQueue
+from gcr_core.serving.remote_memory import task_host
 from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
 from gcr_core.ui import hosting, html, hub_push, memorize_view, uploads, zerogpu
@@ -72,11 +72,11 @@ class Chores:
 class MemorizeTab:
     """The tab's parts and what fills them. Its methods take the request of whoever asks."""
 
-    def __init__(self, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs) -> None:
+    def __init__(self, library: Library, jobs: JobQueue, search: SearchTab, tabs: gr.Tabs) -> None:
         self.library, self.jobs, self.search, self.tabs = library, jobs, search, tabs
         self.settings: Settings = library.visitors.settings
         self.chores = Chores(library.doing)
-        self.training = zerogpu.host(workshop, "consolidation")
+        self.training = zerogpu.host(task_host, "consolidation")
         part: dict[str, Any] = {"apply_default_css": False, "head": SCRIPT, "js_on_load": LISTEN}
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=5, elem_id="flow"):
@@ -101,7 +101,7 @@ class MemorizeTab:
 
     def everything(self, request: Any) -> dict[Any, Any]:
         try:
-            return {**self.show_work(request), **self.draft.show(request), **self.show_shelf(request)}
+            return {**self.show_work(request), **self.draft.show(request), **self.show_memories(request)}
         except GcrError as mistake:
             return {
                 self.notice: html.notice(mistake),
@@ -120,10 +120,10 @@ class MemorizeTab:
         work = memorize_view.jobs(rows, losses, hub_push.instead_of_token(self.settings))
         return {self.work: work, self.timer: gr.Timer(active=bool(alive)), self.seen: seen}
 
-    def show_shelf(self, request: Any) -> dict[Any, Any]:
+    def show_memories(self, request: Any) -> dict[Any, Any]:
         rows = [(row, self.library.album(request, row["id"])) for row in self.workspace(request).memories()]
         token, kept_for = hub_push.instead_of_token(self.settings), hosting.kept_for(self.settings)
-        kept = memorize_view.workspace(rows, self.chores.doing, token, kept_for)
+        kept = memorize_view.memories(rows, self.chores.doing, token, kept_for)
         return {self.kept: kept, self.search.chosen: self.search.offered(request)}
 
     def _busy(self, workspace: Workspace) -> list[str]:
@@ -138,7 +138,7 @@ class MemorizeTab:
     def come_back(self, request: gr.Request) -> dict[Any, Any]:
         """To this tab from the other, where pictures may have been forgotten."""
         try:
-            return {**self.show_work(request), **self.show_shelf(request)}
+            return {**self.show_work(request), **self.show_memories(request)}
         except GcrError:
             return {self.notice: gr.skip()}
 
@@ -149,7 +149,7 @@ class MemorizeTab:
             busy = self._busy(workspace)
             over = self.chores.over(busy)
             if shown[self.seen] != seen or busy:
-                shown |= {**self.show_shelf(request), **self.draft.show(request, place=place)}
+                shown |= {**self.show_memories(request), **self.draft.show(request, place=place)}
             if ended := self.draft.ended(workspace):
                 shown |= {self.notice: html.notice(ended[1], ended[0])}
             for kind, words in over:
@@ -167,7 +167,7 @@ class MemorizeTab:
                 with uploads.laid_out(files) as paths:
                     for path in paths:
                         self.workspace(request).open_memory(path)
-                yield {self.notice: "", **self.show_shelf(request)}
+                yield {self.notice: "", **self.show_memories(request)}
                 return
             yield {self.notice: ""}
             yield from self.draft.take_in(request, files)
@@ -287,7 +287,7 @@ class MemorizeTab:
             return " ".join(said)
 
         self.chores.begin(id, "Adding pictures…", work)
-        return {**self.show_work(request), **self.show_shelf(request)}
+        return {**self.show_work(request), **self.show_memories(request)}
 
     def _consolidate(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         self.draft.check_training()
@@ -304,25 +304,25 @@ class MemorizeTab:
             return "Consolidated: what was added is trained in, what was forgotten is trained out."
 
         self.chores.begin(id, "Consolidating, once nothing else trains…", work)
-        return {**self.show_work(request), **self.show_shelf(request)}
+        return {**self.show_work(request), **self.show_memories(request)}
 
     def _push(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id = _id(data, "memory")
         self.library.own_memory(request, id)
         folder = self.workspace(request).memory(id)
         self.chores.begin(id, "Pushing…", hub_push.pushing(self.settings, folder, data, data["signed_in"]))
-        return {**self.show_work(request), **self.show_shelf(request)}
+        return {**self.show_work(request), **self.show_memories(request)}
 
     def rename(self, request: Any, edit: dict[str, Any]) -> None:
         """Writes the name of a memory."""
         self.change(request, "rename", _id(edit, "memory"), str(edit.get("name", "")))
 
     def _renamed(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        return self.show_shelf(request)
+        return self.show_memories(request)
 
     def _delete(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         self.change(request, "delete", _id(data, "memory"))
-        return {**self.show_work(request), **self.show_shelf(request)}
+        return {**self.show_work(request), **self.show_memories(request)}
 
     def change(self, request: Any, verb: Literal["rename", "delete"], id: str, *arguments: str) -> None:
         """Renames or deletes one of the asker's memories that rests."""
@@ -339,7 +339,7 @@ def _id(data: dict[str, Any], kind: str) -> str:
 
 
 def build(
-    page: gr.Blocks, place: gr.Tab, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs
+    page: gr.Blocks, place: gr.Tab, library: Library, jobs: JobQueue, search: SearchTab, tabs: gr.Tabs
 ) -> MemorizeTab:
     """Lays the tab out in its place of the page."""
     tab = MemorizeTab(library, jobs, search, tabs)

@@ -189,7 +189,7 @@ def training_is_off() -> str:
 
 
 def jobs(rows: Sequence[dict[str, Any]], losses: dict[str, list[dict[str, Any]]], token: str = "") -> str:
-    """A card for each job that its owner has not put away; `losses` by the job's id; `token` as in `workspace`."""
+    """A card for each job that its owner has not put away; `losses` by the job's id; `token` as in `memories`."""
     return "".join(_job(row, losses.get(row["id"], []), token) for row in rows)
 
 
@@ -305,7 +305,7 @@ def _report(report: dict[str, Any]) -> str:
     return f'<div class="report">{"".join(f"<p>{line}</p>" for line in words)}{notes}</div>'
 
 
-def workspace(
+def memories(
     albums: Sequence[tuple[dict[str, Any], Album]], busy: dict[str, str], token: str = "", kept_for: str = ""
 ) -> str:
     """One's own memories and what can be done with them; `busy` says of a memory what is being done with it, `token`

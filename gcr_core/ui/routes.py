@@ -26,7 +26,7 @@ NOT_FOUND = 404
 def routes(library: Library) -> list[Route]:
     def picture(request: Request) -> Response:
         id = request.path_params["id"]
-        if id == SHIPPED and library.waking.state != "ready":
+        if id == SHIPPED and library.loading.state != "ready":
             return Response(status_code=NOT_FOUND)
         return _picture(lambda: library.album(request, id).gallery, Gallery.path, request)
 

@@ -72,7 +72,7 @@ def choose(draft, id, which, value):
 
 def finished(draft, folder):
     """How the writing for a gallery ended."""
-    until(lambda: draft.scribe.of(folder) is None)
+    until(lambda: draft.caption_writer.of(folder) is None)
     return draft.ended(shelf(draft))
 
 
@@ -99,7 +99,7 @@ def test_the_model_writes_is_stopped_and_writes_the_rest(draft, cameras):
     id, folder = import_(draft, cameras)
     assert "Let the model write captions" in draft.show(None)[draft.notes]
     draft.write(None, {"gallery": id})
-    writing = draft.scribe.of(folder)
+    writing = draft.caption_writer.of(folder)
     assert writing.total == PICTURES
     with pytest.raises(InputError, match="still writes"):
         draft.memorise(None, {"gallery": id, "name": "x"})
@@ -192,9 +192,9 @@ def test_a_model_that_the_hub_does_not_give_is_said_and_asked_for_again_later(dr
     draft.caption(None, {"gallery": id, "index": "0", "own": "a red square"})
     choose(draft, id, "clip", "owner/no-such-clip")
     shown = list(draft.study(None))[-1]
-    draft.workshop.end()
+    draft.task_host.end()
     asked, times = [], dict.fromkeys(PRESET_WORDS, 60.0)
-    monkeypatch.setattr(draft.workshop, "ask", lambda *question: asked.append(question) or times)
+    monkeypatch.setattr(draft.task_host, "ask", lambda *question: asked.append(question) or times)
     for again in (shown, list(draft.study(None))[-1]):
         assert "the hub did not give it" in again[draft.notes]
         assert "disabled" in again[draft.how].split("<button")[-1]
@@ -210,7 +210,7 @@ def test_an_estimate_that_another_page_had_measured_is_shown_and_not_measured_ag
     id, _ = import_(draft, cameras[:2])
     draft.caption(None, {"gallery": id, "index": "0", "own": "a red square"})
     asked, times = [], dict.fromkeys(PRESET_WORDS, 60.0)
-    monkeypatch.setattr(draft.workshop, "ask", lambda *question: asked.append(question) or times)
+    monkeypatch.setattr(draft.task_host, "ask", lambda *question: asked.append(question) or times)
     for _ in range(2):
         assert "about 60 s" in list(draft.study(None))[-1][draft.how]
     assert len(asked) == 1
@@ -260,6 +260,6 @@ def test_a_second_click_begins_no_second_training(draft, cameras):
 def test_rows_do_not_move_under_a_persons_hands_while_the_model_writes(draft, cameras, monkeypatch):
     import_(draft, cameras[:2])
     assert draft.table in draft.show(None, place=(0, True))
-    monkeypatch.setattr(draft.scribe, "of", lambda folder: Writing("model", 2))
+    monkeypatch.setattr(draft.caption_writer, "of", lambda folder: Writing("model", 2))
     assert draft.table not in draft.show(None, place=(0, True))
     assert draft.table in draft.show(None, place=(0, False))

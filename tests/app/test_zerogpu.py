@@ -197,4 +197,4 @@ def test_a_training_in_slices_makes_the_memory_that_one_in_one_go_makes(job, tin
 def test_elsewhere_nothing_is_lent(monkeypatch):
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
     assert not zerogpu.is_here()
-    assert type(zerogpu.host(lambda say: None, "memory")) is zerogpu.Apart
+    assert type(zerogpu.host(lambda say: None, "memory")) is zerogpu.ModelProcess

@@ -25,7 +25,7 @@ from gcr_core.files.locks import locked
 from gcr_core.memory.memory import Memory
 from gcr_core.serving import job_queue as job_queue_module
 from gcr_core.serving.job import DISK_FULL, KILLED, MAX_POINTS, OUT_OF_MEMORY, Job
-from gcr_core.serving.job_queue import LOOK_EVERY_SECONDS, Jobs
+from gcr_core.serving.job_queue import LOOK_EVERY_SECONDS, JobQueue
 from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from gcr_core.training.config import Recipe
@@ -101,7 +101,7 @@ class Desk:
         self.shelf = Workspace.of(home, None)
         self.gallery, folder = self.shelf.new_gallery()
         gallery.save(folder)
-        self.jobs = Jobs(home)
+        self.jobs = JobQueue(home)
 
     def submit(self, behaviour: str, shelf: Workspace | None = None) -> str:
         return self.jobs.submit(shelf or self.shelf, self.gallery, Recipe(behaviour, str(self.memory)), "shapes")
@@ -218,7 +218,7 @@ def test_one_job_trains_at_a_time_the_others_wait_in_order(desk: Desk) -> None:
 
 
 def test_two_servers_do_not_train_two_at_once(desk: Desk) -> None:
-    other = Jobs(desk.home)
+    other = JobQueue(desk.home)
     try:
         ids = [desk.submit("is quick") for _ in range(4)]
         most = 0
@@ -363,8 +363,8 @@ def test_a_silent_trainer_is_killed_and_the_next_one_starts(desk: Desk, monkeypa
 SERVER = """
 import sys, time
 from pathlib import Path
-from gcr_core.serving.job_queue import Jobs
-Jobs(Path(sys.argv[1]))
+from gcr_core.serving.job_queue import JobQueue
+JobQueue(Path(sys.argv[1]))
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -380,7 +380,7 @@ def test_a_killed_server_leaves_its_trainer_to_the_next_one(desk: Desk) -> None:
     assert desk.status(running)["state"] == "running"
     desk.wait_for_step(running, step + 20)
     assert desk.status(waiting)["state"] == "queued"
-    desk.jobs = Jobs(desk.home)
+    desk.jobs = JobQueue(desk.home)
     desk.wait_for_step(running, step + 40)
     assert desk.status(running)["state"] == "running"
     desk.jobs.stop(desk.shelf, running)

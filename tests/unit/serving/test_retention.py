@@ -15,9 +15,9 @@ from gcr_core.errors import NotFoundError
 from gcr_core.files.locks import try_lock, unlock
 from gcr_core.serving import retention
 from gcr_core.serving.job import DONE, INTERRUPTED, QUEUED, RUNNING, Job
-from gcr_core.serving.loading import WakingMemory
-from gcr_core.serving.model_process import Apart
-from gcr_core.serving.remote_memory import keeper
+from gcr_core.serving.loading import LoadingMemory
+from gcr_core.serving.model_process import ModelProcess
+from gcr_core.serving.remote_memory import memory_host
 from gcr_core.serving.retention import DAY_SECONDS, NOTE, note_use, remove_unused
 from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
@@ -213,8 +213,8 @@ def test_shelves_are_removed_from_the_start_on_only_where_the_settings_say_so(
 
 def test_the_app_removes_them(home: Path, stranger: Workspace) -> None:
     left_behind(stranger, 365)
-    waking = WakingMemory(lambda: pytest.fail("nobody asked"))
-    app = page.App(Settings(home=home, visitors=True), waking, Apart(keeper, "memory"))
+    loading = LoadingMemory(lambda: pytest.fail("nobody asked"))
+    app = page.App(Settings(home=home, visitors=True), loading, ModelProcess(memory_host, "memory"))
     wait(lambda: not stranger.root.exists())
     app.jobs.close()
 
