@@ -22,7 +22,7 @@ from PIL import Image
 from gcr_core.data.images import SUFFIXES, open_image, read_file
 from gcr_core.data.metadata import MAX_CAPTIONS, METADATA_NAMES, Metadata, add_captions
 from gcr_core.errors import GalleryError, InputError
-from gcr_core.files.layout import FACTS_FILE, IDENTIFIERS_FILE
+from gcr_core.files.layout import IDENTIFIERS_FILE, MANIFEST_FILE
 from gcr_core.files.names import check_name, is_hidden, printable, safe_name, unique
 from gcr_core.files.zips import Zip
 
@@ -131,7 +131,7 @@ def files_below(root: Path) -> list[tuple[str, Path]]:
     a memory that stands below it is no part of it."""
     paths = []
     for folder, folders, files in os.walk(root):
-        if {FACTS_FILE, IDENTIFIERS_FILE} <= set(files) and Path(folder) != root:
+        if {MANIFEST_FILE, IDENTIFIERS_FILE} <= set(files) and Path(folder) != root:
             folders.clear()
         else:
             paths += [Path(folder, file) for file in files]

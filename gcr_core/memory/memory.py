@@ -26,7 +26,7 @@ from gcr_core.files.atomic import new_folder
 from gcr_core.files.hub import fetch
 from gcr_core.files.layout import FORMAT_VERSION
 from gcr_core.memory.incremental import KnownQueries, NewImage, replay, solve_row
-from gcr_core.memory.manifest import changes, check_target, read_facts, repository_of
+from gcr_core.memory.manifest import changes, check_target, read_manifest, repository_of
 from gcr_core.memory.storage import Parts
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval import beam_search
@@ -132,7 +132,7 @@ class Memory:
         path = Path(path)
         check_target(path)
         with suppress(MemoryFormatError):
-            if repository_of(there := read_facts(path)):
+            if repository_of(there := read_manifest(path)):
                 self.facts["hub"] = there["hub"]
         with self._lock, new_folder(path) as folder:
             Parts(self.backbone, self.identifiers, self.gallery, self.dense, self.facts, self._known).write(folder)

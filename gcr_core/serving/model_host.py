@@ -14,7 +14,7 @@ from PIL import Image
 from gcr_core.data.gallery import Gallery
 from gcr_core.files.atomic import changing
 from gcr_core.files.hub import fetch
-from gcr_core.files.layout import FACTS_FILE
+from gcr_core.files.layout import MANIFEST_FILE
 from gcr_core.memory.memory import Memory
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.query import SearchRequest
@@ -49,7 +49,7 @@ class MemoryHost:
         self._change(folder, lambda memory: memory.forget(file_names))
 
     def _memory(self, folder: Path) -> Memory:
-        stamp = (folder / FACTS_FILE).stat().st_mtime_ns if (folder / FACTS_FILE).exists() else 0
+        stamp = (folder / MANIFEST_FILE).stat().st_mtime_ns if (folder / MANIFEST_FILE).exists() else 0
         known = self._kept.pop(folder, None)
         memory = known[1] if known and known[0] == stamp else Memory.from_pretrained(folder)
         self._kept[folder] = stamp, memory
@@ -64,7 +64,7 @@ class MemoryHost:
             del self._kept[folder]
             result = change(memory)
             memory.save(folder)
-            self._kept[folder] = (folder / FACTS_FILE).stat().st_mtime_ns, memory
+            self._kept[folder] = (folder / MANIFEST_FILE).stat().st_mtime_ns, memory
         return result
 
 

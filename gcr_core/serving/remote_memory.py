@@ -1,4 +1,4 @@
-"""Remote memory: one that the `MemoryHost` of another process holds; its gallery and facts are read in this one.
+"""Remote memory: one that the `MemoryHost` of another process holds; its gallery and manifest are read in this one.
 
 `memory_host` and `task_host` are what such a process is started with. Loads no model itself.
 """
@@ -10,14 +10,14 @@ from typing import Any
 from PIL import Image
 
 from gcr_core.data.gallery import Gallery
-from gcr_core.files.layout import FACTS_FILE
-from gcr_core.memory.manifest import read_facts
+from gcr_core.files.layout import MANIFEST_FILE
+from gcr_core.memory.manifest import read_manifest
 from gcr_core.retrieval.query import SearchRequest
 from gcr_core.serving.model_process import ModelProcess
 
 
 class RemoteMemory:
-    """The `Memory` in a folder, kept by the `MemoryHost` of a process; its gallery and facts are read here."""
+    """The `Memory` in a folder, kept by the `MemoryHost` of a process; its gallery and manifest are read here."""
 
     def __init__(self, folder: Path, memory_host: ModelProcess) -> None:
         """Raises MemoryFormatError for a folder that is no memory."""
@@ -58,14 +58,14 @@ class RemoteMemory:
         self._memory_host.ask("forget", self.folder, file_names)
 
     def _fresh(self) -> tuple[int, Gallery, dict[str, Any]]:
-        if (self.folder / FACTS_FILE).stat().st_mtime_ns != self._stamp:
+        if (self.folder / MANIFEST_FILE).stat().st_mtime_ns != self._stamp:
             self._stamp, self._gallery, self._facts = self._read()
             self._said.clear()
         return self._stamp, self._gallery, self._facts
 
     def _read(self) -> tuple[int, Gallery, dict[str, Any]]:
-        facts = read_facts(self.folder)
-        stamp = (self.folder / FACTS_FILE).stat().st_mtime_ns
+        facts = read_manifest(self.folder)
+        stamp = (self.folder / MANIFEST_FILE).stat().st_mtime_ns
         return stamp, Gallery.load(self.folder / "gallery"), facts
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
-from gcr_core.memory.manifest import read_facts
+from gcr_core.memory.manifest import read_manifest
 from gcr_core.runtime import collect_seldom, keep_quiet, step_back
 from gcr_core.serving.job import DONE, FAILED, INTERRUPTED, RUNNING, STOPPED, STOPPED_WORDS, Job, ended_with
 from gcr_core.training.config import Recipe
@@ -133,7 +133,7 @@ def _train(job: Job, until: float) -> dict[str, Any]:
     if job.wish.exists():
         raise Stopped
     if job.id in job.workspace.ids("memories"):
-        return read_facts(job.workspace.memory(job.id)).get("training", {})
+        return read_manifest(job.workspace.memory(job.id)).get("training", {})
     from gcr_core.memory import build
 
     gallery = Gallery.load(job.workspace.gallery(job.config["gallery"]))

@@ -16,7 +16,7 @@ import pytest
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GalleryError, GcrError, InputError, MemoryFormatError, NotFoundError
-from gcr_core.memory.manifest import read_facts
+from gcr_core.memory.manifest import read_manifest
 from gcr_core.memory.memory import Memory
 from gcr_core.serving.workspace import MAX_NAME_CHARACTERS, Workspace, new_id
 from gcr_core.settings import Settings
@@ -295,7 +295,7 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Workspa
                 os.kill(pid, signal.SIGKILL)
                 assert writers.stdout.readline() == "gone\n"
                 for id in shelf.ids("memories"):
-                    state = (id, tuple(read_facts(shelf.memory(id))["round"]))
+                    state = (id, tuple(read_manifest(shelf.memory(id))["round"]))
                     if state not in checked:
                         assert len(Memory.from_pretrained(shelf.memory(id), device="cpu").gallery) == 12
                         checked.add(state)
