@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gcr_core.errors import GcrError
 from gcr_core.runtime import collect_seldom, keep_quiet
-from gcr_core.serving.loading import WakingMemory
-from gcr_core.serving.remote_memory import MemoryApart, keeper
+from gcr_core.serving.loading import LoadingMemory
+from gcr_core.serving.remote_memory import RemoteMemory, memory_host
 from gcr_core.settings import Settings
 from gcr_core.ui import zerogpu
 
@@ -36,13 +36,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     options = parser.parse_args()
 
-    memories = zerogpu.host(keeper, "memory")
-    memory = WakingMemory(lambda: MemoryApart.fetch(options.memory, memories))
+    memories = zerogpu.host(memory_host, "memory")
+    memory = LoadingMemory(lambda: RemoteMemory.fetch(options.memory, memories))
     if zerogpu.is_here():
-        memory.wake()
+        memory.load()
     else:
         memory.start()
-    # Importing Gradio takes seconds: the memory wakes meanwhile.
+    # Importing Gradio takes seconds: the memory loads meanwhile.
     from gcr_core.ui import hosting, page
 
     hosting.check_home(settings.home)

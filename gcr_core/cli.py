@@ -23,7 +23,7 @@ from gcr_core.errors import GcrError, HubError, InputError
 from gcr_core.files.atomic import changing
 from gcr_core.files.hub import fetch
 from gcr_core.memory.card import flat
-from gcr_core.memory.manifest import check_target, read_facts
+from gcr_core.memory.manifest import check_target, read_manifest
 from gcr_core.retrieval.query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest
 from gcr_core.settings import Settings
 from gcr_core.training.config import PRESET_WORDS, Recipe
@@ -338,7 +338,7 @@ def _pull(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _info(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    facts = read_facts(fetch(options.memory, instead="checkpoints/emoji"))
+    facts = read_manifest(fetch(options.memory, instead="checkpoints/emoji"))
     return facts, "\n".join(f"{name:<28}{value}" for name, value in flat(facts))
 
 

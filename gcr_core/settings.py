@@ -36,7 +36,7 @@ class Settings:
     visitors: bool = False
     """Whether those who use the page are strangers to each other; unless set, whether this is a Space (SPACE_ID)."""
     unused_days: int = 30
-    """Days without a visit after which the shelf of a stranger (`visitors`) is removed; 0: never."""
+    """Days without a visit after which the workspace of a stranger (`visitors`) is removed; 0: never."""
     max_pictures: int = 10_000
     """Pictures of one gallery."""
     max_upload_bytes: int = 4 * 2**30

@@ -58,7 +58,7 @@ from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.describe import describe_loss
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES, Identifiers
 from gcr_core.retrieval.query import foreign
-from gcr_core.training.augment import Looks
+from gcr_core.training.augment import Augmenter
 from gcr_core.training.batches import Pairs, PictureBatches, TextBatches, text_inputs
 from gcr_core.training.config import Step, Training
 from gcr_core.training.train import ROW_NORM, memorize
@@ -115,9 +115,9 @@ class BriskBackbone(Backbone):
         return states.float(), cache
 
 
-def variant(looks: Looks, image_processor: Any, count: int, draws: random.Random) -> torch.Tensor:
+def variant(augmenter: Augmenter, image_processor: Any, count: int, draws: random.Random) -> torch.Tensor:
     """(count, 3, SIDE, SIDE) float16: that many pictures perturbed, ready for CLIP."""
-    pictures = [looks.perturbed(image, draws) for image in range(count)]
+    pictures = [augmenter.perturbed(image, draws) for image in range(count)]
     return image_processor(pictures, return_tensors="pt")["pixel_values"].half()
 
 
@@ -146,7 +146,9 @@ def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> t
     weights = [*model.parameters(), *known_by_vector.parameters(), *known_by_patches.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     choice, draws = np.random.default_rng(seed), random.Random(seed)
-    new_variant = partial(variant, Looks(processor.image_processor, gallery), processor.image_processor, len(gallery))
+    new_variant = partial(
+        variant, Augmenter(processor.image_processor, gallery), processor.image_processor, len(gallery)
+    )
     variants = torch.stack([new_variant(draws) for _ in range(VARIANTS)])
     batches = TextBatches(processor.tokenizer, pairs, 256, seed)
     for step, share, factor in clock(seconds):

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from gcr_core.data.images import OTHER_SUFFIXES, SUFFIXES, encoded, fingerprint, is_bare, open_image, shrink
-from gcr_core.data.importer import Intake, Sources, check_count, check_files, file_at, files_below
+from gcr_core.data.importer import Importer, Sources, check_count, check_files, file_at, files_below
 from gcr_core.data.metadata import METADATA_NAMES, checked_captions, checked_row
 from gcr_core.errors import GalleryError
 from gcr_core.files.atomic import new_folder, write_text
@@ -122,10 +122,12 @@ class Gallery:
         below, wanted = files_below(root), SUFFIXES + METADATA_NAMES
         files = [file_at(path, name) for name, path in below if name.lower().endswith(wanted)]
         others = [printable(name) for name, _ in below if name.lower().endswith(OTHER_SUFFIXES)]
-        intake = Intake((name, "is no JPEG, PNG, WebP, GIF or BMP file by its name: save it as one") for name in others)
-        for name, digest in intake.pictures(files, lambda image, _: fingerprint(image)):
-            intake.add(name, name, digest)
-        return cls._of(intake, root)
+        importer = Importer(
+            (name, "is no JPEG, PNG, WebP, GIF or BMP file by its name: save it as one") for name in others
+        )
+        for name, digest in importer.pictures(files, lambda image, _: fingerprint(image)):
+            importer.add(name, name, digest)
+        return cls._of(importer, root)
 
     @classmethod
     def from_zip(cls, archive: str | Path | BinaryIO, into: str | Path) -> "Gallery":
@@ -157,17 +159,17 @@ class Gallery:
         try:
             with Sources(sources) as given, new_folder(into) as building:
                 check_files([(file.name, file.checksum) for file in given.files], max_pictures)
-                intake = Intake(given.skipped)
+                importer = Importer(given.skipped)
                 taken = set(METADATA_NAMES)
                 written: set[bytes] = set()
-                for path, picture in intake.pictures(given.files, _Picture.made, on_progress):
+                for path, picture in importer.pictures(given.files, _Picture.made, on_progress):
                     name = unique(_import_name(path), taken)
-                    intake.add(path, name, picture.fingerprint)
+                    importer.add(path, name, picture.fingerprint)
                     if picture.fingerprint not in written:
                         written.add(picture.fingerprint)
                         check_count(len(written), max_pictures, all_counted=False)
                         picture.write(building, name)
-                gallery = cls._of(intake, building)
+                gallery = cls._of(importer, building)
                 gallery._write_metadata(building)
         except OSError as error:
             raise GalleryError(
@@ -272,9 +274,9 @@ class Gallery:
         return cls(Path(folder), names, captions, also=also, pseudo_queries=pseudo_queries)
 
     @classmethod
-    def _of(cls, intake: Intake, root: Path) -> "Gallery":
-        images = intake.images()
-        return cls(root, images.file_names, images.captions, intake.skipped, images.also, images.pseudo_queries)
+    def _of(cls, importer: Importer, root: Path) -> "Gallery":
+        images = importer.images()
+        return cls(root, images.file_names, images.captions, importer.skipped, images.also, images.pseudo_queries)
 
     def _write_metadata(self, folder: Path) -> None:
         columns = zip(self.file_names, self.captions, self.also, self.pseudo_queries, strict=True)

@@ -1,9 +1,9 @@
 """Importer: what a person hands over, files, folders and zips in any mix, and the images that it makes.
 
 `Sources` lists the files and decodes nothing: a file's name is its path below what was handed over; where there are
-several sources, that of a folder or zip stands before it. `Intake` decodes on several threads, and pictures of the same
-pixels become one. What cannot be used, a whole source or one file, is listed in `skipped` and the rest goes on. Knows
-pictures and metadata, not where they are kept.
+several sources, that of a folder or zip stands before it. `Importer` decodes on several threads, and pictures of the
+same pixels become one. What cannot be used, a whole source or one file, is listed in `skipped` and the rest goes on.
+Knows pictures and metadata, not where they are kept.
 """
 
 import os
@@ -22,7 +22,7 @@ from PIL import Image
 from gcr_core.data.images import SUFFIXES, open_image, read_file
 from gcr_core.data.metadata import MAX_CAPTIONS, METADATA_NAMES, Metadata, add_captions
 from gcr_core.errors import GalleryError, InputError
-from gcr_core.files.layout import FACTS_FILE, IDENTIFIERS_FILE
+from gcr_core.files.layout import IDENTIFIERS_FILE, MANIFEST_FILE
 from gcr_core.files.names import check_name, is_hidden, printable, safe_name, unique
 from gcr_core.files.zips import Zip
 
@@ -131,7 +131,7 @@ def files_below(root: Path) -> list[tuple[str, Path]]:
     a memory that stands below it is no part of it."""
     paths = []
     for folder, folders, files in os.walk(root):
-        if {FACTS_FILE, IDENTIFIERS_FILE} <= set(files) and Path(folder) != root:
+        if {MANIFEST_FILE, IDENTIFIERS_FILE} <= set(files) and Path(folder) != root:
             folders.clear()
         else:
             paths += [Path(folder, file) for file in files]
@@ -165,8 +165,8 @@ class _MetadataFile(NamedTuple):
     data: bytes
 
 
-class Intake:
-    """`for path, made in intake.pictures(files, make): intake.add(path, name, fingerprint)`, then `images()`."""
+class Importer:
+    """`for path, made in importer.pictures(files, make): importer.add(path, name, fingerprint)`, then `images()`."""
 
     skipped: list[tuple[str, str]]
     """(path or metadata line, why it was left out)"""

@@ -1,7 +1,7 @@
 """Layout: the files of a memory's folder, by their names, and the version of their format. Opens none."""
 
 FORMAT_VERSION = 1
-FACTS_FILE = "memory.json"
+MANIFEST_FILE = "memory.json"
 IDENTIFIERS_FILE = "identifiers.safetensors"
 QUERIES_FILE = "queries.safetensors"
 CARD_FILE = "README.md"

@@ -1,7 +1,7 @@
 """Archive: a memory as one zip, and back from a stranger's zip.
 
 What comes in is held to be hostile: only the kinds of file that a memory has, each where it says it is, within
-limits; then a process of its own opens the memory and every picture of it. Knows nothing about shelves.
+limits; then a process of its own opens the memory and every picture of it. Knows nothing about workspaces.
 """
 
 import os
@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from gcr_core.errors import GalleryError, GcrError, InputError, MemoryFormatError
 from gcr_core.files.hub import DATA_FILES, TEXT_FILES
-from gcr_core.files.layout import FACTS_FILE
+from gcr_core.files.layout import MANIFEST_FILE
 from gcr_core.files.zips import Limits, Zip
-from gcr_core.memory.manifest import write_facts
+from gcr_core.memory.manifest import write_manifest
 from gcr_core.retrieval.faiss_file import check_index
 from gcr_core.runtime import step_back
 from gcr_core.settings import ROOT
@@ -51,10 +51,10 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
     try:
         with Zip(archive, limits) as parcel:
             names = [PurePosixPath(member.filename) for member in parcel.members]
-            tops = [name.parent for name in names if name.name == FACTS_FILE and len(name.parts) <= 2]
+            tops = [name.parent for name in names if name.name == MANIFEST_FILE and len(name.parts) <= 2]
             if len(tops) != 1:
                 raise MemoryFormatError(
-                    f"{parcel.name} has {len(tops)} files {FACTS_FILE} at its top, a memory has one: "
+                    f"{parcel.name} has {len(tops)} files {MANIFEST_FILE} at its top, a memory has one: "
                     "choose a zip that Download gave"
                 )
             for member, name in zip(parcel.members, names, strict=True):
@@ -64,7 +64,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
 
 
 def check(folder: Path) -> None:
-    """Opens an unpacked memory and all its pictures in a process of its own, and writes its facts anew from them.
+    """Opens an unpacked memory and all its pictures in a process of its own, and writes its manifest anew from them.
 
     The process is the first to die where memory runs out. Raises MemoryFormatError, saying what failed.
     """
@@ -112,7 +112,7 @@ def _open(folder: Path) -> int:
         memory = Memory.from_pretrained(folder)
         for image in filter(memory.gallery.has_picture, range(len(memory.gallery))):
             memory.gallery.open(image)
-        write_facts(folder, memory.facts)
+        write_manifest(folder, memory.facts)
     except Exception as error:
         print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
         return 2

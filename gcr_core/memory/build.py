@@ -51,18 +51,18 @@ def make_memory(
     "retrieved"}, "preset", "seed", "remarks". An exception of `on_progress` stops it; called again with the same
     `checkpoint` folder it goes on from there. Raises GalleryError, GcrError.
     """
-    making = _Making(gallery, recipe, on_progress, checkpoint)
-    dense = making.train_dense()
-    backbone = making.load_backbone()
-    features = making.compute_features(backbone)
-    memory = making.build_memory(backbone, dense, features)
-    making.train_backbone(memory, features)
-    making.measure(memory, features)
-    making.save(memory, features, out)
-    return making.report
+    build = _Build(gallery, recipe, on_progress, checkpoint)
+    dense = build.train_dense()
+    backbone = build.load_backbone()
+    features = build.compute_features(backbone)
+    memory = build.build_memory(backbone, dense, features)
+    build.train_backbone(memory, features)
+    build.measure(memory, features)
+    build.save(memory, features, out)
+    return build.report
 
 
-class _Making:
+class _Build:
     """The stages of making a memory; each takes what those before it made, and fills in its part of the report."""
 
     report: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Card: a memory's model card, its README.md, and its facts as lines for a person. Loads no model."""
+"""Card: a memory's model card, its README.md, and a manifest as lines for a person. Loads no model."""
 
 import json
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from typing import Any
 SHOWN_CHARACTERS = 200
 
 
-def flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(name, value) lines for a person: nested facts are named `outer.inner`, a long value is cut."""
-    for name, value in facts.items():
+def flat(manifest: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(name, value) lines for a person: nested ones are named `outer.inner`, long values are cut."""
+    for name, value in manifest.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")
         else:
@@ -17,33 +17,33 @@ def flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
             yield prefix + name, text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
 
 
-def model_card(facts: dict[str, Any], repository: str = "path/or/hub-id", adapter: bool = False) -> str:
-    """The memory's README.md: the hub's front matter, what it is, how it is used, what was measured, its facts.
+def model_card(manifest: dict[str, Any], repository: str = "path/or/hub-id", adapter: bool = False) -> str:
+    """The memory's README.md: the hub's front matter, what it is, how it is used, what was measured, its manifest.
 
     `repository`: where it is loaded from. `adapter`: it holds an adapter of its backbone, not a whole model.
     """
     from huggingface_hub import ModelCardData
 
-    backbone = facts.get("backbone") or {}
+    backbone = manifest.get("backbone") or {}
     from_hub = bool(backbone.get("revision"))
     front = ModelCardData(
-        license=facts.get("license", "unknown"),
+        license=manifest.get("license", "unknown"),
         library_name="gcr-core",
         pipeline_tag="image-text-to-text",
         tags=["generative-retrieval", "cross-modal-retrieval", "image-search"],
         base_model=backbone["name"] if from_hub else None,
         base_model_relation=("adapter" if adapter else "finetune") if from_hub else None,
     )
-    rows = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in flat(facts))
-    name = f"{_cell(facts['name'])}: a" if facts.get("name") else "A"
+    rows = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in flat(manifest))
+    name = f"{_cell(manifest['name'])}: a" if manifest.get("name") else "A"
     return f"""---
 {front.to_yaml()}
 ---
 
-# {name} memory of {facts["images"]:,} images
+# {name} memory of {manifest["images"]:,} images
 
 A multimodal language model that has memorised the images of one gallery and recalls them for a text query by
-generating their identifiers. Beside it: {_kept(facts)}, and a CLIP + FAISS index of the same images.
+generating their identifiers. Beside it: {_kept(manifest)}, and a CLIP + FAISS index of the same images.
 
 ```python
 from gcr_core import Memory
@@ -57,11 +57,11 @@ its vectors and its identifiers were made from the gallery's pictures and captio
 
 ## Captions
 
-{_captions(facts)}
+{_captions(manifest)}
 
 ## Measured
 
-{_measured(facts.get("training", {}))}
+{_measured(manifest.get("training", {}))}
 
 ## Facts
 
@@ -71,14 +71,14 @@ its vectors and its identifiers were made from the gallery's pictures and captio
 """
 
 
-def _kept(facts: dict[str, Any]) -> str:
-    if facts.get("pictures_left_out"):
+def _kept(manifest: dict[str, Any]) -> str:
+    if manifest.get("pictures_left_out"):
         return "the gallery's file names and captions, without its pictures"
     return "the gallery's thumbnails"
 
 
-def _captions(facts: dict[str, Any]) -> str:
-    captions, written = facts.get("captions", 0), facts.get("pseudo_queries", 0)
+def _captions(manifest: dict[str, Any]) -> str:
+    captions, written = manifest.get("captions", 0), manifest.get("pseudo_queries", 0)
     if not captions:
         return "The images have no captions: they are recalled from their own pictures, hardly from words."
     if not written:

@@ -57,7 +57,7 @@ REPLAY_RATE = 3e-4
 
 
 @dataclass
-class Known:
+class KnownQueries:
     """Queries of the gallery's images as the model reads them: what a new row must leave alone."""
 
     states: torch.Tensor
@@ -162,7 +162,7 @@ class NewImage:
         return cls(torch.cat(states), weights, len(captions) + 2)
 
 
-def solve_row(backbone: Backbone, trie: IdentifierTrie, new: NewImage, known: Known) -> torch.Tensor:
+def solve_row(backbone: Backbone, trie: IdentifierTrie, new: NewImage, known: KnownQueries) -> torch.Tensor:
     """(hidden,) float32: the row of a new image's token."""
     rows = _first_rows(backbone, trie)
     directions = torch.nn.functional.normalize(new.states, dim=1)
@@ -189,7 +189,7 @@ def replay(captions: list[list[str]], added: int) -> tuple[Pairs, Training]:
     return replace(pairs, odds=odds / odds.sum()), training
 
 
-def _solve(start: torch.Tensor, own: NewImage, own_bars: torch.Tensor, known: Known) -> torch.Tensor:
+def _solve(start: torch.Tensor, own: NewImage, own_bars: torch.Tensor, known: KnownQueries) -> torch.Tensor:
     """The row that costs least, by Newton's method: the cost is quadratic wherever the same margins are missed."""
     states = torch.cat([own.states, known.states])
     wanted = torch.cat([own_bars + OWN_MARGIN, known.bars - OLD_MARGIN])

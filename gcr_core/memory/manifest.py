@@ -6,55 +6,55 @@ from typing import Any
 
 from gcr_core.errors import MemoryFormatError
 from gcr_core.files.atomic import write_text
-from gcr_core.files.layout import ADAPTER_FILE, CARD_FILE, FACTS_FILE, FORMAT_VERSION
+from gcr_core.files.layout import ADAPTER_FILE, CARD_FILE, FORMAT_VERSION, MANIFEST_FILE
 from gcr_core.memory.card import model_card
 
 
-def read_facts(folder: str | Path) -> dict[str, Any]:
-    """The facts of the memory in a folder. Raises MemoryFormatError for none, or another format version."""
-    path = Path(folder) / FACTS_FILE
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """The manifest of the memory in a folder. Raises MemoryFormatError for none, or another format version."""
+    path = Path(folder) / MANIFEST_FILE
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MemoryFormatError(
-            f"{str(folder)!r} is no memory, it has no {FACTS_FILE}: name a memory, such as checkpoints/emoji"
+            f"{str(folder)!r} is no memory, it has no {MANIFEST_FILE}: name a memory, such as checkpoints/emoji"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise MemoryFormatError(f"{path} cannot be read ({error}): memorise the gallery anew") from error
-    version = facts.get("format_version") if isinstance(facts, dict) else None
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise MemoryFormatError(
             f"{str(folder)!r} has memory format {version!r}, this version reads {FORMAT_VERSION}: "
             "use the gcr_core that wrote it, or memorise the gallery anew"
         )
-    return facts
+    return manifest
 
 
-def repository_of(facts: dict[str, Any]) -> str | None:
+def repository_of(manifest: dict[str, Any]) -> str | None:
     """The hub's repository that the memory was pushed to or pulled from."""
-    hub = facts.get("hub")
+    hub = manifest.get("hub")
     return str(hub["repository"]) if isinstance(hub, dict) and "repository" in hub else None
 
 
 def check_target(path: Path) -> None:
     """Raises MemoryFormatError for a path that holds something other than a memory, where none may be written."""
-    if path.exists() and not (path / FACTS_FILE).is_file() and (path.is_file() or any(path.iterdir())):
+    if path.exists() and not (path / MANIFEST_FILE).is_file() and (path.is_file() or any(path.iterdir())):
         raise MemoryFormatError(f"{str(path)!r} holds something other than a memory: name another folder")
 
 
-def write_facts(folder: Path, facts: dict[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Writes `memory.json` and the model card `README.md` into a folder."""
-    write_text(folder / FACTS_FILE, facts_text(facts))
-    write_text(folder / CARD_FILE, model_card(facts, adapter=(folder / ADAPTER_FILE).is_file()))
+    write_text(folder / MANIFEST_FILE, manifest_text(manifest))
+    write_text(folder / CARD_FILE, model_card(manifest, adapter=(folder / ADAPTER_FILE).is_file()))
 
 
-def facts_text(facts: dict[str, Any]) -> str:
+def manifest_text(manifest: dict[str, Any]) -> str:
     """The content of `memory.json`."""
-    return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
 
 
-def changes(facts: dict[str, Any]) -> dict[str, int]:
+def changes(manifest: dict[str, Any]) -> dict[str, int]:
     """The images "added" and "forgotten" and the "captions" that others got since a memory was last trained."""
-    noted = facts.get("changes")
+    noted = manifest.get("changes")
     counts = {what: noted.get(what) if isinstance(noted, dict) else 0 for what in ("added", "forgotten", "captions")}
     return {what: count if isinstance(count, int) else 0 for what, count in counts.items()}

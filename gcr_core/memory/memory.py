@@ -25,8 +25,8 @@ from gcr_core.errors import GcrError, InputError, MemoryFormatError
 from gcr_core.files.atomic import new_folder
 from gcr_core.files.hub import fetch
 from gcr_core.files.layout import FORMAT_VERSION
-from gcr_core.memory.incremental import Known, NewImage, replay, solve_row
-from gcr_core.memory.manifest import changes, check_target, read_facts, repository_of
+from gcr_core.memory.incremental import KnownQueries, NewImage, replay, solve_row
+from gcr_core.memory.manifest import changes, check_target, read_manifest, repository_of
 from gcr_core.memory.storage import Parts
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval import beam_search
@@ -90,7 +90,7 @@ class Memory:
         self.facts = {"backbone": {"name": None, "revision": None}, **(facts or {})}
         if backbone.new_rows is not None:
             self.facts["backbone"] = {"name": backbone.name, "revision": backbone.revision}
-        self._known: Known | None = None
+        self._known: KnownQueries | None = None
         self._take(identifiers, gallery)
         self._lock = threading.Lock()
 
@@ -132,7 +132,7 @@ class Memory:
         path = Path(path)
         check_target(path)
         with suppress(MemoryFormatError):
-            if repository_of(there := read_facts(path)):
+            if repository_of(there := read_manifest(path)):
                 self.facts["hub"] = there["hub"]
         with self._lock, new_folder(path) as folder:
             Parts(self.backbone, self.identifiers, self.gallery, self.dense, self.facts, self._known).write(folder)
@@ -318,9 +318,9 @@ class Memory:
     def _note(self, **more: int) -> None:
         self.facts["changes"] = {what: count + more.get(what, 0) for what, count in self.changes.items()}
 
-    def _rehearse(self, features: Features | None = None) -> Known:
+    def _rehearse(self, features: Features | None = None) -> KnownQueries:
         if self._known is None:
-            self._known = Known.read(self.backbone, self.trie, self.gallery, features)
+            self._known = KnownQueries.read(self.backbone, self.trie, self.gallery, features)
         return self._known
 
     def _add(self, file_name: str, picture: Image.Image, captions: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 A repository is private and goes without the gallery's pictures unless the person says otherwise. A push is one commit:
 whoever reads the repository finds the old memory or the new one, and an upload that broke off left it as it was; the
-next one sends only what is missing. Knows folders and facts, loads no model.
+next one sends only what is missing. Knows folders and manifests, loads no model.
 """
 
 import re
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from gcr_core.errors import GcrError, HubError, MemoryFormatError, first_line
 from gcr_core.files.atomic import new_folder
 from gcr_core.files.hub import DATA_FILES, FETCHED, REPOSITORY_ID, TEXT_FILES
-from gcr_core.files.layout import ADAPTER_FILE, CARD_FILE, FACTS_FILE
+from gcr_core.files.layout import ADAPTER_FILE, CARD_FILE, MANIFEST_FILE
 from gcr_core.memory.card import model_card
-from gcr_core.memory.manifest import check_target, facts_text, read_facts, repository_of, write_facts
+from gcr_core.memory.manifest import check_target, manifest_text, read_manifest, repository_of, write_manifest
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
@@ -52,8 +52,8 @@ def push(
     "images"}. Raises MemoryFormatError, HubError.
     """
     folder = Path(folder)
-    facts, written = read_facts(folder), folder.stat().st_ino
-    _check_base(folder, facts)
+    manifest, written = read_manifest(folder), folder.stat().st_ino
+    _check_base(folder, manifest)
     if not (NAME.fullmatch(repo_id) or REPOSITORY_ID.fullmatch(repo_id)):
         raise HubError(f"{repo_id!r} is no name on the hub: write owner/name, in letters, digits, '-', '_' and '.'")
     with _hub(repo_id, "push"):
@@ -64,10 +64,10 @@ def push(
         api = HfApi(token=token, library_name="gcr-core")
         owner = api.whoami()["name"]
         name = repo_id if "/" in repo_id else f"{owner}/{repo_id}"
-        additions = _additions(folder, name, facts, pictures)
-        own = facts["hub"] if repository_of(facts) == name else {}
+        additions = _additions(folder, name, manifest, pictures)
+        own = manifest["hub"] if repository_of(manifest) == name else {}
         before = _repository(api, name, public, own)
-        sent = next(each.upload_info.sha256.hex() for each in additions if each.path_in_repo == FACTS_FILE)
+        sent = next(each.upload_info.sha256.hex() for each in additions if each.path_in_repo == MANIFEST_FILE)
         _note(folder, name, before.sha, [*_noted(own), sent])
         revision = _commit(api, name, additions, before, on_progress)
         if public and before.private:
@@ -81,7 +81,7 @@ def push(
         "url": address(name),
         "private": not public,
         "pictures": pictures,
-        "images": facts["images"],
+        "images": manifest["images"],
     }
 
 
@@ -99,15 +99,15 @@ def pull(repo_id: str, out: str | Path, token: str | None = None) -> dict[str, A
         from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
         info = HfApi(token=token, library_name="gcr-core").model_info(repo_id)
-        if FACTS_FILE not in _paths(info):
-            raise MemoryFormatError(f"{repo_id} on the hub holds no memory, it has no {FACTS_FILE}: name another")
+        if MANIFEST_FILE not in _paths(info):
+            raise MemoryFormatError(f"{repo_id} on the hub holds no memory, it has no {MANIFEST_FILE}: name another")
         wanted: dict[str, Any] = {"repo_id": repo_id, "revision": info.sha, "token": token}
-        read_facts(Path(hf_hub_download(filename=FACTS_FILE, **wanted)).parent)
+        read_manifest(Path(hf_hub_download(filename=MANIFEST_FILE, **wanted)).parent)
         snapshot = Path(snapshot_download(allow_patterns=FETCHED, **wanted))
     with new_folder(out) as building:
         shutil.copytree(snapshot, building, dirs_exist_ok=True)
-        _note(building, repo_id, info.sha, [sha256((building / FACTS_FILE).read_bytes()).hexdigest()])
-    return {"repository": repo_id, "revision": info.sha, "memory": str(out), "images": read_facts(out)["images"]}
+        _note(building, repo_id, info.sha, [sha256((building / MANIFEST_FILE).read_bytes()).hexdigest()])
+    return {"repository": repo_id, "revision": info.sha, "memory": str(out), "images": read_manifest(out)["images"]}
 
 
 def name_on_the_hub(name: str) -> str:
@@ -122,13 +122,13 @@ def address(repository: str) -> str:
     return f"{constants.ENDPOINT}/{repository}"
 
 
-def _additions(folder: Path, name: str, facts: dict[str, Any], pictures: bool) -> list["CommitOperationAdd"]:
+def _additions(folder: Path, name: str, manifest: dict[str, Any], pictures: bool) -> list["CommitOperationAdd"]:
     """What the repository will hold. Raises HubError for more files than the hub takes at once."""
     from huggingface_hub import CommitOperationAdd
 
-    shared = {key: value for key, value in facts.items() if key != "hub"}
-    if not facts["backbone"].get("revision"):
-        shared["backbone"] = facts["backbone"] | {"name": Path(str(facts["backbone"].get("name"))).name}
+    shared = {key: value for key, value in manifest.items() if key != "hub"}
+    if not manifest["backbone"].get("revision"):
+        shared["backbone"] = manifest["backbone"] | {"name": Path(str(manifest["backbone"].get("name"))).name}
     shared |= {} if pictures else {"pictures_left_out": True}
     files: dict[str, bytes | Path] = {
         path.relative_to(folder).as_posix(): path
@@ -138,7 +138,7 @@ def _additions(folder: Path, name: str, facts: dict[str, Any], pictures: bool) -
     if not pictures:
         files = {path: file for path, file in files.items() if not path.startswith("gallery/") or path == METADATA}
     card = model_card(shared, name, adapter=ADAPTER_FILE in files)
-    files |= {FACTS_FILE: facts_text(shared).encode(), CARD_FILE: card.encode()}
+    files |= {MANIFEST_FILE: manifest_text(shared).encode(), CARD_FILE: card.encode()}
     if len(files) > MAX_FILES:
         raise HubError(f"the memory has {len(files):,} files, a push takes {MAX_FILES:,}: leave the pictures out")
     return [CommitOperationAdd(path, file) for path, file in files.items()]
@@ -163,9 +163,9 @@ def _repository(api: "HfApi", name: str, public: bool, own: dict[str, Any]) -> "
             f"{name} is taken: it holds {len(held):,} files that this memory was neither pushed as nor pulled from; "
             "choose another name"
         )
-    if FACTS_FILE in held and info.sha != own.get("revision") and (noted := _noted(own)):
-        facts = Path(api.hf_hub_download(name, FACTS_FILE, revision=info.sha)).read_bytes()
-        if sha256(facts).hexdigest() not in noted:
+    if MANIFEST_FILE in held and info.sha != own.get("revision") and (noted := _noted(own)):
+        manifest = Path(api.hf_hub_download(name, MANIFEST_FILE, revision=info.sha)).read_bytes()
+        if sha256(manifest).hexdigest() not in noted:
             raise HubError(
                 f"{name} was changed since this memory was pushed there or pulled from there, and a push would undo "
                 "that: choose another name, or delete the repository if it is to give way; `pull` gets what it holds"
@@ -199,21 +199,21 @@ def _commit(
     ).oid
 
 
-def _check_base(folder: Path, facts: dict[str, Any]) -> None:
+def _check_base(folder: Path, manifest: dict[str, Any]) -> None:
     """Raises HubError for an adapter of a backbone that only this machine has."""
-    if (folder / ADAPTER_FILE).is_file() and not facts["backbone"].get("revision"):
+    if (folder / ADAPTER_FILE).is_file() and not manifest["backbone"].get("revision"):
         raise HubError(
-            f"the memory is an adapter of the backbone in {facts['backbone'].get('name')!r}, a folder that nobody else "
-            "has: memorise the gallery with the backbone's hub id, and push that"
+            f"the memory is an adapter of the backbone in {manifest['backbone'].get('name')!r}, a folder that nobody "
+            "else has: memorise the gallery with the backbone's hub id, and push that"
         )
 
 
-def _note(folder: Path, name: str, revision: str | None, facts: list[str]) -> None:
-    """Writes into the facts of a memory here which repository is its own, and the SHA-256 of the `memory.json` there;
-    of two while it is not known which of them is there. A folder that only can be read stays."""
-    own = {"repository": name, "revision": revision, "facts_sha256": facts}
+def _note(folder: Path, name: str, revision: str | None, digests: list[str]) -> None:
+    """Writes into the manifest of a memory here which repository is its own, and the SHA-256 of the `memory.json`
+    there; of two while it is not known which of them is there. A folder that can only be read stays as it is."""
+    own = {"repository": name, "revision": revision, "facts_sha256": digests}
     with suppress(OSError):
-        write_facts(folder, read_facts(folder) | {"hub": own})
+        write_manifest(folder, read_manifest(folder) | {"hub": own})
 
 
 def _noted(own: dict[str, Any]) -> list[str]:

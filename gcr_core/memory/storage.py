@@ -7,8 +7,8 @@ from typing import Any, Self
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import HubError
 from gcr_core.files.layout import IDENTIFIERS_FILE, QUERIES_FILE
-from gcr_core.memory.incremental import Known
-from gcr_core.memory.manifest import read_facts, write_facts
+from gcr_core.memory.incremental import KnownQueries
+from gcr_core.memory.manifest import read_manifest, write_manifest
 from gcr_core.models.adapter import is_adapter
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.dense import DenseIndex
@@ -25,20 +25,20 @@ class Parts:
     dense: DenseIndex
     facts: dict[str, Any]
     """the content of `memory.json`"""
-    known: Known | None
+    known: KnownQueries | None
     """the gallery's own queries, once something was added"""
 
     @classmethod
     def read(cls, folder: Path, device: str | None) -> Self:
         """Raises MemoryFormatError where a part cannot be read, HubError where its backbone cannot be had."""
-        facts = read_facts(folder)
+        facts = read_manifest(folder)
         return cls(
             _backbone(folder, facts, device),
             Identifiers.load(folder / IDENTIFIERS_FILE),
             Gallery.load(folder / "gallery"),
             DenseIndex.load(folder / "dense", device=device),
             facts,
-            Known.load(folder / QUERIES_FILE) if (folder / QUERIES_FILE).is_file() else None,
+            KnownQueries.load(folder / QUERIES_FILE) if (folder / QUERIES_FILE).is_file() else None,
         )
 
     def write(self, folder: Path) -> None:
@@ -49,7 +49,7 @@ class Parts:
         self.dense.save(folder / "dense")
         if self.known is not None:
             self.known.save(folder / QUERIES_FILE)
-        write_facts(folder, self.facts)
+        write_manifest(folder, self.facts)
 
 
 def _backbone(folder: Path, facts: dict[str, Any], device: str | None) -> Backbone:

@@ -222,7 +222,7 @@ class Backbone(Prompts):
         Where layers are computed again for their gradients, that happens too late for this.
         """
         mlp = getattr(self.inner.get_decoder().layers[-1], "mlp", None)
-        if last is None or mlp is None or self._computed_twice or not self.is_small:
+        if last is None or mlp is None or self._checkpointed or not self.is_small:
             yield
             return
         left_out = 0
@@ -282,10 +282,10 @@ class Backbone(Prompts):
         """
         text = inputs.keys() == {"input_ids", "attention_mask"}
         prefix = len(self.prefix_ids)
-        return prefix if text and prefix >= SHARED_PREFIX and not self._computed_twice else 0
+        return prefix if text and prefix >= SHARED_PREFIX and not self._checkpointed else 0
 
     @property
-    def _computed_twice(self) -> bool:
+    def _checkpointed(self) -> bool:
         """Whether layers are computed a second time on the way back rather than kept."""
         return bool(getattr(self.inner.get_decoder(), "gradient_checkpointing", False))
 

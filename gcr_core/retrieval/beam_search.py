@@ -60,7 +60,7 @@ def recall(
         images, scores = torch.full((batch, top), -1), torch.full((batch, top), -torch.inf)
         return Recalled(images, scores, [[] for _ in range(batch)] if trace else [])
     tensors = trie.to(backbone.device)
-    reading = Reading(backbone, prompts)
+    reading = BeamState(backbone, prompts)
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=backbone.device)
     scores = torch.zeros(batch, 1, device=backbone.device)
     steps = []
@@ -146,7 +146,7 @@ def score_all(backbone: Backbone, trie: IdentifierTrie, prompt: list[int] | dict
     return torch.cat(scores).cpu().masked_fill(~alive, -torch.inf)
 
 
-class Reading:
+class BeamState:
     """What the model has read so far: the prompts, then one token more for every beam at each step.
 
     All beams of a prompt are one row of the batch: a token attends to the prompt and to the tokens of its own beam.

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import nll_loss
 
 from gcr_core.models.backbone import Backbone
-from gcr_core.retrieval.beam_search import Reading, code_log_probabilities
+from gcr_core.retrieval.beam_search import BeamState, code_log_probabilities
 
 MAX_CAPTION_TOKENS = 48
 """Tokens of a caption that are learnt or said; the rest is cut off."""
@@ -76,7 +76,7 @@ def describe(
 def _beam_search(backbone: Backbone, prompts: list[list[int]], max_tokens: int) -> torch.Tensor:
     """(b, at most max_tokens) int64: the best tokens behind each prompt, EOS from their end on."""
     end, vocabulary, device = backbone.tokenizer.eos_token_id, backbone.own_vocabulary, backbone.device
-    reading = Reading(backbone, prompts)
+    reading = BeamState(backbone, prompts)
     said = torch.zeros(len(prompts), 1, 0, dtype=torch.long, device=device)
     scores = torch.zeros(len(prompts), 1, device=device)
     for _ in range(max_tokens):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
-from gcr_core.serving.model_process import Apart, EndedError
+from gcr_core.serving.model_process import EndedError, ModelProcess
 from gcr_core.training.config import WRITTEN
 
 SLICE = 32
@@ -52,14 +52,14 @@ class Writing:
         return (now - began) / (done - before) * (self.total - done)
 
 
-class Scribe:
+class CaptionWriter:
     """Writes for galleries by their folders."""
 
     editing: threading.Lock
     """held by whoever changes a gallery's captions"""
 
-    def __init__(self, host: Apart) -> None:
-        """`host`: what asks a `Workshop`."""
+    def __init__(self, host: ModelProcess) -> None:
+        """`host`: what asks a `TaskHost`."""
         self.editing = threading.Lock()
         self._host = host
         self._turn = threading.Lock()
@@ -72,7 +72,9 @@ class Scribe:
             self._ended.pop(folder, None)
             writing = self._going[folder] = Writing(backbone, len(Gallery.load(folder).bare))
             run = copy_context().run
-            threading.Thread(target=run, args=(self._write, folder, writing), name="scribe", daemon=True).start()
+            threading.Thread(
+                target=run, args=(self._write, folder, writing), name="caption-writer", daemon=True
+            ).start()
 
     def of(self, folder: Path) -> Writing | None:
         """How far the writing for a gallery is, while it goes on."""

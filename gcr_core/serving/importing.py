@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gcr_core.files.atomic import write_text
-from gcr_core.serving.workspace import Shelf
+from gcr_core.serving.workspace import Workspace
 
 NAME = "My pictures"
 """What a gallery is called where what was dropped has no name."""
@@ -24,21 +24,21 @@ LaidOut = Callable[[Any, int], AbstractContextManager[list[Path]]]
 class Importing(threading.Thread):
     """An import that goes on whether or not anyone watches."""
 
-    def __init__(self, shelf: Shelf, files: Any, laid_out: LaidOut) -> None:
+    def __init__(self, workspace: Workspace, files: Any, laid_out: LaidOut) -> None:
         """`files`: what `laid_out` takes."""
         super().__init__(name="import", daemon=True)
         self.progress = (0, 0)
-        self._shelf, self._files, self._laid_out = shelf, files, laid_out
+        self._workspace, self._files, self._laid_out = workspace, files, laid_out
         self._id = ""
         self._mistake: Exception | None = None
         self.start()
 
     def run(self) -> None:
         try:
-            with self._laid_out(self._files, self._shelf.settings.max_pictures) as paths:
-                self._id, gallery = self._shelf.collect(paths, self._on_progress)
+            with self._laid_out(self._files, self._workspace.settings.max_pictures) as paths:
+                self._id, gallery = self._workspace.collect(paths, self._on_progress)
                 name = paths[0].stem if len(paths) == 1 else ""
-            write_report(self._shelf.gallery(self._id), {"name": name, "skipped": gallery.skipped})
+            write_report(self._workspace.gallery(self._id), {"name": name, "skipped": gallery.skipped})
         except Exception as mistake:
             self._mistake = mistake
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from gcr_core.files.atomic import write_text
 from gcr_core.files.locks import is_locked
-from gcr_core.serving.workspace import Shelf
+from gcr_core.serving.workspace import Workspace
 
 QUEUED, RUNNING, STOPPING, STOPPED = "queued", "running", "stopping", "stopped"
 INTERRUPTED, FAILED, DONE = "interrupted", "failed", "done"
@@ -50,7 +50,7 @@ STARTING: dict[str, Any] = {
 
 
 class Job:
-    """One job's folder, `shelf.root/jobs/ID`."""
+    """One job's folder, `workspace.root/jobs/ID`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,8 +64,8 @@ class Job:
         return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
 
     @property
-    def shelf(self) -> Shelf:
-        return Shelf(self.folder.parents[1])
+    def workspace(self) -> Workspace:
+        return Workspace(self.folder.parents[1])
 
     def create(self, config: dict[str, Any]) -> None:
         """Writes what was asked and "queued" into the new folder."""

@@ -35,7 +35,7 @@ from gcr_core.serving.job import (
     Job,
     ended_with,
 )
-from gcr_core.serving.workspace import Shelf, clean_name, new_id
+from gcr_core.serving.workspace import Workspace, clean_name, new_id
 from gcr_core.settings import ROOT
 from gcr_core.training.config import Recipe
 
@@ -51,7 +51,7 @@ SILENT_SECONDS = 300.0
 """A trainer whose heart has not beaten for so long is killed."""
 
 
-class Jobs:
+class JobQueue:
     """The queue below a home folder, looked after by a thread of this object until `close`."""
 
     def __init__(self, home: Path, start: Starter | None = None) -> None:
@@ -82,47 +82,47 @@ class Jobs:
             yield
         self._wake.set()
 
-    def submit(self, shelf: Shelf, gallery_id: str, recipe: Recipe, name: str) -> str:
+    def submit(self, workspace: Workspace, gallery_id: str, recipe: Recipe, name: str) -> str:
         """Queues the training of a memory of a gallery; returns the job's id, which will be the memory's too.
 
         Raises NotFoundError, GalleryError for too many pictures, GcrError where too many jobs wait.
         """
         name = clean_name(name)
-        check_count(len(Gallery.load(shelf.gallery(gallery_id))), shelf.settings.max_pictures)
-        shelf.check_upload(0)
+        check_count(len(Gallery.load(workspace.gallery(gallery_id))), workspace.settings.max_pictures)
+        workspace.check_upload(0)
         with self._lock:
-            self._check_queue(shelf)
+            self._check_queue(workspace)
             id = new_id()
-            with atomic.new_folder(shelf.root / "jobs" / id) as folder:
+            with atomic.new_folder(workspace.root / "jobs" / id) as folder:
                 asked = {"name": name, "gallery": gallery_id, "recipe": asdict(recipe), "submitted": time.time()}
                 Job(folder).create(asked)
-            self._enqueue(shelf, id)
+            self._enqueue(workspace, id)
         return id
 
-    def status(self, shelf: Shelf, id: str) -> dict[str, Any]:
+    def status(self, workspace: Workspace, id: str) -> dict[str, Any]:
         """Where a job stands. Raises NotFoundError.
 
         {"id", "name", "gallery", "recipe", "submitted", "state", "stage", "step", "steps", "looked" and "looks" in the
         stage "look", "seconds_left", "loss", "memorized", "message", "report", "memory", "queue_position": jobs before
         it, None unless it waits}.
         """
-        status = self._job(shelf, id).status()
+        status = self._job(workspace, id).status()
         before = [path.name.endswith(f"-{id}") for path in self._entries()]
         waits = status["state"] == QUEUED and True in before
         return status | {"queue_position": before.index(True) if waits else None}
 
-    def list(self, shelf: Shelf) -> Rows:
+    def list(self, workspace: Workspace) -> Rows:
         """The statuses of all jobs of an owner, the newest first."""
-        statuses = [self.status(shelf, id) for id in shelf.ids("jobs")]
+        statuses = [self.status(workspace, id) for id in workspace.ids("jobs")]
         return sorted(statuses, key=lambda status: status["submitted"], reverse=True)
 
-    def losses(self, shelf: Shelf, id: str) -> Rows:
+    def losses(self, workspace: Workspace, id: str) -> Rows:
         """The loss curve: at most 400 of {"stage", "step", "loss", "memorized"}. Raises NotFoundError."""
-        return self._job(shelf, id).losses()
+        return self._job(workspace, id).losses()
 
-    def stop(self, shelf: Shelf, id: str) -> None:
+    def stop(self, workspace: Workspace, id: str) -> None:
         """Stops a job that waits or runs: its cores are free within 3 s. Raises NotFoundError."""
-        job = self._job(shelf, id)
+        job = self._job(workspace, id)
         with self._lock:
             state = job.status()["state"]
             if state in (QUEUED, RUNNING):
@@ -131,40 +131,40 @@ class Jobs:
                 self._dequeue(id)
                 job.record(STOPPED, message=STOPPED_WORDS)
 
-    def resume(self, shelf: Shelf, id: str) -> None:
+    def resume(self, workspace: Workspace, id: str) -> None:
         """Queues a stopped or interrupted job anew; it goes on from its last checkpoint.
 
         Raises NotFoundError, GcrError for a job in another state or where too many jobs wait.
         """
-        job = self._job(shelf, id)
+        job = self._job(workspace, id)
         with self._lock:
             state = job.status()["state"]
             if state not in RESUMABLE:
                 raise GcrError(f"the job is {state}: only a stopped or interrupted one can be resumed")
             self._dequeue(id)
-            self._check_queue(shelf)
+            self._check_queue(workspace)
             job.wish.unlink(missing_ok=True)
             job.record(QUEUED, message="")
-            self._enqueue(shelf, id)
+            self._enqueue(workspace, id)
 
-    def remove(self, shelf: Shelf, id: str) -> None:
+    def remove(self, workspace: Workspace, id: str) -> None:
         """Forgets a job, its memory stays. Raises NotFoundError, GcrError for one that runs."""
-        job = self._job(shelf, id)
+        job = self._job(workspace, id)
         with self._lock:
             if job.status()["state"] in (RUNNING, STOPPING):
                 raise GcrError("the job is running: stop it first")
             self._dequeue(id)
             atomic.remove(job.folder)
 
-    def _job(self, shelf: Shelf, id: str) -> Job:
-        return Job(shelf.folder("jobs", id))
+    def _job(self, workspace: Workspace, id: str) -> Job:
+        return Job(workspace.folder("jobs", id))
 
     def _entries(self) -> Paths:
         """The queue's files, the next first; each holds a job's folder, relative to home."""
         return sorted(path for path in self.queue.iterdir() if not path.name.startswith("."))
 
-    def _enqueue(self, shelf: Shelf, id: str) -> None:
-        folder = (shelf.root / "jobs" / id).relative_to(self.home)
+    def _enqueue(self, workspace: Workspace, id: str) -> None:
+        folder = (workspace.root / "jobs" / id).relative_to(self.home)
         atomic.write_text(self.queue / f"{time.time_ns():020}-{id}", folder.as_posix())
         self._wake.set()
 
@@ -183,10 +183,10 @@ class Jobs:
                 else:
                     path.unlink()
 
-    def _check_queue(self, shelf: Shelf) -> None:
+    def _check_queue(self, workspace: Workspace) -> None:
         jobs = [job for _, job in self._queued()]
-        own = sum(job.folder.is_relative_to(shelf.root) for job in jobs)
-        settings = shelf.settings
+        own = sum(job.folder.is_relative_to(workspace.root) for job in jobs)
+        settings = workspace.settings
         for count, limit, whose in (
             (own, settings.max_queued_jobs, "of yours"),
             (len(jobs), settings.max_queued_jobs_in_all, "in all"),
@@ -205,10 +205,10 @@ class Jobs:
                 time.sleep(1)
 
     def _sweep(self) -> None:
-        """Removes what killed processes left on all shelves."""
+        """Removes what killed processes left in all workspaces."""
         self._sweep_again = math.inf
         for root in (self.home / "mine", *self.home.glob("owners/*")):
-            Shelf(root).sweep()
+            Workspace(root).sweep()
 
     def _look(self) -> None:
         """Ends what is to end; where nothing trains, starts the next job."""

@@ -8,24 +8,24 @@ from collections.abc import Callable
 from typing import Literal
 
 from gcr_core.errors import GcrError
-from gcr_core.serving.remote_memory import MemoryApart
+from gcr_core.serving.remote_memory import RemoteMemory
 
 
-class WakingMemory:
+class LoadingMemory:
     """A memory on its way."""
 
-    def __init__(self, load: Callable[[], MemoryApart]) -> None:
-        """`load` returns the memory or raises; it runs once, on `start` or `wake`."""
+    def __init__(self, load: Callable[[], RemoteMemory]) -> None:
+        """`load` returns the memory or raises; it runs once, by `start` in a thread or by the method `load` here."""
         self._load = load
-        self._memory: MemoryApart | None = None
+        self._memory: RemoteMemory | None = None
         self._failure: Exception | None = None
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self.wake, name="waking-memory", daemon=True)
+        self._thread = threading.Thread(target=self.load, name="loading-memory", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def wake(self) -> None:
+    def load(self) -> None:
         """Loads it in the thread of the caller."""
         try:
             self._memory = self._load()
@@ -40,7 +40,7 @@ class WakingMemory:
             return "waking"
         return "failed" if self._failure else "ready"
 
-    def wait(self) -> MemoryApart:
+    def wait(self) -> RemoteMemory:
         """The memory, once it is there. Raises GcrError, with the reason, when it could not be loaded."""
         self._done.wait()
         if self._memory is None:

@@ -1,7 +1,7 @@
-"""Model host: what lives in the processes of the web app that hold models.
+"""Model hosts: the objects that live in the web app's model processes.
 
-The keeper answers for the few memories used last and saves what is added or forgotten at once; the workshop does
-what takes long. Imports torch: only the children of `model_process` make them.
+`MemoryHost` answers for the few memories used last and saves at once what is added or forgotten; `TaskHost` does what
+takes long. Imports torch: only the children of `model_process` make them.
 """
 
 from collections import OrderedDict
@@ -14,7 +14,7 @@ from PIL import Image
 from gcr_core.data.gallery import Gallery
 from gcr_core.files.atomic import changing
 from gcr_core.files.hub import fetch
-from gcr_core.files.layout import FACTS_FILE
+from gcr_core.files.layout import MANIFEST_FILE
 from gcr_core.memory.memory import Memory
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.query import SearchRequest
@@ -24,7 +24,7 @@ KEPT = 3
 """Memories in the process at once; the one used longest ago leaves first."""
 
 
-class Keeper:
+class MemoryHost:
     """Memories by folder; one whose folder was written anew is loaded anew."""
 
     def __init__(self, say: Callable[[Any], None]) -> None:
@@ -49,7 +49,7 @@ class Keeper:
         self._change(folder, lambda memory: memory.forget(file_names))
 
     def _memory(self, folder: Path) -> Memory:
-        stamp = (folder / FACTS_FILE).stat().st_mtime_ns if (folder / FACTS_FILE).exists() else 0
+        stamp = (folder / MANIFEST_FILE).stat().st_mtime_ns if (folder / MANIFEST_FILE).exists() else 0
         known = self._kept.pop(folder, None)
         memory = known[1] if known and known[0] == stamp else Memory.from_pretrained(folder)
         self._kept[folder] = stamp, memory
@@ -64,11 +64,11 @@ class Keeper:
             del self._kept[folder]
             result = change(memory)
             memory.save(folder)
-            self._kept[folder] = (folder / FACTS_FILE).stat().st_mtime_ns, memory
+            self._kept[folder] = (folder / MANIFEST_FILE).stat().st_mtime_ns, memory
         return result
 
 
-class Workshop:
+class TaskHost:
     """Work of seconds to minutes that no search should wait for."""
 
     def __init__(self, say: Callable[[Any], None]) -> None:

@@ -21,7 +21,7 @@ class EndedError(GcrError):
     """The process ended over a question."""
 
 
-class Apart:
+class ModelProcess:
     """The methods of an object in a process of its own, one question at a time."""
 
     def __init__(self, host: Callable[[Callable[[Any], None]], Any], name: str) -> None:

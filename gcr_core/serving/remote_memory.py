@@ -1,6 +1,6 @@
-"""Remote memory: one that the `Keeper` of another process holds; its gallery and facts are read in this one.
+"""Remote memory: one that the `MemoryHost` of another process holds; its gallery and manifest are read in this one.
 
-`keeper` and `workshop` are what such a process is started with. Loads no model itself.
+`memory_host` and `task_host` are what such a process is started with. Loads no model itself.
 """
 
 from collections.abc import Callable
@@ -10,25 +10,25 @@ from typing import Any
 from PIL import Image
 
 from gcr_core.data.gallery import Gallery
-from gcr_core.files.layout import FACTS_FILE
-from gcr_core.memory.manifest import read_facts
+from gcr_core.files.layout import MANIFEST_FILE
+from gcr_core.memory.manifest import read_manifest
 from gcr_core.retrieval.query import SearchRequest
-from gcr_core.serving.model_process import Apart
+from gcr_core.serving.model_process import ModelProcess
 
 
-class MemoryApart:
-    """The `Memory` in a folder, kept by the `Keeper` of a process; its gallery and facts are read here."""
+class RemoteMemory:
+    """The `Memory` in a folder, kept by the `MemoryHost` of a process; its gallery and manifest are read here."""
 
-    def __init__(self, folder: Path, keeper: Apart) -> None:
+    def __init__(self, folder: Path, memory_host: ModelProcess) -> None:
         """Raises MemoryFormatError for a folder that is no memory."""
-        self.folder, self._keeper = folder, keeper
+        self.folder, self._memory_host = folder, memory_host
         self._said: dict[str, str] = {}
         self._stamp, self._gallery, self._facts = self._read()
 
     @classmethod
-    def fetch(cls, path_or_id: str, keeper: Apart) -> "MemoryApart":
+    def fetch(cls, path_or_id: str, memory_host: ModelProcess) -> "RemoteMemory":
         """The memory in a folder or of a hub id, loaded. Raises what `Memory.from_pretrained` raises."""
-        return cls(keeper.ask("load", path_or_id), keeper)
+        return cls(memory_host.ask("load", path_or_id), memory_host)
 
     @property
     def gallery(self) -> Gallery:
@@ -40,44 +40,44 @@ class MemoryApart:
 
     def answer(self, request: SearchRequest) -> dict[str, Any]:
         """As `Memory.answer`."""
-        return self._keeper.ask("answer", self.folder, request)
+        return self._memory_host.ask("answer", self.folder, request)
 
     def describe(self, file_names: list[str]) -> list[str]:
         """As `Memory.describe`; what it said once is not asked for again."""
         self._fresh()
         unsaid = [name for name in file_names if name not in self._said]
-        self._said |= zip(unsaid, self._keeper.ask("describe", self.folder, unsaid), strict=True) if unsaid else ()
+        self._said |= zip(unsaid, self._memory_host.ask("describe", self.folder, unsaid), strict=True) if unsaid else ()
         return [self._said[name] for name in file_names]
 
     def add(self, pictures: list[tuple[str, Image.Image]], captions: list[list[str]]) -> list[str]:
         """As `Memory.add`, saved."""
-        return self._keeper.ask("add", self.folder, pictures, captions)
+        return self._memory_host.ask("add", self.folder, pictures, captions)
 
     def forget(self, file_names: list[str]) -> None:
         """As `Memory.forget`, saved."""
-        self._keeper.ask("forget", self.folder, file_names)
+        self._memory_host.ask("forget", self.folder, file_names)
 
     def _fresh(self) -> tuple[int, Gallery, dict[str, Any]]:
-        if (self.folder / FACTS_FILE).stat().st_mtime_ns != self._stamp:
+        if (self.folder / MANIFEST_FILE).stat().st_mtime_ns != self._stamp:
             self._stamp, self._gallery, self._facts = self._read()
             self._said.clear()
         return self._stamp, self._gallery, self._facts
 
     def _read(self) -> tuple[int, Gallery, dict[str, Any]]:
-        facts = read_facts(self.folder)
-        stamp = (self.folder / FACTS_FILE).stat().st_mtime_ns
+        facts = read_manifest(self.folder)
+        stamp = (self.folder / MANIFEST_FILE).stat().st_mtime_ns
         return stamp, Gallery.load(self.folder / "gallery"), facts
 
 
-def keeper(say: Callable[[Any], None]) -> Any:
-    """A Keeper, made in the child: importing it imports torch."""
-    from gcr_core.serving.model_host import Keeper
+def memory_host(say: Callable[[Any], None]) -> Any:
+    """A MemoryHost, made in the child: importing it imports torch."""
+    from gcr_core.serving.model_host import MemoryHost
 
-    return Keeper(say)
+    return MemoryHost(say)
 
 
-def workshop(say: Callable[[Any], None]) -> Any:
-    """A Workshop, made in the child."""
-    from gcr_core.serving.model_host import Workshop
+def task_host(say: Callable[[Any], None]) -> Any:
+    """A TaskHost, made in the child."""
+    from gcr_core.serving.model_host import TaskHost
 
-    return Workshop(say)
+    return TaskHost(say)

@@ -1,8 +1,8 @@
-"""Retention: shelves of strangers who have not come back for a number of days are removed, lest they fill the disk.
+"""Retention: workspaces of strangers who have not come back for a number of days are removed, lest they fill the disk.
 
-A shelf is in use when a request of its owner comes in, which its file `used` notes, when something changes on it, and
-while a job of it waits or runs. To note a use and to remove a shelf exclude each other, in all processes: who comes
-back finds everything or nothing. The shelf of one's own machine is never removed.
+A workspace is in use when a request of its owner comes in, which its file `used` notes, when something in it changes,
+and while a job of it waits or runs. Noting a use and removing a workspace exclude each other, in all processes: an
+owner who comes back finds everything or nothing. The workspace of one's own machine is never removed.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from gcr_core.files import atomic
 from gcr_core.serving.job import QUEUED, RUNNING, STOPPING, Job
-from gcr_core.serving.workspace import Shelf
+from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
 
 NOTE = "used"
@@ -26,13 +26,13 @@ DAY_SECONDS = 24 * 3600
 
 
 def begin(settings: Settings) -> None:
-    """Removes unused shelves now and every hour, in a thread, where those who use the page are strangers."""
+    """Removes unused workspaces now and every hour, in a thread, where those who use the page are strangers."""
     if settings.visitors and settings.unused_days:
         threading.Thread(target=_go_on_removing, args=(settings,), name="disuse", daemon=True).start()
 
 
 def note_use(root: Path) -> None:
-    """Notes that the owner of the shelf in this folder is here; an owner who keeps nothing has no folder."""
+    """Notes that the owner of the workspace in this folder is here; an owner who keeps nothing has no folder."""
     note = root / NOTE
     if not root.is_dir() or (note.exists() and time.time() - note.stat().st_mtime < NOTED_EVERY_SECONDS):
         return
@@ -42,7 +42,7 @@ def note_use(root: Path) -> None:
 
 
 def remove_unused(home: Path, days: int) -> list[Path]:
-    """Removes the strangers' shelves below `home` that nobody has used for so many days; returns their folders.
+    """Removes the strangers' workspaces below `home` that nobody has used for so many days; returns their folders.
 
     One that was never looked at before counts as used now. One that cannot be read or removed is reported on stderr.
     """
@@ -59,7 +59,7 @@ def remove_unused(home: Path, days: int) -> list[Path]:
                 shutil.rmtree(aside, ignore_errors=True)
                 removed.append(root)
         except (OSError, ValueError, KeyError) as error:
-            print(f"gcr_core: the shelf {root.name[:12]}… is kept: {error!r}", file=sys.stderr)
+            print(f"gcr_core: the workspace {root.name[:12]}… is kept: {error!r}", file=sys.stderr)
     return removed
 
 
@@ -71,7 +71,7 @@ def _go_on_removing(settings: Settings) -> None:
 
 
 def _put_aside(root: Path, days: int) -> Path | None:
-    """Where the shelf is, out of everybody's sight; None where its owner came back in the last moment."""
+    """Where the workspace is, out of everybody's sight; None where its owner came back in the last moment."""
     with _lock(root):
         return atomic.put_aside(root) if _is_unused(root, days) else None
 
@@ -82,7 +82,7 @@ def _is_unused(root: Path, days: int) -> bool:
 
 
 def _has_unfinished_job(root: Path) -> bool:
-    jobs = (Job(root / "jobs" / id) for id in Shelf(root).ids("jobs"))
+    jobs = (Job(root / "jobs" / id) for id in Workspace(root).ids("jobs"))
     return any(job.status()["state"] in (QUEUED, RUNNING, STOPPING) for job in jobs)
 
 

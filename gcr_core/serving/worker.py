@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
-from gcr_core.memory.manifest import read_facts
+from gcr_core.memory.manifest import read_manifest
 from gcr_core.runtime import collect_seldom, keep_quiet, step_back
 from gcr_core.serving.job import DONE, FAILED, INTERRUPTED, RUNNING, STOPPED, STOPPED_WORDS, Job, ended_with
 from gcr_core.training.config import Recipe
@@ -51,7 +51,7 @@ class Record:
 
     def __init__(self, job: Job, until: float = math.inf) -> None:
         """`until`: when its time is over, on the monotonic clock."""
-        self.job, self.max_steps, self.until = job, job.shelf.settings.max_steps, until
+        self.job, self.max_steps, self.until = job, job.workspace.settings.max_steps, until
         self._stage, self._written, self._worked = "", 0.0, 0
         log = job.folder / "log.jsonl"
         self._log = log.open("a", encoding="utf-8", buffering=1)
@@ -129,18 +129,18 @@ def recorded_end(job: Job) -> Iterator[None]:
 
 
 def _train(job: Job, until: float) -> dict[str, Any]:
-    """The report of the training, its memory on the shelf under the job's id."""
+    """The report of the training, its memory in the workspace under the job's id."""
     if job.wish.exists():
         raise Stopped
-    if job.id in job.shelf.ids("memories"):
-        return read_facts(job.shelf.memory(job.id)).get("training", {})
+    if job.id in job.workspace.ids("memories"):
+        return read_manifest(job.workspace.memory(job.id)).get("training", {})
     from gcr_core.memory import build
 
-    gallery = Gallery.load(job.shelf.gallery(job.config["gallery"]))
+    gallery = Gallery.load(job.workspace.gallery(job.config["gallery"]))
     recipe = Recipe(**job.config["recipe"])
     made = job.folder / "memory"
     report = build.make_memory(gallery, recipe, made, Record(job, until), job.checkpoint)
-    job.shelf.keep(made, job.id, job.config["name"])
+    job.workspace.keep(made, job.id, job.config["name"])
     return report
 
 

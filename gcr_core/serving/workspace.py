@@ -1,7 +1,7 @@
 """Workspace: an owner's place below GCR_HOME, its galleries, memories and jobs each in a folder named by its id.
 
-An id is looked up on the owner's own shelf only: another owner's and one of nothing are refused in the same words.
-What is listed is whole, and what is deleted is gone at once. Knows folders and facts, loads no model.
+An id is looked up in the owner's own workspace only: another owner's and one of nothing are refused in the same words.
+What is listed is whole, and what is deleted is gone at once. Knows folders and manifests, loads no model.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from gcr_core.files.hub import absolute, fetch, released
 from gcr_core.files.layout import ADAPTER_FILE
 from gcr_core.files.names import safe_name
 from gcr_core.memory import archive as memory_archive
-from gcr_core.memory.manifest import read_facts, repository_of, write_facts
+from gcr_core.memory.manifest import read_manifest, repository_of, write_manifest
 from gcr_core.settings import Settings
 
 ID = re.compile(r"[A-Za-z0-9_-]{12}")
@@ -37,7 +37,7 @@ GIB = 2**30
 """Bytes of a gibibyte, in which limits are told."""
 
 
-class Shelf:
+class Workspace:
     """What one owner keeps: `root/galleries/ID`, `root/memories/ID`, `root/jobs/ID`."""
 
     def __init__(self, root: Path, settings: Settings | None = None) -> None:
@@ -45,7 +45,7 @@ class Shelf:
 
     @classmethod
     def of(cls, home: Path, owner: str | None, settings: Settings | None = None) -> Self:
-        """The shelf of whoever knows the secret `owner`; None is the person whose machine it is."""
+        """The workspace of whoever knows the secret `owner`; None is the person whose machine it is."""
         if owner is None:
             return cls(home / "mine", settings)
         if not owner:
@@ -96,9 +96,9 @@ class Shelf:
         the hub where the memory was pushed to or pulled from there, else None."""
         rows = []
         for id in self.ids("memories"):
-            facts = read_facts(self.root / "memories" / id)
-            row = {name: facts.get(name) for name in ("name", "images", "captions", "created")}
-            rows.append({"id": id, **row, "repository": repository_of(facts)})
+            manifest = read_manifest(self.root / "memories" / id)
+            row = {name: manifest.get(name) for name in ("name", "images", "captions", "created")}
+            rows.append({"id": id, **row, "repository": repository_of(manifest)})
         return sorted(rows, key=lambda row: row["created"] or "", reverse=True)
 
     def memory(self, id: str) -> Path:
@@ -106,7 +106,7 @@ class Shelf:
         return self.folder("memories", id)
 
     def keep(self, folder: Path, id: str, name: str) -> None:
-        """Moves a memory that is whole, in a folder on the same disk, onto the shelf."""
+        """Moves a memory that is whole, in a folder on the same disk, into the workspace."""
         _sign(folder, name)
         target = self.root / "memories" / id
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ class Shelf:
     def rename(self, id: str, name: str) -> None:
         """Gives a memory another name. Raises NotFoundError, InputError for a name that is blank or too long."""
         folder = self.memory(id)
-        write_facts(folder, read_facts(folder) | {"name": clean_name(name)})
+        write_manifest(folder, read_manifest(folder) | {"name": clean_name(name)})
 
     def delete(self, id: str) -> None:
         """Deletes a memory or a gallery. Raises NotFoundError."""
@@ -132,13 +132,13 @@ class Shelf:
         Raises NotFoundError, GcrError for one that is rewritten all the while.
         """
         folder = self.memory(id)
-        name = safe_name(str(read_facts(folder).get("name") or "memory").replace("/", "_"))
+        name = safe_name(str(read_manifest(folder).get("name") or "memory").replace("/", "_"))
         with atomic.new_folder(self.root / "exports" / id) as building:
             memory_archive.pack(folder, building / f"{name}.zip")
         return self.root / "exports" / id / f"{name}.zip"
 
     def open_memory(self, archive: str | Path) -> str:
-        """Puts the memory in a zip onto the shelf once it has been opened to see that it can be; returns its id.
+        """Puts the memory in a zip into the workspace once it has been opened to see that it can be; returns its id.
 
         Raises MemoryFormatError for what is no memory, HubError where the hub does not give its backbone, GcrError for
         one over the limits.
@@ -150,7 +150,7 @@ class Shelf:
             memory_archive.unpack(archive, folder, self.settings.max_upload_bytes)
             self._fetch_backbone(folder)
             memory_archive.check(folder)
-            name = _on_one_line(str(read_facts(folder).get("name") or archive.stem))
+            name = _on_one_line(str(read_manifest(folder).get("name") or archive.stem))
             _sign(folder, name[:MAX_NAME_CHARACTERS] or "memory")
         return id
 
@@ -161,7 +161,7 @@ class Shelf:
         """
         if not (folder / ADAPTER_FILE).is_file():
             return
-        base, lent = read_facts(folder).get("backbone"), self.settings.backbone
+        base, lent = read_manifest(folder).get("backbone"), self.settings.backbone
         name, revision = (str(base.get(key)) for key in ("name", "revision")) if isinstance(base, dict) else ("", "")
         from_hub, instead = COMMIT.fullmatch(revision), "a memory of a backbone that is here"
         if self.settings.visitors and (
@@ -187,7 +187,7 @@ class Shelf:
             )
 
     def sweep(self) -> None:
-        """Removes what killed processes left half-written on this shelf."""
+        """Removes what killed processes left half-written in this workspace."""
         for kind in ("galleries", "memories", "exports", "jobs"):
             atomic.sweep(self.root / kind)
         for id in self.ids("jobs"):
@@ -213,8 +213,8 @@ def _on_one_line(text: str) -> str:
 
 
 def _sign(folder: Path, name: str) -> None:
-    """Writes a memory's name and the present moment into its facts."""
-    write_facts(folder, read_facts(folder) | {"name": name, "created": _date(time.time())})
+    """Writes a memory's name and the present moment into its manifest."""
+    write_manifest(folder, read_manifest(folder) | {"name": name, "created": _date(time.time())})
 
 
 def _date(seconds: float) -> str:

@@ -27,7 +27,7 @@ LONG = 5
 """words of a long query"""
 
 
-class Looks:
+class Augmenter:
     """The pictures of a gallery, reduced to what a model sees and held as far as PICTURE_BYTES go."""
 
     def __init__(self, image_processor: Any, gallery: Gallery):

@@ -15,7 +15,7 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.identifiers import Identifiers
-from gcr_core.training.augment import Looks, vary
+from gcr_core.training.augment import Augmenter, vary
 from gcr_core.training.features import Features
 
 MOST_OWNERS = 64
@@ -77,7 +77,7 @@ class PictureBatches:
         self.backbone, self.features = backbone, features
         self.size, self.seed = min(size, len(gallery)), seed
         self.losses = np.full(len(gallery), np.log(max(len(gallery), 2)))
-        self.looks = Looks(backbone.processor.image_processor, gallery)
+        self.augmenter = Augmenter(backbone.processor.image_processor, gallery)
 
     def drawn(self, step: int) -> np.ndarray:
         """(size,) int64: the images of a step's batch."""
@@ -93,7 +93,9 @@ class PictureBatches:
             views = [one.randrange(self.features.views) for one in draws]
             inputs = self.backbone.feature_inputs(self.features.read(drawn, views))
         else:
-            inputs = self.backbone.image_inputs([self.looks.perturbed(*one) for one in zip(drawn, draws, strict=True)])
+            inputs = self.backbone.image_inputs(
+                [self.augmenter.perturbed(*one) for one in zip(drawn, draws, strict=True)]
+            )
         images = torch.from_numpy(drawn).to(self.backbone.device)[:, None]
         return inputs, images, torch.ones_like(images, dtype=torch.float32)
 

@@ -25,7 +25,7 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.files.atomic import write_text
 from gcr_core.models.backbone import Backbone
 from gcr_core.models.distributed import state
-from gcr_core.training.augment import Looks
+from gcr_core.training.augment import Augmenter
 
 FILE = "features.json"
 PICTURES_A_SHARD = 32
@@ -162,11 +162,11 @@ class FeatureCache(Features):
         """Write a shard; yields the number of pictures after each few that went through the vision tower."""
         images = self._shard(shard)
         wanted = [(image, view) for image in images for view in range(self.views)]
-        looks = Looks(backbone.processor.image_processor, gallery)
+        augmenter = Augmenter(backbone.processor.image_processor, gallery)
         made = torch.empty(len(wanted), self.tokens, self.hidden, dtype=torch.bfloat16)
         for start in range(0, len(wanted), AT_ONCE):
             pictures = [
-                looks.perturbed(image, random.Random(f"{seed} {image} {view}")) if view else gallery.open(image)
+                augmenter.perturbed(image, random.Random(f"{seed} {image} {view}")) if view else gallery.open(image)
                 for image, view in wanted[start : start + AT_ONCE]
             ]
             made[start : start + len(pictures)] = backbone.image_features(pictures)

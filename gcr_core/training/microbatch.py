@@ -17,10 +17,10 @@ LOGITS_KEPT = 3
 """numbers in float32 that the loss of a caption's token keeps, in units of the vocabulary"""
 
 
-class Room:
+class MicroBatcher:
     """Divides batches into passes."""
 
-    computed_twice: bool
+    checkpointed: bool
     """whether layers are, from now on"""
 
     def __init__(self, backbone: Backbone, longest: int):
@@ -30,8 +30,8 @@ class Room:
         self.token = text.num_hidden_layers * layer
         self.logits = LOGITS_KEPT * backbone.own_vocabulary * 4
         self.free = SHARE * free_bytes(backbone.device)
-        self.computed_twice = FEWEST * longest * self.token > self.free
-        if self.computed_twice:
+        self.checkpointed = FEWEST * longest * self.token > self.free
+        if self.checkpointed:
             backbone.inner_with_head.activation_checkpointing_enable()
             self.token = text.num_hidden_layers * text.hidden_size * backbone.dtype.itemsize + layer
         if backbone.device.type == "cpu":

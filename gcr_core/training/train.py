@@ -28,7 +28,7 @@ from gcr_core.training.batches import Batch, DescriptionBatches, Pairs, PictureB
 from gcr_core.training.config import Step, Training
 from gcr_core.training.features import Features
 from gcr_core.training.learner import Learner, rise_and_fall
-from gcr_core.training.microbatch import Room
+from gcr_core.training.microbatch import MicroBatcher
 
 NATS = 20.0
 """that a new token's first row scores its code above chance where a query matches it altogether"""
@@ -96,8 +96,8 @@ class Task:
     losses_of: Callable[..., torch.Tensor]
     """the losses (b,) of some rows of a batch"""
 
-    def __init__(self, backbone: Backbone, room: Room):
-        self.backbone, self.room = backbone, room
+    def __init__(self, backbone: Backbone, micro_batcher: MicroBatcher):
+        self.backbone, self.micro_batcher = backbone, micro_batcher
 
     def draw(self, step: int, rows: np.ndarray) -> tuple[Any, ...]:
         """These rows of a step's batch."""
@@ -116,7 +116,7 @@ class IdentifierTask(Task):
 
     def at_once(self, batch: tuple[Any, ...]) -> int:
         inputs = batch[0]
-        return self.room.rows(inputs["input_ids"].shape[1] - self.backbone.shared_prefix(inputs))
+        return self.micro_batcher.rows(inputs["input_ids"].shape[1] - self.backbone.shared_prefix(inputs))
 
     @staticmethod
     def _with_drawn(batch: Batch) -> tuple[Any, ...]:
@@ -126,8 +126,10 @@ class IdentifierTask(Task):
 class PictureTask(IdentifierTask):
     """Learning to memorise: the identifiers of pictures."""
 
-    def __init__(self, backbone: Backbone, room: Room, losses_of: IdentifierLoss, batches: PictureBatches):
-        super().__init__(backbone, room)
+    def __init__(
+        self, backbone: Backbone, micro_batcher: MicroBatcher, losses_of: IdentifierLoss, batches: PictureBatches
+    ):
+        super().__init__(backbone, micro_batcher)
         self.losses_of, self.batches, self.size = losses_of, batches, batches.size
 
     def draw(self, step: int, rows: np.ndarray) -> tuple[Any, ...]:
@@ -141,9 +143,15 @@ class QueryTask(IdentifierTask):
     """Learning to retrieve: the identifiers of what texts ask for, of other pairs in the last stage."""
 
     def __init__(
-        self, backbone: Backbone, room: Room, losses_of: IdentifierLoss, training: Training, pairs: Pairs, last: Pairs
+        self,
+        backbone: Backbone,
+        micro_batcher: MicroBatcher,
+        losses_of: IdentifierLoss,
+        training: Training,
+        pairs: Pairs,
+        last: Pairs,
     ):
-        super().__init__(backbone, room)
+        super().__init__(backbone, micro_batcher)
         self.losses_of, self.size = losses_of, training.queries
         self.batches, self.last_batches = (
             QueryBatches(backbone, some, training.queries, training.seed) for some in (pairs, last)
@@ -159,15 +167,15 @@ class QueryTask(IdentifierTask):
 class DescriptionTask(Task):
     """Learning to describe: the captions of identifiers."""
 
-    def __init__(self, backbone: Backbone, room: Room, batches: DescriptionBatches):
-        super().__init__(backbone, room)
+    def __init__(self, backbone: Backbone, micro_batcher: MicroBatcher, batches: DescriptionBatches):
+        super().__init__(backbone, micro_batcher)
         self.losses_of, self.batches, self.size = partial(describe_loss, backbone), batches, batches.size
 
     def draw(self, step: int, rows: np.ndarray) -> tuple[Any, ...]:
         return self.batches.draw(step, rows)
 
     def at_once(self, batch: tuple[Any, ...]) -> int:
-        return self.room.rows(MAX_CAPTION_TOKENS, said=True)
+        return self.micro_batcher.rows(MAX_CAPTION_TOKENS, said=True)
 
 
 def memorize(
@@ -197,13 +205,13 @@ def memorize(
     pictures = PictureBatches(backbone, gallery, training.pictures, training.seed, features)
     groups, schedule = _groups(backbone, training.learning_rate), partial(rise_and_fall, steps=training.steps)
     learner = Learner(model, backbone.model, groups, schedule, checkpoint, pictures.losses)
-    room = Room(backbone, len(backbone.image_prompt()))
+    micro_batcher = MicroBatcher(backbone, len(backbone.image_prompt()))
     identify = IdentifierLoss(backbone, IdentifierTrie.build(identifiers.indptr, identifiers.tokens))
     descriptions = DescriptionBatches(gallery, identifiers, training.descriptions, training.seed)
     tasks: dict[str, Task] = {
-        "pictures": PictureTask(backbone, room, identify, pictures),
-        "descriptions": DescriptionTask(backbone, room, descriptions),
-        "queries": QueryTask(backbone, room, identify, training, pairs, last_pairs or pairs),
+        "pictures": PictureTask(backbone, micro_batcher, identify, pictures),
+        "descriptions": DescriptionTask(backbone, micro_batcher, descriptions),
+        "queries": QueryTask(backbone, micro_batcher, identify, training, pairs, last_pairs or pairs),
     }
     with learner:
         for step in range(learner.done, training.steps):

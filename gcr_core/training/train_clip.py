@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from gcr_core.data.gallery import Gallery
 from gcr_core.models.clip import image_features, text_features
 from gcr_core.models.distributed import joined, share, trainee
-from gcr_core.training.augment import Looks
+from gcr_core.training.augment import Augmenter
 from gcr_core.training.batches import Pairs, TextBatches
 from gcr_core.training.learner import Learner, rise_and_fall
 
@@ -57,7 +57,10 @@ def tune(
     clip = trainee(model)
     groups = [{"params": list(clip.parameters()), "lr": SMALL_RATE if few else LARGE_RATE}]
     learner = Learner(model, clip, groups, partial(rise_and_fall, steps=steps), checkpoint, np.zeros(0))
-    looks, batches = Looks(processor.image_processor, gallery), TextBatches(processor.tokenizer, pairs, size, seed)
+    augmenter, batches = (
+        Augmenter(processor.image_processor, gallery),
+        TextBatches(processor.tokenizer, pairs, size, seed),
+    )
 
     def loss_of(asked: list[str], shown: list[Image.Image], where: torch.Tensor, images: int) -> torch.Tensor:
         texts = joined(text_features(clip, processor, asked), len(where))
@@ -71,7 +74,7 @@ def tune(
             images = [int(choice.choice(pairs.images[row], p=_shares(pairs.weights[row]))) for row in rows]
             distinct, where = np.unique(images, return_inverse=True)
             shown = [
-                looks.perturbed(image, random.Random(f"{seed} {step} {image}"))
+                augmenter.perturbed(image, random.Random(f"{seed} {step} {image}"))
                 for image in distinct[share(len(distinct))]
             ]
             own = [asked[row] for row in share(size)]

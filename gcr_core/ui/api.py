@@ -26,40 +26,40 @@ def offer(tab: MemorizeTab) -> None:
         with _said():
             tab.draft.check_training()
             recipe = tab.draft.recipe({"preset": preset, "identifiers": identifiers, "seed": seed})
-            importing = Importing(tab.shelf(request), pictures, laid_out)
+            importing = Importing(tab.workspace(request), pictures, laid_out)
             gallery = importing.result()
-            shelf = tab.shelf(request)
-            report = read_report(shelf.gallery(gallery))
+            workspace = tab.workspace(request)
+            report = read_report(workspace.gallery(gallery))
             try:
-                id = tab.jobs.submit(shelf, gallery, recipe, name or report.get("name") or NAME)
+                id = tab.jobs.submit(workspace, gallery, recipe, name or report.get("name") or NAME)
             except GcrError:
-                shelf.delete(gallery)
+                workspace.delete(gallery)
                 raise
-            return tab.jobs.status(shelf, id) | {"skipped": report["skipped"]}
+            return tab.jobs.status(workspace, id) | {"skipped": report["skipped"]}
 
     def job(id: str, request: gr.Request, action: str = "status") -> dict:
         """Where one of your jobs stands: its state, stage, step of steps, seconds left, loss, share memorised, and in
         the end its report and the id of its memory. `action`: status, stop, resume or remove."""
         with _said():
-            shelf = tab.shelf(request)
+            workspace = tab.workspace(request)
             if action not in ("status", "stop", "resume", "remove"):
                 raise InputError(f"action is {action!r}: choose status, stop, resume or remove")
             if action != "status":
-                tab.do(shelf, action, id)
-            return {"id": id, "state": "removed"} if action == "remove" else tab.jobs.status(shelf, id)
+                tab.do(workspace, action, id)
+            return {"id": id, "state": "removed"} if action == "remove" else tab.jobs.status(workspace, id)
 
     def memories(request: gr.Request, action: str = "list", memory: str = "", name: str = "") -> dict:
         """Your memories and jobs, the newest first. `action`: list; rename, with the id of a `memory` and its new
         `name`; or delete, with its id. A memory is downloaded from /download/ID."""
         with _said():
-            shelf = tab.shelf(request)
+            workspace = tab.workspace(request)
             if action == "rename":
                 tab.change(request, "rename", memory, name)
             elif action == "delete":
                 tab.change(request, "delete", memory)
             elif action != "list":
                 raise InputError(f"action is {action!r}: choose list, rename or delete")
-            return {"memories": shelf.memories(), "jobs": tab.jobs.list(shelf)}
+            return {"memories": workspace.memories(), "jobs": tab.jobs.list(workspace)}
 
     gr.api(memorize, api_name="memorize")
     gr.api(job, api_name="job")

@@ -1,4 +1,4 @@
-"""Auth: whose request this is, and so whose shelf.
+"""Auth: whose request this is, and so whose workspace.
 
 Where the settings say that visitors are strangers to each other, each browser is given a secret in a cookie that no
 script can read, and a program sends one of its own in a header. Whoever knows the secret is the owner. On one's own
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gcr_core.errors import InputError
 from gcr_core.serving import retention
-from gcr_core.serving.workspace import Shelf
+from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
 
 COOKIE = "gcr-owner"
@@ -28,19 +28,19 @@ KEPT_SECONDS = 365 * 24 * 3600
 
 
 class Visitors:
-    """Finds the shelf of whoever sent a request."""
+    """Finds the workspace of whoever sent a request."""
 
     def __init__(self, settings: Settings, seen: Callable[[Path], None] = lambda root: None) -> None:
-        """`seen` is told the root of the shelf of each request, while that is handled."""
+        """`seen` is told the root of the workspace of each request, while that is handled."""
         self.settings, self._seen = settings, seen
 
-    def shelf(self, request: Any) -> Shelf:
-        """The shelf of a Starlette or Gradio request's sender. Raises InputError for one without a secret."""
-        shelf = Shelf.of(self.settings.home, self._secret(request), self.settings)
-        self._seen(shelf.root)
+    def workspace(self, request: Any) -> Workspace:
+        """The workspace of a Starlette or Gradio request's sender. Raises InputError for one without a secret."""
+        workspace = Workspace.of(self.settings.home, self._secret(request), self.settings)
+        self._seen(workspace.root)
         if self.settings.visitors:
-            retention.note_use(shelf.root)
-        return shelf
+            retention.note_use(workspace.root)
+        return workspace
 
     def _secret(self, request: Any) -> str | None:
         if not self.settings.visitors:

@@ -65,7 +65,7 @@ class Edits:
                 f"the name of the field has {len(field):,} characters, the limit is {MAX_FIELD_CHARACTERS}: reload "
                 "the page"
             )
-        field = f"{self._visitors.shelf(request).root} {field}"
+        field = f"{self._visitors.workspace(request).root} {field}"
         with self._lock:
             if number > self._last.get(field, -1):
                 does(request, edit)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from gcr_core.errors import GcrError, InputError
 from gcr_core.files import atomic
 from gcr_core.files.locks import try_lock
-from gcr_core.serving.loading import WakingMemory
+from gcr_core.serving.loading import LoadingMemory
 from gcr_core.settings import BUCKET, Settings
 from gcr_core.ui import html
 from gcr_core.ui.html import text
@@ -75,15 +75,15 @@ def kept_for(settings: Settings) -> str:
     return f"Kept until {days} after your last visit: download what you want for longer."
 
 
-def health(waking: WakingMemory) -> Route:
+def health(loading: LoadingMemory) -> Route:
     """`/health`: 200 while the page answers, 503 where the memory that it opens with could not be loaded."""
 
     def answer(request: Request) -> Response:
         try:
-            reason = "" if waking.state != "failed" else str(waking.wait())
+            reason = "" if loading.state != "failed" else str(loading.wait())
         except GcrError as failure:
             reason = str(failure)
-        return JSONResponse({"memory": waking.state, "reason": reason}, 503 if reason else 200)
+        return JSONResponse({"memory": loading.state, "reason": reason}, 503 if reason else 200)
 
     return Route("/health", answer)
 

@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import get_token
 
 from gcr_core.errors import InputError
-from gcr_core.memory.manifest import read_facts
+from gcr_core.memory.manifest import read_manifest
 from gcr_core.memory.publish import push
 from gcr_core.settings import Settings
 from gcr_core.ui.gradio_import import gr
@@ -47,7 +47,7 @@ def pushing(
 
     Raises InputError where there is no token to push with, MemoryFormatError for what is no memory.
     """
-    read_facts(folder)
+    read_manifest(folder)
     token = str(data.get("token") or "").strip() or (signed_in.token if signed_in else None)
     if token is None and (settings.visitors or not get_token()):
         raise InputError(

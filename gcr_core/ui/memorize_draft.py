@@ -1,7 +1,7 @@
 """The draft: a gallery on its way to a memory. Its import, its captions, who writes them, and what will come of it.
 
 Keeps nothing that a reload would lose: the gallery, its captions and the models chosen for it are on the visitor's
-shelf; an import and the writing of captions go on whether or not anyone watches.
+workspace; an import and the writing of captions go on whether or not anyone watches.
 """
 
 import math
@@ -16,12 +16,12 @@ from gcr_core.data.metadata import checked_captions
 from gcr_core.errors import GalleryError, HubError, InputError, NotFoundError
 from gcr_core.files.hub import absolute, here
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES
-from gcr_core.serving.caption_writer import Scribe
+from gcr_core.serving.caption_writer import CaptionWriter
 from gcr_core.serving.importing import NAME, Importing, read_report, write_report
-from gcr_core.serving.job_queue import Jobs
+from gcr_core.serving.job_queue import JobQueue
 from gcr_core.serving.model_process import EndedError
-from gcr_core.serving.remote_memory import workshop
-from gcr_core.serving.workspace import Shelf, clean_name
+from gcr_core.serving.remote_memory import task_host
+from gcr_core.serving.workspace import Workspace, clean_name
 from gcr_core.settings import Settings
 from gcr_core.training.config import PRESET_WORDS, WRITTEN, Recipe
 from gcr_core.training.preflight import can_describe_pictures, check_written, remarks
@@ -46,13 +46,13 @@ RETRY_SECONDS = 30
 class Draft:
     """The parts of the page that a draft fills, and what a person does with it. Takes the request of whoever asks."""
 
-    def __init__(self, library: Library, jobs: Jobs, part: dict[str, Any]) -> None:
+    def __init__(self, library: Library, jobs: JobQueue, part: dict[str, Any]) -> None:
         """`part`: how each part of the tab is made."""
         self.library, self.jobs = library, jobs
         self.settings: Settings = library.visitors.settings
-        self.scribe = Scribe(zerogpu.host(workshop, "scribe"))
+        self.caption_writer = CaptionWriter(zerogpu.host(task_host, "caption writer"))
         self.edits = Edits(library.visitors, {"caption": self.caption, "choose": self.choose})
-        self.workshop = zerogpu.host(workshop, "workshop")
+        self.task_host = zerogpu.host(task_host, "estimate")
         self._submitting = threading.Lock()
         self._imports: dict[Path, Importing] = {}
         self._times: dict[Studied, dict[str, float]] = {}
@@ -73,14 +73,14 @@ class Draft:
         """The newest gallery that no job has taken up, or the one with an `id`; without any, where to drop one."""
         if not self.settings.training:
             return self._instead(memorize_view.training_is_off())
-        shelf = self.library.visitors.shelf(request)
-        if (importing := self._imports.get(shelf.root)) and importing.is_alive():
+        workspace = self.library.visitors.workspace(request)
+        if (importing := self._imports.get(workspace.root)) and importing.is_alive():
             return self._instead(memorize_view.importing(*importing.progress))
-        id = id or self._newest(shelf)
+        id = id or self._newest(workspace)
         if not id:
             return self._instead(memorize_view.drop_zone())
-        gallery, report = self.library.gallery(request, id), read_report(shelf.gallery(id))
-        moves = place[1] and self.scribe.of(shelf.gallery(id))  # rows leave the table as they get captions
+        gallery, report = self.library.gallery(request, id), read_report(workspace.gallery(id))
+        moves = place[1] and self.caption_writer.of(workspace.gallery(id))  # rows leave the table as they get captions
         return {
             self.prepare: memorize_view.taken_in(id, gallery, report),
             **({} if moves else self._show_table(request, id, place)),
@@ -96,10 +96,10 @@ class Draft:
         return {self.table: table, self.place: place}
 
     def _show_prospects(self, request: Any, id: str) -> Shown:
-        """What will be found, and how long each preset takes, once the workshop has measured that."""
+        """What will be found, and how long each preset takes, once that has been measured."""
         edition = self.edits.edition
-        gallery, folder = self.library.gallery(request, id), self.library.visitors.shelf(request).gallery(id)
-        recipe, writing = self._chosen(folder), self.scribe.of(folder)
+        gallery, folder = self.library.gallery(request, id), self.library.visitors.workspace(request).gallery(id)
+        recipe, writing = self._chosen(folder), self.caption_writer.of(folder)
         key, able = _studied(folder, recipe, gallery), False
         try:
             able = can_describe_pictures(recipe.backbone)
@@ -130,18 +130,20 @@ class Draft:
         )
         return {self.notes: notes, self.how: how}
 
-    def _newest(self, shelf: Shelf) -> str:
-        taken = {row["gallery"] for row in self.jobs.list(shelf)}
-        return next((row["id"] for row in shelf.galleries() if row["id"] not in taken), "")
+    def _newest(self, workspace: Workspace) -> str:
+        taken = {row["gallery"] for row in self.jobs.list(workspace)}
+        return next((row["id"] for row in workspace.galleries() if row["id"] not in taken), "")
 
-    def stirs(self, shelf: Shelf) -> list[Any]:
+    def stirs(self, workspace: Workspace) -> list[Any]:
         """What changes without anyone's doing: how far captions are written; empty where nothing does."""
-        folders = [(id, shelf.gallery(id)) for id in shelf.ids("galleries")]
-        return [(id, writing.waits, writing.done) for id, folder in folders if (writing := self.scribe.of(folder))]
+        folders = [(id, workspace.gallery(id)) for id in workspace.ids("galleries")]
+        return [
+            (id, writing.waits, writing.done) for id, folder in folders if (writing := self.caption_writer.of(folder))
+        ]
 
-    def ended(self, shelf: Shelf) -> tuple[str, str] | None:
+    def ended(self, workspace: Workspace) -> tuple[str, str] | None:
         """How the writing of captions ended, as a notice's kind and words; told once."""
-        ends = (self.scribe.ended(shelf.gallery(id)) for id in shelf.ids("galleries"))
+        ends = (self.caption_writer.ended(workspace.gallery(id)) for id in workspace.ids("galleries"))
         return next(filter(None, ends), None)
 
     # What goes on by itself
@@ -149,13 +151,13 @@ class Draft:
     def take_in(self, request: Any, files: Any) -> Iterator[Shown]:
         """Imports uploads; shows how far that is, and in the end the new draft."""
         self.check_training()
-        shelf = self.library.visitors.shelf(request)
-        importing = self._imports[shelf.root] = Importing(shelf, files, uploads.laid_out)
+        workspace = self.library.visitors.workspace(request)
+        importing = self._imports[workspace.root] = Importing(workspace, files, uploads.laid_out)
         yield from self._watch(request, importing)
 
     def follow(self, request: Any) -> Iterator[Shown]:
         """How far an import is that goes on, and in the end the new draft; nothing where none does."""
-        importing = self._imports.get(self.library.visitors.shelf(request).root)
+        importing = self._imports.get(self.library.visitors.workspace(request).root)
         if importing and importing.is_alive():
             yield from self._watch(request, importing)
         elif importing:
@@ -174,18 +176,18 @@ class Draft:
         Another page of the visitor's may have had it measured meanwhile.
         """
         try:
-            shelf = self.library.visitors.shelf(request)
-            if not self.settings.training or not (id := self._newest(shelf)):
+            workspace = self.library.visitors.workspace(request)
+            if not self.settings.training or not (id := self._newest(workspace)):
                 return
-            folder, gallery = shelf.gallery(id), self.library.gallery(request, id)
+            folder, gallery = workspace.gallery(id), self.library.gallery(request, id)
             recipe = self._chosen(folder)
             key = _studied(folder, recipe, gallery)
             asked = self._refused.get(key, (-math.inf, ""))[0]
-            if self.scribe.of(folder) or not any(gallery.captions):
+            if self.caption_writer.of(folder) or not any(gallery.captions):
                 return
             if key not in self._times and time.monotonic() >= asked + RETRY_SECONDS:
                 try:
-                    self._times[key] = self.workshop.ask("estimate", folder, recipe)
+                    self._times[key] = self.task_host.ask("estimate", folder, recipe)
                     self._refused.pop(key, None)
                 except HubError as refusal:
                     self._refused[key] = time.monotonic(), str(refusal)
@@ -203,8 +205,8 @@ class Draft:
         """Writes the captions of a picture: "own", a person's, and "models", the model's, of which the corrected are a
         person's from now on. One of the two that the page did not show stays as it is."""
         index = whole(edit, "index")
-        folder = self.library.visitors.shelf(request).gallery(_id(edit))
-        with self.scribe.editing:
+        folder = self.library.visitors.workspace(request).gallery(_id(edit))
+        with self.caption_writer.editing:
             gallery = Gallery.load(folder)
             if index >= len(gallery):
                 raise InputError(f"picture {index} is not one of the gallery's {len(gallery):,}: reload the page")
@@ -224,7 +226,7 @@ class Draft:
         which, value = str(edit.get("which")), str(edit.get("value") or "").strip()
         if which not in CHOSEN:
             raise InputError(f"{which[:40]!r} is nothing to memorise with: choose {', '.join(CHOSEN)}")
-        folder = self.library.visitors.shelf(request).gallery(_id(edit))
+        folder = self.library.visitors.workspace(request).gallery(_id(edit))
         if which == "name":
             value = clean_name(value) if value else ""
         else:
@@ -245,36 +247,38 @@ class Draft:
         """Lets the model write captions for the pictures without any."""
         self.check_training()
         id = _id(data)
-        folder = self.library.visitors.shelf(request).gallery(id)
+        folder = self.library.visitors.workspace(request).gallery(id)
         recipe = self._chosen(folder)
         check_written(WRITTEN, recipe.backbone)
-        self.scribe.begin(folder, recipe.backbone)
+        self.caption_writer.begin(folder, recipe.backbone)
         return self._show_prospects(request, id)
 
     def hush(self, request: Any, data: dict[str, Any]) -> Shown:
         """Stops the model's writing."""
-        self.scribe.stop(self.library.visitors.shelf(request).gallery(_id(data)))
+        self.caption_writer.stop(self.library.visitors.workspace(request).gallery(_id(data)))
         return {}
 
     def discard(self, request: Any, data: dict[str, Any]) -> Shown:
         """Deletes the gallery."""
         id = _id(data)
-        shelf = self.library.visitors.shelf(request)
-        self.scribe.stop(shelf.gallery(id))
-        shelf.delete(id)
+        workspace = self.library.visitors.workspace(request)
+        self.caption_writer.stop(workspace.gallery(id))
+        workspace.delete(id)
         return self.show(request)
 
     def memorise(self, request: Any, data: dict[str, Any]) -> None:
         """Queues a job for the gallery, as the form says."""
         self.check_training()
-        shelf, id = self.library.visitors.shelf(request), _id(data)
-        if self.scribe.of(shelf.gallery(id)):
+        workspace, id = self.library.visitors.workspace(request), _id(data)
+        if self.caption_writer.of(workspace.gallery(id)):
             raise InputError("the model still writes captions for these pictures: wait until it is done, or stop it")
         with self._submitting:
-            if any(row["gallery"] == id and row["state"] in memorize_view.UNFINISHED for row in self.jobs.list(shelf)):
+            if any(
+                row["gallery"] == id and row["state"] in memorize_view.UNFINISHED for row in self.jobs.list(workspace)
+            ):
                 return  # a second click
-            self.jobs.submit(shelf, id, self.recipe(data), str(data.get("name", "")))
-        self.workshop.end()
+            self.jobs.submit(workspace, id, self.recipe(data), str(data.get("name", "")))
+        self.task_host.end()
 
     def recipe(self, data: dict[str, Any]) -> Recipe:
         """The recipe that a form asks for; a model's folder is named wherever it is opened from. Raises InputError."""

@@ -1,7 +1,7 @@
 """The Memorise tab: from dropped pictures to a memory that can be searched, and what can be done with it later.
 
-Keeps nothing that a reload would lose: what is shown is read from the visitor's shelf and jobs, which check every id
-that comes in. Models are asked in another process.
+Keeps nothing that a reload would lose: what is shown is read from the visitor's workspace and jobs, which check every
+id that comes in. Models are asked in another process.
 """
 
 import json
@@ -15,9 +15,9 @@ from typing import Any, Literal
 from gcr_core.data.gallery import IMPORT_SIDE
 from gcr_core.data.images import open_image
 from gcr_core.errors import GcrError, InputError, NotFoundError
-from gcr_core.serving.job_queue import Jobs
-from gcr_core.serving.remote_memory import workshop
-from gcr_core.serving.workspace import Shelf
+from gcr_core.serving.job_queue import JobQueue
+from gcr_core.serving.remote_memory import task_host
+from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
 from gcr_core.ui import hosting, html, hub_push, memorize_view, uploads, zerogpu
 from gcr_core.ui.captions_view import Place
@@ -72,11 +72,11 @@ class Chores:
 class MemorizeTab:
     """The tab's parts and what fills them. Its methods take the request of whoever asks."""
 
-    def __init__(self, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs) -> None:
+    def __init__(self, library: Library, jobs: JobQueue, search: SearchTab, tabs: gr.Tabs) -> None:
         self.library, self.jobs, self.search, self.tabs = library, jobs, search, tabs
         self.settings: Settings = library.visitors.settings
         self.chores = Chores(library.doing)
-        self.training = zerogpu.host(workshop, "consolidation")
+        self.training = zerogpu.host(task_host, "consolidation")
         part: dict[str, Any] = {"apply_default_css": False, "head": SCRIPT, "js_on_load": LISTEN}
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=5, elem_id="flow"):
@@ -94,14 +94,14 @@ class MemorizeTab:
     def parts(self) -> list[Any]:
         return [self.work, *self.draft.parts, self.kept, self.notice, self.timer, self.seen, self.search.chosen]
 
-    def shelf(self, request: Any) -> Shelf:
-        return self.library.visitors.shelf(request)
+    def workspace(self, request: Any) -> Workspace:
+        return self.library.visitors.workspace(request)
 
     # What is shown
 
     def everything(self, request: Any) -> dict[Any, Any]:
         try:
-            return {**self.show_work(request), **self.draft.show(request), **self.show_shelf(request)}
+            return {**self.show_work(request), **self.draft.show(request), **self.show_memories(request)}
         except GcrError as mistake:
             return {
                 self.notice: html.notice(mistake),
@@ -110,24 +110,24 @@ class MemorizeTab:
 
     def show_work(self, request: Any) -> dict[Any, Any]:
         """The jobs; asked for again every second while something goes on."""
-        shelf = self.shelf(request)
-        kept = shelf.ids("memories")
-        rows = [row | {"memory": row["memory"] if row["memory"] in kept else None} for row in self.jobs.list(shelf)]
-        losses = {row["id"]: self.jobs.losses(shelf, row["id"]) for row in rows if row["state"] != "queued"}
-        stirs = self.draft.stirs(shelf)
-        alive = any(row["state"] in memorize_view.UNFINISHED for row in rows) or self._busy(shelf) or stirs
+        workspace = self.workspace(request)
+        kept = workspace.ids("memories")
+        rows = [row | {"memory": row["memory"] if row["memory"] in kept else None} for row in self.jobs.list(workspace)]
+        losses = {row["id"]: self.jobs.losses(workspace, row["id"]) for row in rows if row["state"] != "queued"}
+        stirs = self.draft.stirs(workspace)
+        alive = any(row["state"] in memorize_view.UNFINISHED for row in rows) or self._busy(workspace) or stirs
         seen = json.dumps([[[row["id"], row["state"]] for row in rows], stirs])
         work = memorize_view.jobs(rows, losses, hub_push.instead_of_token(self.settings))
         return {self.work: work, self.timer: gr.Timer(active=bool(alive)), self.seen: seen}
 
-    def show_shelf(self, request: Any) -> dict[Any, Any]:
-        rows = [(row, self.library.album(request, row["id"])) for row in self.shelf(request).memories()]
+    def show_memories(self, request: Any) -> dict[Any, Any]:
+        rows = [(row, self.library.album(request, row["id"])) for row in self.workspace(request).memories()]
         token, kept_for = hub_push.instead_of_token(self.settings), hosting.kept_for(self.settings)
-        kept = memorize_view.shelf(rows, self.chores.doing, token, kept_for)
+        kept = memorize_view.memories(rows, self.chores.doing, token, kept_for)
         return {self.kept: kept, self.search.chosen: self.search.offered(request)}
 
-    def _busy(self, shelf: Shelf) -> list[str]:
-        return [id for id in shelf.ids("memories") if id in self.chores.doing or id in self.chores.ended]
+    def _busy(self, workspace: Workspace) -> list[str]:
+        return [id for id in workspace.ids("memories") if id in self.chores.doing or id in self.chores.ended]
 
     # What a person does
 
@@ -138,19 +138,19 @@ class MemorizeTab:
     def come_back(self, request: gr.Request) -> dict[Any, Any]:
         """To this tab from the other, where pictures may have been forgotten."""
         try:
-            return {**self.show_work(request), **self.show_shelf(request)}
+            return {**self.show_work(request), **self.show_memories(request)}
         except GcrError:
             return {self.notice: gr.skip()}
 
     def tick(self, seen: str, place: Place, request: gr.Request) -> dict[Any, Any]:
         try:
-            shelf = self.shelf(request)
+            workspace = self.workspace(request)
             shown = self.show_work(request)
-            busy = self._busy(shelf)
+            busy = self._busy(workspace)
             over = self.chores.over(busy)
             if shown[self.seen] != seen or busy:
-                shown |= {**self.show_shelf(request), **self.draft.show(request, place=place)}
-            if ended := self.draft.ended(shelf):
+                shown |= {**self.show_memories(request), **self.draft.show(request, place=place)}
+            if ended := self.draft.ended(workspace):
                 shown |= {self.notice: html.notice(ended[1], ended[0])}
             for kind, words in over:
                 shown |= {self.notice: html.notice(words, kind)}
@@ -166,8 +166,8 @@ class MemorizeTab:
                 yield {self.notice: html.notice("Opening the memory…", "good")}
                 with uploads.laid_out(files) as paths:
                     for path in paths:
-                        self.shelf(request).open_memory(path)
-                yield {self.notice: "", **self.show_shelf(request)}
+                        self.workspace(request).open_memory(path)
+                yield {self.notice: "", **self.show_memories(request)}
                 return
             yield {self.notice: ""}
             yield from self.draft.take_in(request, files)
@@ -235,30 +235,30 @@ class MemorizeTab:
         return {**self.show_work(request), **self.draft.show(request)}
 
     def _job(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        self.do(self.shelf(request), str(data["do"]), _id(data, "job"))
+        self.do(self.workspace(request), str(data["do"]), _id(data, "job"))
         return {**self.show_work(request), **self.draft.show(request)}
 
-    def do(self, shelf: Shelf, verb: str, id: str) -> None:
+    def do(self, workspace: Workspace, verb: str, id: str) -> None:
         """Stops, resumes or removes a job; with one that is done its gallery goes too, as the memory has its own."""
         if verb == "resume":
             self.draft.check_training()
-        job = self.jobs.status(shelf, id)
-        {"stop": self.jobs.stop, "resume": self.jobs.resume, "remove": self.jobs.remove}[verb](shelf, id)
-        others = {other["gallery"] for other in self.jobs.list(shelf)}
+        job = self.jobs.status(workspace, id)
+        {"stop": self.jobs.stop, "resume": self.jobs.resume, "remove": self.jobs.remove}[verb](workspace, id)
+        others = {other["gallery"] for other in self.jobs.list(workspace)}
         if verb == "remove" and job["state"] == "done" and job["gallery"] not in others:
             with suppress(NotFoundError):
-                shelf.delete(job["gallery"])
+                workspace.delete(job["gallery"])
 
     def _search(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id = _id(data, "memory")
-        self.shelf(request).memory(id)
+        self.workspace(request).memory(id)
         return {self.search.chosen: self.search.offered(request, id), self.tabs: gr.Tabs(selected="search")}
 
     def _add(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id, lines = _id(data, "memory"), str(data.get("captions") or "").splitlines()
         memory, settings = self.library.own_memory(request, id), self.settings
         captions = [line.strip() for line in lines if line.strip()]
-        self.shelf(request).check_upload(0)
+        self.workspace(request).check_upload(0)
         most = settings.max_pictures - len(memory.gallery)
 
         def work(say: Callable[[str], None]) -> str:
@@ -287,13 +287,13 @@ class MemorizeTab:
             return " ".join(said)
 
         self.chores.begin(id, "Adding pictures…", work)
-        return {**self.show_work(request), **self.show_shelf(request)}
+        return {**self.show_work(request), **self.show_memories(request)}
 
     def _consolidate(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         self.draft.check_training()
         id = _id(data, "memory")
         self.library.own_memory(request, id)
-        folder = self.shelf(request).memory(id)
+        folder = self.workspace(request).memory(id)
 
         def work(say: Callable[[str], None]) -> str:
             with self.jobs.nothing_else_trains():
@@ -304,30 +304,30 @@ class MemorizeTab:
             return "Consolidated: what was added is trained in, what was forgotten is trained out."
 
         self.chores.begin(id, "Consolidating, once nothing else trains…", work)
-        return {**self.show_work(request), **self.show_shelf(request)}
+        return {**self.show_work(request), **self.show_memories(request)}
 
     def _push(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id = _id(data, "memory")
         self.library.own_memory(request, id)
-        folder = self.shelf(request).memory(id)
+        folder = self.workspace(request).memory(id)
         self.chores.begin(id, "Pushing…", hub_push.pushing(self.settings, folder, data, data["signed_in"]))
-        return {**self.show_work(request), **self.show_shelf(request)}
+        return {**self.show_work(request), **self.show_memories(request)}
 
     def rename(self, request: Any, edit: dict[str, Any]) -> None:
         """Writes the name of a memory."""
         self.change(request, "rename", _id(edit, "memory"), str(edit.get("name", "")))
 
     def _renamed(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        return self.show_shelf(request)
+        return self.show_memories(request)
 
     def _delete(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         self.change(request, "delete", _id(data, "memory"))
-        return {**self.show_work(request), **self.show_shelf(request)}
+        return {**self.show_work(request), **self.show_memories(request)}
 
     def change(self, request: Any, verb: Literal["rename", "delete"], id: str, *arguments: str) -> None:
         """Renames or deletes one of the asker's memories that rests."""
         self.library.own_memory(request, id)
-        getattr(self.shelf(request), verb)(id, *arguments)
+        getattr(self.workspace(request), verb)(id, *arguments)
 
 
 def _some(words: list[str]) -> str:
@@ -339,7 +339,7 @@ def _id(data: dict[str, Any], kind: str) -> str:
 
 
 def build(
-    page: gr.Blocks, place: gr.Tab, library: Library, jobs: Jobs, search: SearchTab, tabs: gr.Tabs
+    page: gr.Blocks, place: gr.Tab, library: Library, jobs: JobQueue, search: SearchTab, tabs: gr.Tabs
 ) -> MemorizeTab:
     """Lays the tab out in its place of the page."""
     tab = MemorizeTab(library, jobs, search, tabs)

@@ -1,4 +1,4 @@
-"""What the Memorise tab shows, as HTML: where pictures are dropped, their captions, the recipe, jobs, the shelf.
+"""What the Memorise tab shows, as HTML: where pictures are dropped, their captions, the recipe, jobs, the workspace.
 
 Functions from data to a string. Text from outside goes through `html.text`. An element with data-do is passed to
 the server with its other data when it is clicked, sent or edited; what is typed or chosen in one with data-which too
@@ -189,7 +189,7 @@ def training_is_off() -> str:
 
 
 def jobs(rows: Sequence[dict[str, Any]], losses: dict[str, list[dict[str, Any]]], token: str = "") -> str:
-    """A card for each job that its owner has not put away; `losses` by the job's id; `token` as in `shelf`."""
+    """A card for each job that its owner has not put away; `losses` by the job's id; `token` as in `memories`."""
     return "".join(_job(row, losses.get(row["id"], []), token) for row in rows)
 
 
@@ -305,7 +305,7 @@ def _report(report: dict[str, Any]) -> str:
     return f'<div class="report">{"".join(f"<p>{line}</p>" for line in words)}{notes}</div>'
 
 
-def shelf(
+def memories(
     albums: Sequence[tuple[dict[str, Any], Album]], busy: dict[str, str], token: str = "", kept_for: str = ""
 ) -> str:
     """One's own memories and what can be done with them; `busy` says of a memory what is being done with it, `token`

@@ -7,9 +7,9 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from gcr_core.serving import retention
-from gcr_core.serving.job_queue import Jobs
-from gcr_core.serving.loading import WakingMemory
-from gcr_core.serving.model_process import Apart
+from gcr_core.serving.job_queue import JobQueue
+from gcr_core.serving.loading import LoadingMemory
+from gcr_core.serving.model_process import ModelProcess
 from gcr_core.settings import ROOT, Settings
 from gcr_core.ui import api, edits, hosting, memorize_tab, routes, search_tab, zerogpu
 from gcr_core.ui.auth import OwnerCookie, Visitors
@@ -45,15 +45,15 @@ INTRODUCTION = """
 class App:
     """The processes, folders and memories behind one page."""
 
-    def __init__(self, settings: Settings, waking: WakingMemory, keeper: Apart) -> None:
+    def __init__(self, settings: Settings, loading: LoadingMemory, memory_host: ModelProcess) -> None:
         requests = zerogpu.Requests()
         self.settings = settings
         self.visitors = Visitors(settings, requests.remember if zerogpu.is_here() else lambda root: None)
-        self.library = Library(waking, keeper, self.visitors)
-        self.jobs = Jobs(
+        self.library = Library(loading, memory_host, self.visitors)
+        self.jobs = JobQueue(
             settings.home, zerogpu.Slices(requests, settings.max_gpu_seconds) if zerogpu.is_here() else None
         )
-        self.routes: list[BaseRoute] = [*routes.routes(self.library), hosting.health(waking), *_look()]
+        self.routes: list[BaseRoute] = [*routes.routes(self.library), hosting.health(loading), *_look()]
         retention.begin(settings)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import InputError
 from gcr_core.memory.manifest import changes
-from gcr_core.serving.loading import WakingMemory
-from gcr_core.serving.model_process import Apart
-from gcr_core.serving.remote_memory import MemoryApart
+from gcr_core.serving.loading import LoadingMemory
+from gcr_core.serving.model_process import ModelProcess
+from gcr_core.serving.remote_memory import RemoteMemory
 from gcr_core.ui.auth import Visitors
 from gcr_core.ui.html import Album
 
@@ -20,26 +20,26 @@ CACHED = 64
 class Library:
     """Memories by id, for whoever asks. "" is the shipped one too."""
 
-    def __init__(self, waking: WakingMemory, keeper: Apart, visitors: Visitors) -> None:
-        self.waking, self.visitors, self._keeper = waking, visitors, keeper
+    def __init__(self, loading: LoadingMemory, memory_host: ModelProcess, visitors: Visitors) -> None:
+        self.loading, self.visitors, self._memory_host = loading, visitors, memory_host
         self.doing: dict[str, str] = {}
         """id of a memory that is being worked on → with what, in words"""
-        self._own: dict[Path, MemoryApart] = {}
+        self._own: dict[Path, RemoteMemory] = {}
         self._galleries: dict[Path, tuple[tuple[int, int], Gallery]] = {}
 
-    def memory(self, request: Any, id: str) -> MemoryApart:
+    def memory(self, request: Any, id: str) -> RemoteMemory:
         """The memory, loaded on its first question. Raises NotFoundError for an id that is not the asker's."""
         if not isinstance(id, str):
             raise InputError(f"memory is {type(id).__name__}, not text: give its id, or nothing for the shipped one")
         if id in ("", SHIPPED):
-            return self.waking.wait()
-        folder = self.visitors.shelf(request).memory(id)
+            return self.loading.wait()
+        folder = self.visitors.workspace(request).memory(id)
         if folder not in self._own:
             self._forget_some(self._own)
-            self._own[folder] = MemoryApart(folder, self._keeper)
+            self._own[folder] = RemoteMemory(folder, self._memory_host)
         return self._own[folder]
 
-    def own_memory(self, request: Any, id: str) -> MemoryApart:
+    def own_memory(self, request: Any, id: str) -> RemoteMemory:
         """One of the asker's memories, to be changed. Raises InputError for the shipped one, and for one that is
         being worked on, which would undo the change."""
         memory = self.memory(request, id)
@@ -56,15 +56,15 @@ class Library:
         return Album(memory.gallery, id, id != SHIPPED, changes(memory.facts))
 
     def own(self, request: Any) -> list[dict[str, Any]]:
-        """As `Shelf.memories`; nothing for someone without a secret."""
+        """As `Workspace.memories`; nothing for someone without a secret."""
         try:
-            return self.visitors.shelf(request).memories()
+            return self.visitors.workspace(request).memories()
         except InputError:
             return []
 
     def gallery(self, request: Any, id: str) -> Gallery:
         """A gallery on its way to a memory. Raises NotFoundError."""
-        folder = self.visitors.shelf(request).gallery(id)
+        folder = self.visitors.workspace(request).gallery(id)
         file = (folder / "metadata.jsonl").stat()
         stamp = file.st_mtime_ns, file.st_ino  # of two files written in one tick of the clock, too
         if folder not in self._galleries or self._galleries[folder][0] != stamp:

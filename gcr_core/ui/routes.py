@@ -26,7 +26,7 @@ NOT_FOUND = 404
 def routes(library: Library) -> list[Route]:
     def picture(request: Request) -> Response:
         id = request.path_params["id"]
-        if id == SHIPPED and library.waking.state != "ready":
+        if id == SHIPPED and library.loading.state != "ready":
             return Response(status_code=NOT_FOUND)
         return _picture(lambda: library.album(request, id).gallery, Gallery.path, request)
 
@@ -35,7 +35,7 @@ def routes(library: Library) -> list[Route]:
 
     def download(request: Request) -> Response:
         try:
-            archive = library.visitors.shelf(request).export(request.path_params["id"])
+            archive = library.visitors.workspace(request).export(request.path_params["id"])
         except GcrError:
             return Response(status_code=NOT_FOUND)
         sent = BackgroundTask(archive.unlink, missing_ok=True)

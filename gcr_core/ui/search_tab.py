@@ -11,7 +11,7 @@ from typing import Any
 from gcr_core.data.images import open_image
 from gcr_core.errors import GcrError, InputError
 from gcr_core.retrieval.query import DEFAULT_BEAMS, DEFAULT_TOP, MAX_TOP, SearchRequest
-from gcr_core.serving.remote_memory import MemoryApart
+from gcr_core.serving.remote_memory import RemoteMemory
 from gcr_core.ui import html, search_view
 from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.registry import SHIPPED, Library
@@ -96,7 +96,7 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
     asked_last = gr.State(EMPTY)
 
     def ask(entry: dict[str, Any], top: Any, beams: Any, id: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        if library.waking.state == "waking":
+        if library.loading.state == "waking":
             yield {results: search_view.waiting()}
         try:
             # A picture moves to the head of the results, so that the next words are not asked together with it.
@@ -211,7 +211,7 @@ def _answers(library: Library, request: Any, id: str, entry: dict[str, Any], top
     yield search_view.results(answer, album, engines, asked, said)
 
 
-def _can_describe(memory: MemoryApart) -> bool:
+def _can_describe(memory: RemoteMemory) -> bool:
     """Whether the memory learnt to describe, as every one does that was trained here."""
     return bool(memory.facts.get("training"))
 
@@ -231,11 +231,11 @@ def _options(own: list[dict[str, Any]], id: str) -> str:
     return f'<label class="choose"><span>Memory</span><select>{options}</select></label>'
 
 
-def _contents(memory: MemoryApart) -> str:
+def _contents(memory: RemoteMemory) -> str:
     return f"{len(memory.gallery):,} images, {memory.facts['identifiers']['type']} identifiers"
 
 
-def _engines(memory: MemoryApart, beams: int) -> dict[str, str]:
+def _engines(memory: RemoteMemory, beams: int) -> dict[str, str]:
     """In words, how each side came by its images, and whether the dense one learned what the other did."""
     same_pairs = "dense_seconds" in memory.facts.get("training", {})
     clip = "CLIP trained on the same captions" if same_pairs else "CLIP not trained on this gallery"

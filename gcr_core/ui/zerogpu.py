@@ -20,7 +20,7 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
 from gcr_core.files.locks import unlock
 from gcr_core.serving.job import FAILED, INTERRUPTED, RUNNING, STOPPED, STOPPED_WORDS, Job, ended_with
-from gcr_core.serving.model_process import Apart, EndedError, answered
+from gcr_core.serving.model_process import EndedError, ModelProcess, answered
 from gcr_core.serving.worker import beating, recorded_end, train
 from gcr_core.training.config import Recipe
 from gcr_core.ui.html import duration
@@ -57,12 +57,12 @@ def is_here() -> bool:
     return wanted and find_spec("spaces") is not None
 
 
-def host(make: Callable[[Callable[[Any], None]], Any], name: str) -> Apart:
+def host(make: Callable[[Callable[[Any], None]], Any], name: str) -> ModelProcess:
     """What asks an object that holds models: in a process of its own, on ZeroGPU in forks of this one."""
-    return Lent(make, name) if is_here() else Apart(make, name)
+    return ZeroGpuProcess(make, name) if is_here() else ModelProcess(make, name)
 
 
-class Lent(Apart):
+class ZeroGpuProcess(ModelProcess):
     """The methods of an object in this process, run by forks that have a GPU. Only `load` runs here."""
 
     def __init__(self, make: Callable[[Callable[[Any], None]], Any], name: str) -> None:
@@ -75,7 +75,7 @@ class Lent(Apart):
         self._forked = spaces.GPU(duration=seconds)(self._answers)
 
     def ask(self, method: str, *arguments: Any, on_word: Callable[[Any], None] = lambda word: None) -> Any:
-        """As `Apart.ask`; EndedError also where no GPU was lent, which says why."""
+        """As `ModelProcess.ask`; EndedError also where no GPU was lent, which says why."""
         if method == "load":
             import torch
 
@@ -123,7 +123,7 @@ class Requests:
         self._last: OrderedDict[Path, Context] = OrderedDict()
 
     def remember(self, root: Path) -> None:
-        """Keeps the event that is being handled, if one is, as the last of the owner whose shelf is at `root`."""
+        """Keeps the event that is being handled, if one is, as the last of the owner whose workspace is at `root`."""
         from gradio.context import LocalContext
 
         if LocalContext.request.get(None) is None:
@@ -140,7 +140,7 @@ class Requests:
 
 
 class Slices:
-    """Trains jobs a slice after the other, each on a GPU that is lent for it: the `start` of a `Jobs`.
+    """Trains jobs a slice after the other, each on a GPU that is lent for it: the `start` of a `JobQueue`.
 
     Each is lent on the owner's last event, of which an open page sends one a second. Once a GPU is refused the job is
     interrupted, and Resume goes on.
@@ -183,7 +183,7 @@ class Slices:
         left = before["seconds_left"]
         seconds = SLICE_SECONDS if left is None else min(SLICE_SECONDS, 10 + 1.5 * left)
         try:
-            return self._requests.run(job.shelf.root, self._forked, job.folder, seconds, self._max_seconds)
+            return self._requests.run(job.workspace.root, self._forked, job.folder, seconds, self._max_seconds)
         except Error as refusal:
             if "aborted" in refusal.message and job.recorded()["step"] == before["step"]:
                 job.record(FAILED, message=TOO_LARGE)
@@ -210,7 +210,7 @@ def _fitting(job: Job, most: float) -> float:
     from gcr_core.training.estimate import estimate
 
     recipe = Recipe(**job.config["recipe"])
-    needed = estimate(Gallery.load(job.shelf.gallery(job.config["gallery"])), recipe)[recipe.preset]
+    needed = estimate(Gallery.load(job.workspace.gallery(job.config["gallery"])), recipe)[recipe.preset]
     if needed > most:
         raise GcrError(too_long(needed, most))
     return needed

@@ -56,7 +56,7 @@ def kept(draft, owner, tmp_path):
     for number in range(2):
         Image.new("RGB", (16, 16), (99 * number, 0, 0)).save(tmp_path / f"IMG_{number}.png")
     request = SimpleNamespace(headers={HEADER: owner.cookies[COOKIE]}, cookies={})
-    id, made = draft.library.visitors.shelf(request).collect(sorted(tmp_path.glob("*.png")))
+    id, made = draft.library.visitors.workspace(request).collect(sorted(tmp_path.glob("*.png")))
     return SimpleNamespace(id=id, folder=made.root, captions=lambda: Gallery.load(made.root).captions, request=request)
 
 

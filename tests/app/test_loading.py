@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from gcr_core.errors import GcrError, MemoryFormatError
-from gcr_core.serving.loading import WakingMemory
+from gcr_core.serving.loading import LoadingMemory
 
 
 def test_loading_begins_at_start_and_those_who_wait_get_the_memory():
@@ -15,12 +15,12 @@ def test_loading_begins_at_start_and_those_who_wait_get_the_memory():
         gate.wait()
         return memory
 
-    waking = WakingMemory(load)
-    waking.start()
-    assert waking.state == "waking"
+    loading = LoadingMemory(load)
+    loading.start()
+    assert loading.state == "waking"
     gate.set()
-    assert waking.wait() is memory
-    assert waking.state == "ready"
+    assert loading.wait() is memory
+    assert loading.state == "ready"
 
 
 @pytest.mark.parametrize("failure", [MemoryFormatError("no memory here: name another"), KeyError("model")])
@@ -28,9 +28,9 @@ def test_a_memory_that_cannot_be_loaded_says_why_to_everyone_who_asks(failure):
     def load():
         raise failure
 
-    waking = WakingMemory(load)
-    waking.start()
+    loading = LoadingMemory(load)
+    loading.start()
     for _ in range(2):
         with pytest.raises(GcrError, match=str(failure.args[0])):
-            waking.wait()
-    assert waking.state == "failed"
+            loading.wait()
+    assert loading.state == "failed"

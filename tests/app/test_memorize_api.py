@@ -12,7 +12,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from gcr_core.memory.memory import Memory
-from gcr_core.serving.workspace import Shelf
+from gcr_core.serving.workspace import Workspace
 from tests.serving import serve
 
 PATIENCE_SECONDS = 300
@@ -194,5 +194,5 @@ def test_a_refused_training_leaves_no_pictures_behind(new_visitor, tiny_gallery,
     visitor = new_visitor()
     with pytest.raises(AppError, match="the name has 81 characters"):
         memorize(visitor, tiny_gallery, name="x" * 81)
-    owner = Shelf.of(shared_folder / "home", visitor.headers["X-GCR-Owner"])
+    owner = Workspace.of(shared_folder / "home", visitor.headers["X-GCR-Owner"])
     assert owner.galleries() == []

@@ -13,7 +13,7 @@ from PIL import Image
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError, HubError, InputError
 from gcr_core.serving.caption_writer import Writing
-from gcr_core.serving.workspace import Shelf
+from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
 from gcr_core.training.config import PRESET_WORDS
 from gcr_core.ui import uploads
@@ -58,7 +58,7 @@ def cameras(tmp_path):
 
 
 def shelf(draft):
-    return draft.library.visitors.shelf(None)
+    return draft.library.visitors.workspace(None)
 
 
 def import_(draft, paths):
@@ -72,19 +72,19 @@ def choose(draft, id, which, value):
 
 def finished(draft, folder):
     """How the writing for a gallery ended."""
-    until(lambda: draft.scribe.of(folder) is None)
+    until(lambda: draft.caption_writer.of(folder) is None)
     return draft.ended(shelf(draft))
 
 
 def test_an_import_goes_on_through_a_reload_and_shows_how_far_it_is(draft, cameras, monkeypatch):
-    go_on, collect = threading.Event(), Shelf.collect
+    go_on, collect = threading.Event(), Workspace.collect
 
     def slow(self, sources, on_progress):
         on_progress(3, PICTURES)
         go_on.wait()
         return collect(self, sources, on_progress)
 
-    monkeypatch.setattr(Shelf, "collect", slow)
+    monkeypatch.setattr(Workspace, "collect", slow)
     monkeypatch.setattr(uploads, "laid_out", lambda files, most: contextlib.nullcontext(cameras))
     next(draft.take_in(None, []))
     until(lambda: "Taking in 3 of 34 files" in draft.show(None)[draft.prepare])
@@ -99,7 +99,7 @@ def test_the_model_writes_is_stopped_and_writes_the_rest(draft, cameras):
     id, folder = import_(draft, cameras)
     assert "Let the model write captions" in draft.show(None)[draft.notes]
     draft.write(None, {"gallery": id})
-    writing = draft.scribe.of(folder)
+    writing = draft.caption_writer.of(folder)
     assert writing.total == PICTURES
     with pytest.raises(InputError, match="still writes"):
         draft.memorise(None, {"gallery": id, "name": "x"})
@@ -192,9 +192,9 @@ def test_a_model_that_the_hub_does_not_give_is_said_and_asked_for_again_later(dr
     draft.caption(None, {"gallery": id, "index": "0", "own": "a red square"})
     choose(draft, id, "clip", "owner/no-such-clip")
     shown = list(draft.study(None))[-1]
-    draft.workshop.end()
+    draft.task_host.end()
     asked, times = [], dict.fromkeys(PRESET_WORDS, 60.0)
-    monkeypatch.setattr(draft.workshop, "ask", lambda *question: asked.append(question) or times)
+    monkeypatch.setattr(draft.task_host, "ask", lambda *question: asked.append(question) or times)
     for again in (shown, list(draft.study(None))[-1]):
         assert "the hub did not give it" in again[draft.notes]
         assert "disabled" in again[draft.how].split("<button")[-1]
@@ -210,7 +210,7 @@ def test_an_estimate_that_another_page_had_measured_is_shown_and_not_measured_ag
     id, _ = import_(draft, cameras[:2])
     draft.caption(None, {"gallery": id, "index": "0", "own": "a red square"})
     asked, times = [], dict.fromkeys(PRESET_WORDS, 60.0)
-    monkeypatch.setattr(draft.workshop, "ask", lambda *question: asked.append(question) or times)
+    monkeypatch.setattr(draft.task_host, "ask", lambda *question: asked.append(question) or times)
     for _ in range(2):
         assert "about 60 s" in list(draft.study(None))[-1][draft.how]
     assert len(asked) == 1
@@ -225,7 +225,7 @@ def test_a_models_folder_is_named_so_that_a_process_begun_elsewhere_finds_it(dra
 def test_visitors_choose_no_models(settings, models, cameras):
     shared = made(Settings(home=settings.home, backbone=models.cannot, clip=models.clip, visitors=True))
     request = SimpleNamespace(headers={"X-GCR-Owner": "a" * 32}, cookies={})
-    id, _ = shared.library.visitors.shelf(request).collect(cameras[:2])
+    id, _ = shared.library.visitors.workspace(request).collect(cameras[:2])
     with pytest.raises(InputError, match="fixed on this page"):
         shared.choose(request, {"gallery": id, "which": "backbone", "value": models.able})
     shared.choose(request, {"gallery": id, "which": "preset", "value": "quick"})
@@ -238,7 +238,7 @@ def test_visitors_send_the_fixed_models_as_the_page_shows_them(settings, models,
     monkeypatch.chdir(Path(models.able).parent)
     shared = made(Settings(home=settings.home, backbone="idefics3/", clip="llava", visitors=True))
     request = SimpleNamespace(headers={"X-GCR-Owner": "a" * 32}, cookies={})
-    shared.library.visitors.shelf(request).collect(cameras[:2])
+    shared.library.visitors.workspace(request).collect(cameras[:2])
     sent = dict(re.findall('name="(backbone|clip)" value="(.*?)"', shared.show(request)[shared.how]))
     recipe = shared.recipe(sent)
     assert (recipe.backbone, recipe.clip) == (models.able, models.cannot)
@@ -260,6 +260,6 @@ def test_a_second_click_begins_no_second_training(draft, cameras):
 def test_rows_do_not_move_under_a_persons_hands_while_the_model_writes(draft, cameras, monkeypatch):
     import_(draft, cameras[:2])
     assert draft.table in draft.show(None, place=(0, True))
-    monkeypatch.setattr(draft.scribe, "of", lambda folder: Writing("model", 2))
+    monkeypatch.setattr(draft.caption_writer, "of", lambda folder: Writing("model", 2))
     assert draft.table not in draft.show(None, place=(0, True))
     assert draft.table in draft.show(None, place=(0, False))

@@ -68,7 +68,7 @@ def pages(gallery):
     yield memorize_view.jobs([JOB | {"state": "done", "report": REPORT, "memory": ID}], {})
     album = Album(gallery, ID, True, {"added": 1, "forgotten": 2, "captions": 3})
     row = {"id": ID, "name": HOSTILE, "images": 3, "captions": 4, "created": HOSTILE, "repository": HOSTILE}
-    yield memorize_view.shelf([(row, album), (row | {"created": None}, album)], {ID: HOSTILE}, HOSTILE, HOSTILE)
+    yield memorize_view.memories([(row, album), (row | {"created": None}, album)], {ID: HOSTILE}, HOSTILE, HOSTILE)
     yield html.notice(HOSTILE)
 
 

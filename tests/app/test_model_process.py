@@ -9,22 +9,22 @@ from PIL import Image
 
 from gcr_core.errors import GcrError, InputError
 from gcr_core.retrieval.query import SearchRequest
-from gcr_core.serving.model_process import Apart, EndedError
-from gcr_core.serving.remote_memory import MemoryApart, keeper
+from gcr_core.serving.model_process import EndedError, ModelProcess
+from gcr_core.serving.remote_memory import RemoteMemory, memory_host
 
 REQUEST = SearchRequest("a red circle", 3, 5)
 
 
 @pytest.fixture(scope="module")
 def process():
-    process = Apart(keeper, "memory")
+    process = ModelProcess(memory_host, "memory")
     yield process
     process.end()
 
 
 @pytest.fixture(scope="module")
 def apart(process, tiny_memory_dir):
-    return MemoryApart.fetch(str(tiny_memory_dir), process)
+    return RemoteMemory.fetch(str(tiny_memory_dir), process)
 
 
 def test_it_answers_as_the_memory_itself(apart, tiny_memory):
@@ -49,19 +49,19 @@ def test_a_mistake_of_the_users_comes_back_as_itself_and_the_process_lives_on(ap
 
 def test_a_folder_that_is_no_memory_is_said_at_once(process, tmp_path):
     with pytest.raises(GcrError, match="memory"):
-        MemoryApart.fetch(str(tmp_path), process)
+        RemoteMemory.fetch(str(tmp_path), process)
 
 
 def test_a_memory_whose_folder_went_is_said_to_be_gone(process, tiny_memory_dir, tmp_path):
-    gone = MemoryApart(shutil.copytree(tiny_memory_dir, tmp_path / "memory"), process)
+    gone = RemoteMemory(shutil.copytree(tiny_memory_dir, tmp_path / "memory"), process)
     shutil.rmtree(gone.folder)
     with pytest.raises(GcrError, match="is no folder here"):
         gone.answer(REQUEST)
 
 
 def test_a_process_that_was_killed_is_started_again_for_the_next_question(tiny_memory_dir):
-    process = Apart(keeper, "memory")
-    apart = MemoryApart.fetch(str(tiny_memory_dir), process)
+    process = ModelProcess(memory_host, "memory")
+    apart = RemoteMemory.fetch(str(tiny_memory_dir), process)
     os.kill(process.pid, signal.SIGKILL)
     try:
         answer = apart.answer(REQUEST)
@@ -74,8 +74,8 @@ def test_a_process_that_was_killed_is_started_again_for_the_next_question(tiny_m
 
 def test_what_is_added_and_forgotten_is_on_the_disk_and_in_the_next_answer(tiny_memory_dir, tiny_gallery, tmp_path):
     folder = shutil.copytree(tiny_memory_dir, tmp_path / "memory")
-    process = Apart(keeper, "memory")
-    apart = MemoryApart(folder, process)
+    process = ModelProcess(memory_host, "memory")
+    apart = RemoteMemory(folder, process)
     [name] = apart.add([("new.png", Image.new("RGB", (48, 48), "purple"))], [["something purple"]])
     assert name in apart.gallery.file_names
     apart.forget(["red-circle.png"])

@@ -20,7 +20,7 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.files.locks import try_lock
 from gcr_core.memory.memory import Memory
 from gcr_core.serving.job import FAILED, Job
-from gcr_core.serving.workspace import Shelf, new_id
+from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.training.config import Recipe
 from gcr_core.ui import zerogpu
 from tests import tiny
@@ -147,7 +147,7 @@ def test_a_training_whose_quota_is_used_up_waits_for_resume_and_goes_on(space, t
 @pytest.fixture
 def job(tmp_path, tiny_gallery, tiny_clip_dir) -> Job:
     """A job that nobody has begun."""
-    shelf = Shelf.of(tmp_path / "home", None)
+    shelf = Workspace.of(tmp_path / "home", None)
     gallery, folder = shelf.new_gallery()
     tiny_gallery.save(folder)
     job = Job(shelf.root / "jobs" / new_id())
@@ -187,7 +187,7 @@ def test_a_training_in_slices_makes_the_memory_that_one_in_one_go_makes(job, tin
     while not zerogpu.train_slice(job.folder, next(seconds), max_seconds=10_000):
         slices += 1
     assert slices > 3
-    whole, sliced = (Memory.from_pretrained(folder) for folder in (tmp_path / "whole", job.shelf.memory(job.id)))
+    whole, sliced = (Memory.from_pretrained(folder) for folder in (tmp_path / "whole", job.workspace.memory(job.id)))
     ones, others = whole.search("a gold bar", 12, 12), sliced.search("a gold bar", 12, 12)
     for one, other in zip(ones["generative"], others["generative"], strict=True):
         assert one["file_name"] == other["file_name"]
@@ -197,4 +197,4 @@ def test_a_training_in_slices_makes_the_memory_that_one_in_one_go_makes(job, tin
 def test_elsewhere_nothing_is_lent(monkeypatch):
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
     assert not zerogpu.is_here()
-    assert type(zerogpu.host(lambda say: None, "memory")) is zerogpu.Apart
+    assert type(zerogpu.host(lambda say: None, "memory")) is zerogpu.ModelProcess

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from gcr_core.data.gallery import Gallery
-from gcr_core.serving.workspace import Shelf, new_id
+from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from gcr_core.ui.auth import COOKIE
 from tests.serving import serve
@@ -85,7 +85,7 @@ def open_shapes(open_page, tiny_memory_dir):
 
     def open_(address, home, pictures=True, **options):
         secret = secrets.token_urlsafe(32)
-        shelf = Shelf.of(home, secret, Settings())
+        shelf = Workspace.of(home, secret, Settings())
         folder = Path(shutil.copytree(tiny_memory_dir, shelf.root / "copied"))
         for picture in () if pictures else folder.glob("gallery/*.png"):
             picture.unlink()

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
 from gcr_core.files.locks import is_locked
-from gcr_core.serving.workspace import Shelf
+from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
 from gcr_core.ui.auth import COOKIE
 from tests import serving, tiny
@@ -116,7 +116,7 @@ def button(page, name):
 def described(open_page, shared, cameras):
     """The desk of a visitor with twelve pictures, for the first of which the model wrote two captions."""
     secret = secrets.token_urlsafe(32)
-    _, gallery = Shelf.of(shared[1], secret, Settings()).collect(cameras)
+    _, gallery = Workspace.of(shared[1], secret, Settings()).collect(cameras)
     gallery = gallery.with_pseudo_queries({0: ["a red thing", "a field"]})
     gallery.with_captions(gallery.captions)
     cookie = {"name": COOKIE, "value": secret, "domain": "127.0.0.1", "path": "/"}

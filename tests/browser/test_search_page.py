@@ -258,15 +258,15 @@ def test_the_page_asks_no_other_host(browser, app_address):
 @contextmanager
 def served(load, home):
     """The address of a page, served from this process, whose memory is what `load` returns or raises."""
-    from gcr_core.serving.loading import WakingMemory
-    from gcr_core.serving.model_process import Apart
-    from gcr_core.serving.remote_memory import keeper
+    from gcr_core.serving.loading import LoadingMemory
+    from gcr_core.serving.model_process import ModelProcess
+    from gcr_core.serving.remote_memory import memory_host
     from gcr_core.settings import Settings
     from gcr_core.ui import page as web
 
-    waking = WakingMemory(load)
-    waking.start()
-    app = web.App(Settings(home=home), waking, Apart(keeper, "memory"))
+    loading = LoadingMemory(load)
+    loading.start()
+    app = web.App(Settings(home=home), loading, ModelProcess(memory_host, "memory"))
     blocks = web.build(app, (QUERY,))
     try:
         yield web.launch(blocks, app)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gcr_core.cli import main
 from gcr_core.data.gallery import Gallery
-from gcr_core.memory.manifest import read_facts
+from gcr_core.memory.manifest import read_manifest
 from gcr_core.training.config import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +120,7 @@ def test_memorize_lets_the_backbone_write_captions_and_says_how_many(
     count = sum(map(len, written))
     assert f"captions: {count + 1}, {count} of them written by the model" in told
     assert "2 of 3 images have only captions that the model wrote" in told
-    facts = read_facts(out)
+    facts = read_manifest(out)
     assert facts["pseudo_queries"] == facts["training"]["pseudo_queries"] == count
     assert [path.name for path in gallery.iterdir() if path.suffix != ".png"] == ["metadata.jsonl"]
     assert "IMG_1" not in (gallery / "metadata.jsonl").read_text()

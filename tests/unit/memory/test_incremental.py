@@ -17,7 +17,7 @@ from gcr_core.cli import main
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GalleryError, InputError, MemoryFormatError
 from gcr_core.files.layout import QUERIES_FILE
-from gcr_core.memory.incremental import Known
+from gcr_core.memory.incremental import KnownQueries
 from gcr_core.memory.memory import Memory
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.dense import DenseIndex
@@ -93,7 +93,7 @@ def test_queries_read_for_one_picture_are_kept_for_the_next(
 ) -> None:
     memory.add([("blocks.png", picture(0))], [["blocks of colour"]])
     memory.save(folder)
-    monkeypatch.setattr(Known, "read", None)
+    monkeypatch.setattr(KnownQueries, "read", None)
     loaded = Memory.from_pretrained(folder, device="cpu")
     loaded.add([("more.png", picture(1))], [["quick lazy fox"]])
     assert first(loaded, "quick lazy fox") == "more.png"

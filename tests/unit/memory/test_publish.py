@@ -12,13 +12,13 @@ from gcr_core.cli import main
 from gcr_core.data.gallery import Gallery
 from gcr_core.data.images import open_image
 from gcr_core.errors import GcrError, HubError, MemoryFormatError
-from gcr_core.memory.manifest import read_facts
+from gcr_core.memory.manifest import read_manifest
 from gcr_core.memory.memory import Memory
 from gcr_core.memory.publish import pull, push
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.identifiers import Identifiers
-from gcr_core.serving.workspace import Shelf, new_id
+from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from tests.hub_server import Hub, RefusedError, Repository
 
@@ -137,7 +137,7 @@ def test_a_memory_without_pictures_is_asked_grows_and_forgets_as_any_other(hub, 
 
 
 def test_the_card_is_valid_for_the_hub_and_says_what_was_measured_and_who_wrote_the_captions(hub, memory):
-    facts = read_facts(memory) | {
+    facts = read_manifest(memory) | {
         "name": "Shapes [of] *mine*",
         "backbone": {"name": "/home/somebody/models/tiny-llava", "revision": None},
         "pseudo_queries": 5,
@@ -161,14 +161,14 @@ def test_the_card_is_valid_for_the_hub_and_says_what_was_measured_and_who_wrote_
 
 def test_the_card_names_a_backbone_of_the_hub(hub, memory):
     base = {"name": "HuggingFaceTB/SmolVLM-256M-Instruct", "revision": "7e3e67edbbed1bf9888184d9df282b700a323964"}
-    (memory / "memory.json").write_text(json.dumps(read_facts(memory) | {"backbone": base}))
+    (memory / "memory.json").write_text(json.dumps(read_manifest(memory) | {"backbone": base}))
     push(memory, NAME, pictures=True)
     front = yaml.safe_load(hub.repositories[NAME].files["README.md"].decode().split("---\n")[1])
     assert (front["base_model"], front["base_model_relation"]) == (base["name"], "finetune")
 
 
 def test_an_adapter_is_pushed_alone_and_finds_its_backbone_on_the_hub(hub, adapter, tmp_path):
-    base, revision = hub.repositories["alice/base"], read_facts(adapter)["backbone"]["revision"]
+    base, revision = hub.repositories["alice/base"], read_manifest(adapter)["backbone"]["revision"]
     base.commit("another base", {})
     push(adapter, NAME)
     pull(NAME, tmp_path / "pulled")
@@ -177,19 +177,22 @@ def test_an_adapter_is_pushed_alone_and_finds_its_backbone_on_the_hub(hub, adapt
     assert "model/model.safetensors" not in files
     front = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
     assert (front["base_model"], front["base_model_relation"]) == ("alice/base", "adapter")
-    assert read_facts(tmp_path / "pulled")["backbone"] == {"name": "alice/base", "revision": revision}
+    assert read_manifest(tmp_path / "pulled")["backbone"] == {"name": "alice/base", "revision": revision}
     assert answers(adapter) == answers(tmp_path / "pulled")
 
 
 def test_a_downloaded_adapter_opens_where_its_backbone_was_never_fetched(hub, adapter, tmp_path, monkeypatch):
-    here, there = Shelf(tmp_path / "here"), Shelf(tmp_path / "there", Settings(backbone="alice/base", visitors=True))
+    here, there = (
+        Workspace(tmp_path / "here"),
+        Workspace(tmp_path / "there", Settings(backbone="alice/base", visitors=True)),
+    )
     here.keep(adapter, id := new_id(), "boats")
     empty = str(tmp_path / "empty")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", empty)
     monkeypatch.setenv("HF_HUB_CACHE", empty)
     there.open_memory(here.export(id))
     assert [row["name"] for row in there.memories()] == ["boats"]
-    facts = read_facts(here.memory(id))
+    facts = read_manifest(here.memory(id))
     facts["backbone"]["revision"] = offered = "0" * 40
     (here.memory(id) / "memory.json").write_text(json.dumps(facts))
     with pytest.raises(MemoryFormatError, match=f"an adapter of 'alice/base' at revision {offered}"):
@@ -199,7 +202,7 @@ def test_a_downloaded_adapter_opens_where_its_backbone_was_never_fetched(hub, ad
 
 def test_an_adapter_of_a_backbone_that_nobody_else_has_is_not_pushed(hub, memory):
     base = {"name": "/models/mine", "revision": None}
-    (memory / "memory.json").write_text(json.dumps(read_facts(memory) | {"backbone": base}))
+    (memory / "memory.json").write_text(json.dumps(read_manifest(memory) | {"backbone": base}))
     (memory / "model" / "adapter_config.json").write_text("{}")
     with pytest.raises(HubError, match=r"'/models/mine'.*hub id"):
         push(memory, NAME)
@@ -301,7 +304,7 @@ def test_without_any_token_the_message_says_where_to_get_one(hub, memory, monkey
 def test_a_name_that_is_taken_is_left_alone(hub, memory, tmp_path):
     push(memory, NAME)
     other = Path(shutil.copytree(memory, tmp_path / "other"))
-    facts = {name: value for name, value in read_facts(other).items() if name != "hub"}
+    facts = {name: value for name, value in read_manifest(other).items() if name != "hub"}
     (other / "memory.json").write_text(json.dumps(facts))
     taken = hub.repositories[NAME].head
     with pytest.raises(HubError, match=f"{NAME} is taken.*choose another name"):

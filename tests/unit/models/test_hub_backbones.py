@@ -33,7 +33,7 @@ from gcr_core.training.batches import Pairs, text_inputs
 from gcr_core.training.config import Recipe, Training
 from gcr_core.training.estimate import seconds_a_step
 from gcr_core.training.features import FeatureCache, RepeatedFeatures
-from gcr_core.training.microbatch import Room
+from gcr_core.training.microbatch import MicroBatcher
 from gcr_core.training.train import IdentifierLoss, memorize, start_rows
 from tests import tiny
 
@@ -346,20 +346,20 @@ def test_batches_that_do_not_fit_the_memory_are_learnt_in_parts_to_the_same_weig
         identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
         pairs = Pairs.from_captions(tiny_gallery.captions)
         memorize(backbone, tiny_gallery, identifiers, pairs, training, lambda step: seen.append(step.loss))
-        return seen, backbone._computed_twice
+        return seen, backbone._checkpointed
 
     passes = []
 
-    class Watched(Room):
+    class Watched(MicroBatcher):
         def rows(self, length, said=False):
             passes.append(super().rows(length, said))
             return passes[-1]
 
-    monkeypatch.setattr("gcr_core.training.train.Room", Watched)
-    plenty, computed_twice = losses(2**34)
-    assert min(passes) >= 8 and not computed_twice
-    little, computed_twice = losses(free)
-    assert min(passes) < 8 and computed_twice == twice
+    monkeypatch.setattr("gcr_core.training.train.MicroBatcher", Watched)
+    plenty, checkpointed = losses(2**34)
+    assert min(passes) >= 8 and not checkpointed
+    little, checkpointed = losses(free)
+    assert min(passes) < 8 and checkpointed == twice
     assert little == pytest.approx(plenty, rel=1e-3)
 
 

@@ -25,8 +25,8 @@ from gcr_core.files.locks import locked
 from gcr_core.memory.memory import Memory
 from gcr_core.serving import job_queue as job_queue_module
 from gcr_core.serving.job import DISK_FULL, KILLED, MAX_POINTS, OUT_OF_MEMORY, Job
-from gcr_core.serving.job_queue import LOOK_EVERY_SECONDS, Jobs
-from gcr_core.serving.workspace import Shelf, new_id
+from gcr_core.serving.job_queue import LOOK_EVERY_SECONDS, JobQueue
+from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from gcr_core.training.config import Recipe
 from tests import patience
@@ -98,12 +98,12 @@ class Desk:
 
     def __init__(self, home: Path, gallery: Gallery, memory: Path) -> None:
         self.home, self.memory = home, memory
-        self.shelf = Shelf.of(home, None)
+        self.shelf = Workspace.of(home, None)
         self.gallery, folder = self.shelf.new_gallery()
         gallery.save(folder)
-        self.jobs = Jobs(home)
+        self.jobs = JobQueue(home)
 
-    def submit(self, behaviour: str, shelf: Shelf | None = None) -> str:
+    def submit(self, behaviour: str, shelf: Workspace | None = None) -> str:
         return self.jobs.submit(shelf or self.shelf, self.gallery, Recipe(behaviour, str(self.memory)), "shapes")
 
     def status(self, id: str) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def test_one_job_trains_at_a_time_the_others_wait_in_order(desk: Desk) -> None:
 
 
 def test_two_servers_do_not_train_two_at_once(desk: Desk) -> None:
-    other = Jobs(desk.home)
+    other = JobQueue(desk.home)
     try:
         ids = [desk.submit("is quick") for _ in range(4)]
         most = 0
@@ -363,8 +363,8 @@ def test_a_silent_trainer_is_killed_and_the_next_one_starts(desk: Desk, monkeypa
 SERVER = """
 import sys, time
 from pathlib import Path
-from gcr_core.serving.job_queue import Jobs
-Jobs(Path(sys.argv[1]))
+from gcr_core.serving.job_queue import JobQueue
+JobQueue(Path(sys.argv[1]))
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -380,7 +380,7 @@ def test_a_killed_server_leaves_its_trainer_to_the_next_one(desk: Desk) -> None:
     assert desk.status(running)["state"] == "running"
     desk.wait_for_step(running, step + 20)
     assert desk.status(waiting)["state"] == "queued"
-    desk.jobs = Jobs(desk.home)
+    desk.jobs = JobQueue(desk.home)
     desk.wait_for_step(running, step + 40)
     assert desk.status(running)["state"] == "running"
     desk.jobs.stop(desk.shelf, running)
@@ -402,7 +402,7 @@ def test_a_memory_that_was_kept_before_its_trainer_died_is_not_made_again(desk: 
 
 def test_another_owners_job_is_not_found(desk: Desk) -> None:
     id = desk.submit("goes on")
-    stranger = Shelf.of(desk.home, "a stranger's secret")
+    stranger = Workspace.of(desk.home, "a stranger's secret")
     assert desk.jobs.list(stranger) == []
     for call in (desk.jobs.status, desk.jobs.losses, desk.jobs.stop, desk.jobs.resume, desk.jobs.remove):
         complaints = []
@@ -446,8 +446,8 @@ def test_removing_a_job_keeps_its_memory(desk: Desk) -> None:
 
 
 def test_too_many_jobs_are_refused_one_owners_and_all_owners(desk: Desk) -> None:
-    few = Shelf(desk.shelf.root, replace(Settings(), max_queued_jobs=2))
-    full = Shelf(desk.shelf.root, replace(Settings(), max_queued_jobs_in_all=2))
+    few = Workspace(desk.shelf.root, replace(Settings(), max_queued_jobs=2))
+    full = Workspace(desk.shelf.root, replace(Settings(), max_queued_jobs_in_all=2))
     desk.submit("goes on", few)
     second = desk.submit("goes on", few)
     for shelf, words in ((few, "2 jobs of yours wait or run, the limit is 2"), (full, "2 jobs in all wait or run")):
@@ -461,7 +461,7 @@ def test_too_many_jobs_are_refused_one_owners_and_all_owners(desk: Desk) -> None
 
 
 def test_too_many_pictures_are_refused(desk: Desk) -> None:
-    shelf = Shelf(desk.shelf.root, replace(Settings(), max_pictures=11))
+    shelf = Workspace(desk.shelf.root, replace(Settings(), max_pictures=11))
     with pytest.raises(GcrError, match=r"^12 pictures were given, the limit is 11: choose fewer$"):
         desk.submit("goes on", shelf)
     assert desk.jobs.list(desk.shelf) == []

@@ -15,11 +15,11 @@ from gcr_core.errors import NotFoundError
 from gcr_core.files.locks import try_lock, unlock
 from gcr_core.serving import retention
 from gcr_core.serving.job import DONE, INTERRUPTED, QUEUED, RUNNING, Job
-from gcr_core.serving.loading import WakingMemory
-from gcr_core.serving.model_process import Apart
-from gcr_core.serving.remote_memory import keeper
+from gcr_core.serving.loading import LoadingMemory
+from gcr_core.serving.model_process import ModelProcess
+from gcr_core.serving.remote_memory import memory_host
 from gcr_core.serving.retention import DAY_SECONDS, NOTE, note_use, remove_unused
-from gcr_core.serving.workspace import Shelf, new_id
+from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from gcr_core.ui import page
 from gcr_core.ui.auth import HEADER, Visitors
@@ -28,7 +28,7 @@ SECRET = "x" * 32
 DAYS = 30
 
 
-def left_behind(shelf: Shelf, days: float, gallery: Gallery | None = None) -> str:
+def left_behind(shelf: Workspace, days: float, gallery: Gallery | None = None) -> str:
     """Puts a gallery on the shelf, all of it used last so many days ago; the gallery's id."""
     id, folder = shelf.new_gallery()
     folder.mkdir(parents=True)
@@ -38,7 +38,7 @@ def left_behind(shelf: Shelf, days: float, gallery: Gallery | None = None) -> st
     return id
 
 
-def age(shelf: Shelf, days: float) -> None:
+def age(shelf: Workspace, days: float) -> None:
     (shelf.root / NOTE).touch()
     then = time.time() - days * DAY_SECONDS
     for path in (shelf.root, *shelf.root.rglob("*")):
@@ -55,13 +55,15 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stranger(home: Path) -> Shelf:
-    return Shelf.of(home, SECRET)
+def stranger(home: Path) -> Workspace:
+    return Workspace.of(home, SECRET)
 
 
-def test_a_shelf_unused_for_longer_than_the_days_goes_whole_and_the_others_stay(home: Path, stranger: Shelf) -> None:
+def test_a_shelf_unused_for_longer_than_the_days_goes_whole_and_the_others_stay(
+    home: Path, stranger: Workspace
+) -> None:
     left_behind(stranger, DAYS + 1)
-    recent = Shelf.of(home, "another")
+    recent = Workspace.of(home, "another")
     kept = left_behind(recent, DAYS - 1)
     assert remove_unused(home, DAYS) == [stranger.root]
     assert list((home / "owners").iterdir()) == [recent.root]
@@ -70,13 +72,13 @@ def test_a_shelf_unused_for_longer_than_the_days_goes_whole_and_the_others_stay(
 
 
 def test_ones_own_shelf_is_never_removed(home: Path) -> None:
-    own = Shelf.of(home, None)
+    own = Workspace.of(home, None)
     id = left_behind(own, 10_000)
     assert remove_unused(home, 1) == []
     assert own.ids("galleries") == [id]
 
 
-def test_a_shelf_that_was_never_looked_at_before_counts_as_used_now(home: Path, stranger: Shelf) -> None:
+def test_a_shelf_that_was_never_looked_at_before_counts_as_used_now(home: Path, stranger: Workspace) -> None:
     left_behind(stranger, DAYS + 1)
     (stranger.root / NOTE).unlink()
     assert remove_unused(home, DAYS) == []
@@ -84,16 +86,16 @@ def test_a_shelf_that_was_never_looked_at_before_counts_as_used_now(home: Path, 
     assert remove_unused(home, DAYS) == [stranger.root]
 
 
-def test_a_request_of_its_owner_keeps_a_shelf(home: Path, stranger: Shelf) -> None:
+def test_a_request_of_its_owner_keeps_a_shelf(home: Path, stranger: Workspace) -> None:
     left_behind(stranger, DAYS + 1)
     visitors = Visitors(Settings(home=home, visitors=True))
-    visitors.shelf(request())
-    visitors.shelf(request("y" * 32))
+    visitors.workspace(request())
+    visitors.workspace(request("y" * 32))
     assert remove_unused(home, DAYS) == []
     assert [path.name for path in (home / "owners").iterdir()] == [stranger.root.name]
 
 
-def test_a_use_is_noted_once_an_hour(stranger: Shelf) -> None:
+def test_a_use_is_noted_once_an_hour(stranger: Workspace) -> None:
     left_behind(stranger, 0)
     noted = (stranger.root / NOTE).stat().st_mtime_ns
     note_use(stranger.root)
@@ -103,14 +105,16 @@ def test_a_use_is_noted_once_an_hour(stranger: Shelf) -> None:
     assert time.time() - (stranger.root / NOTE).stat().st_mtime < 60
 
 
-def test_what_changes_on_a_shelf_keeps_it_without_its_owner(home: Path, stranger: Shelf, tiny_gallery: Gallery) -> None:
+def test_what_changes_on_a_shelf_keeps_it_without_its_owner(
+    home: Path, stranger: Workspace, tiny_gallery: Gallery
+) -> None:
     id = left_behind(stranger, DAYS + 1, tiny_gallery)
     gallery = Gallery.load(stranger.gallery(id))
     gallery.with_captions(gallery.captions)
     assert remove_unused(home, DAYS) == []
 
 
-def put_job(shelf: Shelf, state: str) -> Job:
+def put_job(shelf: Workspace, state: str) -> Job:
     folder = shelf.root / "jobs" / new_id()
     folder.mkdir(parents=True)
     job = Job(folder)
@@ -120,7 +124,7 @@ def put_job(shelf: Shelf, state: str) -> Job:
     return job
 
 
-def test_a_shelf_with_a_job_that_waits_or_runs_stays(home: Path, stranger: Shelf) -> None:
+def test_a_shelf_with_a_job_that_waits_or_runs_stays(home: Path, stranger: Workspace) -> None:
     job = put_job(stranger, QUEUED)
     assert remove_unused(home, DAYS) == []
     job.record(RUNNING)
@@ -133,7 +137,7 @@ def test_a_shelf_with_a_job_that_waits_or_runs_stays(home: Path, stranger: Shelf
     assert remove_unused(home, DAYS) == [stranger.root]
 
 
-def test_a_job_that_has_just_ended_is_a_use(home: Path, stranger: Shelf) -> None:
+def test_a_job_that_has_just_ended_is_a_use(home: Path, stranger: Workspace) -> None:
     put_job(stranger, RUNNING).record(DONE)
     assert remove_unused(home, DAYS) == []
     age(stranger, DAYS + 1)
@@ -141,7 +145,7 @@ def test_a_job_that_has_just_ended_is_a_use(home: Path, stranger: Shelf) -> None
 
 
 def test_a_visitor_who_comes_back_in_the_last_moment_keeps_the_shelf(
-    home: Path, stranger: Shelf, monkeypatch: pytest.MonkeyPatch
+    home: Path, stranger: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first look finds the shelf unused; its owner's request comes before the lock is taken."""
     left_behind(stranger, DAYS + 1)
@@ -156,7 +160,9 @@ def test_a_visitor_who_comes_back_in_the_last_moment_keeps_the_shelf(
     assert len(stranger.ids("galleries")) == 1
 
 
-def test_a_visitor_who_comes_back_too_late_waits_and_finds_nothing_half_removed(home: Path, stranger: Shelf) -> None:
+def test_a_visitor_who_comes_back_too_late_waits_and_finds_nothing_half_removed(
+    home: Path, stranger: Workspace
+) -> None:
     id = left_behind(stranger, DAYS + 1)
     visit = threading.Thread(target=note_use, args=(stranger.root,))
     with retention._lock(stranger.root):
@@ -171,7 +177,7 @@ def test_a_visitor_who_comes_back_too_late_waits_and_finds_nothing_half_removed(
         stranger.gallery(id)
 
 
-def test_what_a_killed_removal_left_is_removed_by_the_next(home: Path, stranger: Shelf) -> None:
+def test_what_a_killed_removal_left_is_removed_by_the_next(home: Path, stranger: Workspace) -> None:
     left_behind(stranger, DAYS + 1)
     retention.atomic.put_aside(stranger.root)
     remove_unused(home, DAYS)
@@ -179,11 +185,11 @@ def test_what_a_killed_removal_left_is_removed_by_the_next(home: Path, stranger:
 
 
 def test_a_shelf_that_cannot_be_read_is_reported_and_the_rest_goes_on(
-    home: Path, stranger: Shelf, capsys: pytest.CaptureFixture[str]
+    home: Path, stranger: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (put_job(stranger, DONE).folder / "status.json").write_text("{")
     age(stranger, DAYS + 1)
-    others = [Shelf.of(home, str(number)) for number in range(5)]
+    others = [Workspace.of(home, str(number)) for number in range(5)]
     for shelf in others:
         left_behind(shelf, DAYS + 1)
     assert sorted(remove_unused(home, DAYS)) == sorted(shelf.root for shelf in others)
@@ -195,7 +201,7 @@ def test_a_shelf_that_cannot_be_read_is_reported_and_the_rest_goes_on(
     [({}, True), ({"visitors": False}, False), ({"unused_days": 0}, False), ({"unused_days": 400}, False)],
 )
 def test_shelves_are_removed_from_the_start_on_only_where_the_settings_say_so(
-    home: Path, stranger: Shelf, changes: dict[str, bool | int], goes: bool
+    home: Path, stranger: Workspace, changes: dict[str, bool | int], goes: bool
 ) -> None:
     left_behind(stranger, 365)
     settings = replace(Settings(home=home, visitors=True), **changes)
@@ -205,19 +211,19 @@ def test_shelves_are_removed_from_the_start_on_only_where_the_settings_say_so(
     assert stranger.root.exists() is not goes
 
 
-def test_the_app_removes_them(home: Path, stranger: Shelf) -> None:
+def test_the_app_removes_them(home: Path, stranger: Workspace) -> None:
     left_behind(stranger, 365)
-    waking = WakingMemory(lambda: pytest.fail("nobody asked"))
-    app = page.App(Settings(home=home, visitors=True), waking, Apart(keeper, "memory"))
+    loading = LoadingMemory(lambda: pytest.fail("nobody asked"))
+    app = page.App(Settings(home=home, visitors=True), loading, ModelProcess(memory_host, "memory"))
     wait(lambda: not stranger.root.exists())
     app.jobs.close()
 
 
-def test_the_removal_is_repeated(home: Path, stranger: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_removal_is_repeated(home: Path, stranger: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "LOOK_EVERY_SECONDS", 0.05)
     retention.begin(Settings(home=home, visitors=True))
     time.sleep(0.2)
-    left_behind(Shelf(home / "elsewhere"), 365)
+    left_behind(Workspace(home / "elsewhere"), 365)
     (home / "owners").mkdir()
     (home / "elsewhere").rename(stranger.root)
     wait(lambda: not stranger.root.exists())

@@ -16,9 +16,9 @@ import pytest
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GalleryError, GcrError, InputError, MemoryFormatError, NotFoundError
-from gcr_core.memory.manifest import read_facts
+from gcr_core.memory.manifest import read_manifest
 from gcr_core.memory.memory import Memory
-from gcr_core.serving.workspace import MAX_NAME_CHARACTERS, Shelf, new_id
+from gcr_core.serving.workspace import MAX_NAME_CHARACTERS, Workspace, new_id
 from gcr_core.settings import Settings
 from tests.patience import until
 
@@ -26,11 +26,11 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf.of(tmp_path / "home", None)
+def shelf(tmp_path: Path) -> Workspace:
+    return Workspace.of(tmp_path / "home", None)
 
 
-def put(shelf: Shelf, memory: Path, name: str = "shapes") -> str:
+def put(shelf: Workspace, memory: Path, name: str = "shapes") -> str:
     """Stands a copy of a memory on the shelf, as a job does; returns its id."""
     id = new_id()
     shutil.copytree(memory, shelf.root / "made")
@@ -48,7 +48,7 @@ def repack(archive: Path, into: Path, change: dict[str, bytes | None], top: str 
     return into
 
 
-def test_a_kept_memory_is_listed_renamed_and_deleted(shelf: Shelf, tiny_memory_dir: Path) -> None:
+def test_a_kept_memory_is_listed_renamed_and_deleted(shelf: Workspace, tiny_memory_dir: Path) -> None:
     assert shelf.memories() == []
     id = put(shelf, tiny_memory_dir)
     (row,) = shelf.memories()
@@ -62,21 +62,21 @@ def test_a_kept_memory_is_listed_renamed_and_deleted(shelf: Shelf, tiny_memory_d
     assert list((shelf.root / "memories").iterdir()) == []
 
 
-def test_memories_are_listed_the_newest_first(shelf: Shelf, tiny_memory_dir: Path) -> None:
+def test_memories_are_listed_the_newest_first(shelf: Workspace, tiny_memory_dir: Path) -> None:
     for name in ("first", "second", "third"):
         put(shelf, tiny_memory_dir, name)
         time.sleep(0.01)
     assert [memory["name"] for memory in shelf.memories()] == ["third", "second", "first"]
 
 
-def test_the_name_outlives_saving_the_memory_anew(shelf: Shelf, tiny_memory_dir: Path) -> None:
+def test_the_name_outlives_saving_the_memory_anew(shelf: Workspace, tiny_memory_dir: Path) -> None:
     folder = shelf.memory(put(shelf, tiny_memory_dir))
     Memory.from_pretrained(folder, device="cpu").save(folder)
     assert [memory["name"] for memory in shelf.memories()] == ["shapes"]
 
 
 @pytest.mark.parametrize("name", ["", " \n", "\u202e", "x" * (MAX_NAME_CHARACTERS + 1)])
-def test_a_blank_or_long_name_is_refused(shelf: Shelf, tiny_memory_dir: Path, name: str) -> None:
+def test_a_blank_or_long_name_is_refused(shelf: Workspace, tiny_memory_dir: Path, name: str) -> None:
     id = put(shelf, tiny_memory_dir)
     with pytest.raises(InputError, match=f"the limits are 1 and {MAX_NAME_CHARACTERS}"):
         shelf.rename(id, name)
@@ -85,7 +85,7 @@ def test_a_blank_or_long_name_is_refused(shelf: Shelf, tiny_memory_dir: Path, na
 def test_another_owners_id_is_refused_in_the_words_of_one_that_never_was(
     tmp_path: Path, tiny_memory_dir: Path, tiny_gallery: Gallery
 ) -> None:
-    ours, theirs = (Shelf.of(tmp_path, secret) for secret in ("our secret", "their secret"))
+    ours, theirs = (Workspace.of(tmp_path, secret) for secret in ("our secret", "their secret"))
     memory = put(theirs, tiny_memory_dir)
     gallery, folder = theirs.new_gallery()
     tiny_gallery.save(folder)
@@ -105,23 +105,23 @@ def test_another_owners_id_is_refused_in_the_words_of_one_that_never_was(
 @pytest.mark.parametrize(
     "id", ["", ".", "..", "../../../etc", "/etc/passwd00", "a/b/c/d/e/f/g", "x" * 13, "AAAAAAAAAAA\0", 7, None]
 )
-def test_what_is_no_id_never_becomes_a_path(shelf: Shelf, id: object) -> None:
+def test_what_is_no_id_never_becomes_a_path(shelf: Workspace, id: object) -> None:
     for call in (shelf.memory, shelf.gallery, shelf.delete, shelf.export):
         with pytest.raises(NotFoundError):
             call(id)
 
 
 def test_the_owners_secret_is_not_written_anywhere(tmp_path: Path, tiny_memory_dir: Path) -> None:
-    put(Shelf.of(tmp_path, "our-secret"), tiny_memory_dir)
+    put(Workspace.of(tmp_path, "our-secret"), tiny_memory_dir)
     assert not [path for path in tmp_path.rglob("*") if "our-secret" in path.name]
 
 
 def test_an_owner_without_a_secret_has_no_shelf(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="secret is empty"):
-        Shelf.of(tmp_path, "")
+        Workspace.of(tmp_path, "")
 
 
-def test_galleries_are_listed_with_their_images_and_deleted(shelf: Shelf, tiny_gallery: Gallery) -> None:
+def test_galleries_are_listed_with_their_images_and_deleted(shelf: Workspace, tiny_gallery: Gallery) -> None:
     id, folder = shelf.new_gallery()
     assert shelf.galleries() == []
     tiny_gallery.save(folder)
@@ -133,7 +133,7 @@ def test_galleries_are_listed_with_their_images_and_deleted(shelf: Shelf, tiny_g
 
 
 def test_an_exported_memory_opens_unpacked_and_on_another_shelf(
-    tmp_path: Path, shelf: Shelf, tiny_memory_dir: Path
+    tmp_path: Path, shelf: Workspace, tiny_memory_dir: Path
 ) -> None:
     id = put(shelf, tiny_memory_dir, "Ferien: ../Füße/1.5")
     archive = shelf.export(id)
@@ -142,19 +142,19 @@ def test_an_exported_memory_opens_unpacked_and_on_another_shelf(
         assert {member.compress_type for member in members.infolist()} == {zipfile.ZIP_STORED}
         members.extractall(tmp_path / "unpacked")
     assert len(Memory.from_pretrained(tmp_path / "unpacked", device="cpu").gallery) == 12
-    other = Shelf.of(tmp_path, "other")
+    other = Workspace.of(tmp_path, "other")
     opened = other.open_memory(archive)
     (row,) = other.memories()
     assert (row["id"], row["name"], row["images"]) == (opened, "Ferien: ../Füße/1.5", 12)
 
 
-def test_a_zip_with_one_top_folder_opens(tmp_path: Path, shelf: Shelf, tiny_memory_dir: Path) -> None:
+def test_a_zip_with_one_top_folder_opens(tmp_path: Path, shelf: Workspace, tiny_memory_dir: Path) -> None:
     archive = repack(shelf.export(put(shelf, tiny_memory_dir)), tmp_path / "m.zip", {}, top="memory/")
     id = shelf.open_memory(archive)
     assert Memory.from_pretrained(shelf.memory(id), device="cpu").facts["name"] == "shapes"
 
 
-def test_deleting_a_memory_deletes_its_export(shelf: Shelf, tiny_memory_dir: Path) -> None:
+def test_deleting_a_memory_deletes_its_export(shelf: Workspace, tiny_memory_dir: Path) -> None:
     id = put(shelf, tiny_memory_dir)
     archive = shelf.export(id)
     shelf.delete(id)
@@ -185,7 +185,7 @@ def test_deleting_a_memory_deletes_its_export(shelf: Shelf, tiny_memory_dir: Pat
     ],
 )
 def test_a_zip_that_is_no_memory_is_refused_and_leaves_nothing(
-    tmp_path: Path, shelf: Shelf, tiny_memory_dir: Path, change: dict[str, bytes | None], complaint: str
+    tmp_path: Path, shelf: Workspace, tiny_memory_dir: Path, change: dict[str, bytes | None], complaint: str
 ) -> None:
     whole = shelf.export(put(shelf, tiny_memory_dir))
     with zipfile.ZipFile(whole) as members:
@@ -196,7 +196,7 @@ def test_a_zip_that_is_no_memory_is_refused_and_leaves_nothing(
         with zipfile.ZipFile(hostile, "w", zipfile.ZIP_DEFLATED) as members:
             members.writestr("memory.json", text)
             members.writestr("gallery/x.txt", bytes(2**22))
-    other = Shelf.of(tmp_path, "other")
+    other = Workspace.of(tmp_path, "other")
     with pytest.raises(MemoryFormatError, match=complaint):
         other.open_memory(hostile)
     assert other.memories() == []
@@ -204,18 +204,18 @@ def test_a_zip_that_is_no_memory_is_refused_and_leaves_nothing(
 
 
 def test_strangers_open_adapters_of_the_pages_own_backbone_only(
-    tmp_path: Path, shelf: Shelf, tiny_memory_dir: Path
+    tmp_path: Path, shelf: Workspace, tiny_memory_dir: Path
 ) -> None:
     facts = json.loads((tiny_memory_dir / "memory.json").read_text()) | {"backbone": {"name": "/srv/models/large"}}
     adapter = {"model/adapter_config.json": b"{}", "memory.json": json.dumps(facts).encode()}
     hostile = repack(shelf.export(put(shelf, tiny_memory_dir)), tmp_path / "adapter.zip", dict(adapter))
-    strangers = Shelf(tmp_path / "strangers", replace(Settings(), visitors=True))
+    strangers = Workspace(tmp_path / "strangers", replace(Settings(), visitors=True))
     with pytest.raises(MemoryFormatError, match=r"adapter of '/srv/models/large' at revision None, the backbone"):
         strangers.open_memory(hostile)
     assert strangers.memories() == []
 
 
-def test_what_is_no_zip_is_refused(tmp_path: Path, shelf: Shelf) -> None:
+def test_what_is_no_zip_is_refused(tmp_path: Path, shelf: Workspace) -> None:
     (tmp_path / "x.zip").write_bytes(b"no zip")
     with pytest.raises(MemoryFormatError, match=r"x\.zip cannot be read as a zip"):
         shelf.open_memory(tmp_path / "x.zip")
@@ -225,8 +225,8 @@ def test_what_is_no_zip_is_refused(tmp_path: Path, shelf: Shelf) -> None:
 
 def test_an_upload_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(bytes(3 * 2**20))
-    small = Shelf(tmp_path / "small", replace(Settings(), max_upload_bytes=2**20))
-    full = Shelf(tmp_path, replace(Settings(), max_kept_bytes=4 * 2**20))
+    small = Workspace(tmp_path / "small", replace(Settings(), max_upload_bytes=2**20))
+    full = Workspace(tmp_path, replace(Settings(), max_kept_bytes=4 * 2**20))
     for refuse in (small.open_memory, lambda archive: small.collect([archive])):
         with pytest.raises(GcrError, match=r"the limit is 0\.00: choose fewer files"):
             refuse(tmp_path / "x.zip")
@@ -235,14 +235,14 @@ def test_an_upload_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -
 
 
 def test_an_upload_of_more_pictures_than_the_limit_leaves_nothing(tmp_path: Path, tiny_gallery: Gallery) -> None:
-    shelf = Shelf(tmp_path / "few", replace(Settings(), max_pictures=11))
+    shelf = Workspace(tmp_path / "few", replace(Settings(), max_pictures=11))
     with pytest.raises(GalleryError, match="12 pictures were given, the limit is 11: choose fewer"):
         shelf.collect([tiny_gallery.root])
     assert shelf.galleries() == []
     assert [path for path in shelf.root.rglob("*") if path.is_file()] == []
 
 
-def test_what_killed_processes_left_is_swept(shelf: Shelf, tiny_memory_dir: Path) -> None:
+def test_what_killed_processes_left_is_swept(shelf: Workspace, tiny_memory_dir: Path) -> None:
     id = put(shelf, tiny_memory_dir)
     for kind in ("galleries", "memories", "jobs"):
         half = shelf.root / kind / f".{new_id()}.0123abcd"
@@ -273,7 +273,7 @@ for number, _ in enumerate(sys.stdin):
 """
 
 
-def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Shelf, tiny_memory_dir: Path) -> None:
+def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Workspace, tiny_memory_dir: Path) -> None:
     """50 times; the writers are forked from one process, so that each begins at once."""
     draws, longest = random.Random(0), 0.0
     checked: set[tuple[str, tuple[int, int]]] = set()
@@ -295,7 +295,7 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Shelf, 
                 os.kill(pid, signal.SIGKILL)
                 assert writers.stdout.readline() == "gone\n"
                 for id in shelf.ids("memories"):
-                    state = (id, tuple(read_facts(shelf.memory(id))["round"]))
+                    state = (id, tuple(read_manifest(shelf.memory(id))["round"]))
                     if state not in checked:
                         assert len(Memory.from_pretrained(shelf.memory(id), device="cpu").gallery) == 12
                         checked.add(state)

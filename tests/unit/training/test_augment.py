@@ -7,7 +7,7 @@ from PIL import ImageChops
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.training import augment as augment_module
-from gcr_core.training.augment import BYTES_A_PIXEL, KEPT, Looks
+from gcr_core.training.augment import BYTES_A_PIXEL, KEPT, Augmenter
 
 
 class Processor:
@@ -21,8 +21,8 @@ def test_no_more_pictures_are_held_than_the_limit_allows(
 ) -> None:
     side = round(KEPT * 32)
     monkeypatch.setattr(augment_module, "PICTURE_BYTES", 3 * BYTES_A_PIXEL * side**2)
-    looks = Looks(Processor(), tiny_gallery)
-    first, again = ([looks.perturbed(image, random.Random(image)) for image in range(12)] for _ in range(2))
-    assert looks.picture.cache_info().currsize == 3
+    augmenter = Augmenter(Processor(), tiny_gallery)
+    first, again = ([augmenter.perturbed(image, random.Random(image)) for image in range(12)] for _ in range(2))
+    assert augmenter.picture.cache_info().currsize == 3
     for one, other in zip(first, again, strict=True):
         assert ImageChops.difference(one.convert("RGB"), other.convert("RGB")).getbbox() is None

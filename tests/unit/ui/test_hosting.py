@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from gcr_core import settings as settings_module
 from gcr_core.errors import HubError, InputError
-from gcr_core.serving.loading import WakingMemory
+from gcr_core.serving.loading import LoadingMemory
 from gcr_core.settings import Settings
 from gcr_core.ui import hosting
 
@@ -100,12 +100,12 @@ def test_health_is_well_while_the_memory_wakes_and_ill_where_it_cannot(tmp_path)
     def fail() -> None:
         raise HubError("there is no such memory: name another")
 
-    well, ill = WakingMemory(SimpleNamespace), WakingMemory(fail)
+    well, ill = LoadingMemory(SimpleNamespace), LoadingMemory(fail)
     client = TestClient(Starlette(routes=[hosting.health(well)]))
     assert client.get("/health").json() == {"memory": "waking", "reason": ""}
-    well.wake()
+    well.load()
     assert client.get("/health").json() == {"memory": "ready", "reason": ""}
-    ill.wake()
+    ill.load()
     answer = TestClient(Starlette(routes=[hosting.health(ill)])).get("/health")
     assert answer.status_code == 503
     assert "no such memory" in answer.json()["reason"]
