@@ -29,8 +29,6 @@ from gcr_core.errors import GcrError
 LONGEST_WAIT = timedelta(hours=12)
 """For the first process, which measures and writes while the others wait."""
 
-REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
-
 Answer = TypeVar("Answer")
 Value = TypeVar("Value")
 
@@ -47,22 +45,25 @@ def accelerator() -> Accelerator:
     """What a training is prepared with: a new one for each, on the processes of `state`.
 
     A batch of texts leaves the vision tower without gradients; buffers are the same in all processes to begin with.
-    Raises GcrError where Accelerate is configured in a way that the models here do not take.
+    Raises GcrError where Accelerate is configured for DeepSpeed, which steps weights that have no gradient, or for what
+    keeps whole weights from being asked between the steps.
     """
     several = state().num_processes > 1
     parallel = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     made = Accelerator(cpu=several and not torch.cuda.is_available(), kwargs_handlers=[parallel])
-    if made.distributed_type in REFUSED or (made.distributed_type == DistributedType.FSDP and not made.is_fsdp2):
+    kind = made.distributed_type
+    if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM) or (
+        kind == DistributedType.FSDP and not made.is_fsdp2
+    ):
         raise GcrError(
-            f"Accelerate is configured for {made.distributed_type.value}"
-            f"{' version 1' if made.distributed_type == DistributedType.FSDP else ''}, which trains no memory: "
-            "launch with --multi_gpu, or with --use_fsdp --fsdp_version 2"
+            f"Accelerate is configured for {kind.value}{' 1' if kind == DistributedType.FSDP else ''}, memories are "
+            "trained with DDP or FSDP 2: launch with --multi_gpu, or with --use_fsdp --fsdp_version 2"
         )
     if made.is_fsdp2:
-        plugin = made.state.fsdp_plugin = FullyShardedDataParallelPlugin()  # the last one is set to the last model
-        plugin.transformer_cls_names_to_wrap = None
+        made.state.fsdp_plugin = FullyShardedDataParallelPlugin()  # the last one is set to the last model's layers
+        made.state.fsdp_plugin.transformer_cls_names_to_wrap = None
         if made.mixed_precision != "no":
-            plugin.set_mixed_precision(made.mixed_precision)
+            made.state.fsdp_plugin.set_mixed_precision(made.mixed_precision)
     return made
 
 
@@ -119,10 +120,10 @@ def joined(own: torch.Tensor, count: int) -> torch.Tensor:
     processes = state().num_processes
     if processes == 1:
         return own
-    whole = gather(own.detach())
+    rows = gather(own.detach())
     scaled = own.detach() + processes * (own - own.detach())
     first = state().process_index * len(own)
-    return torch.cat([whole[:first], scaled, whole[first + len(own) :]])[:count]
+    return torch.cat([rows[:first], scaled, rows[first + len(own) :]])[:count]
 
 
 def mapped(answers: Callable[[Any], list[Answer]], questions: Sequence[Any]) -> list[Answer]:

@@ -7,6 +7,7 @@ all of them read, and weights that they share out are whole in the file.
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,29 +46,36 @@ class Checkpoint:
 
         Raises GcrError where the processes find different ones.
         """
-        if self.folder is not None and (self.folder / FILE).exists():
-            with safe_open(self.folder / FILE, "pt") as kept:
+        path = None if self.folder is None else self.folder / FILE
+        if path is not None and path.exists():
+            with safe_open(path, "pt") as kept:
                 self.step = int(kept.metadata()["step"])
-                self.remembered[:] = kept.get_tensor("remembered").numpy()
-                for name, weight in self.weights.items():
-                    weight.copy_(laid_out(kept.get_tensor(f"weight.{name}"), weight))
-                    if f"step.{name}" in kept.keys():  # noqa: SIM118 - a safetensors file is no mapping
-                        self.optimizer.state[weight] = {"step": kept.get_tensor(f"step.{name}").to(weight.device)} | {
-                            moment: laid_out(kept.get_tensor(f"{moment}.{name}"), weight) for moment in MOMENTS
-                        }
         steps = kinds(self.step)
         if len(steps) > 1:
             raise GcrError(
                 f"the processes find checkpoints of steps {min(steps):,} to {max(steps):,}: "
                 "keep the memory in a folder that all machines share"
             )
+        if self.step:
+            with safe_open(path, "pt") as kept:
+                self._read(kept)
         return self.step
+
+    def _read(self, kept: Any) -> None:
+        self.remembered[:] = kept.get_tensor("remembered").numpy()
+        for name, weight in self.weights.items():
+            weight.copy_(laid_out(kept.get_tensor(f"weight.{name}"), weight))
+            if f"step.{name}" in kept.keys():  # noqa: SIM118 - a safetensors file is no mapping
+                state = {moment: laid_out(kept.get_tensor(f"{moment}.{name}"), weight) for moment in MOMENTS}
+                self.optimizer.state[weight] = state | {"step": kept.get_tensor(f"step.{name}").to(weight.device)}
 
     def done(self, step: int) -> None:
         """That many steps are done; they are saved every SAVE_EVERY_SECONDS."""
         self.step = step
         due = time.monotonic() - self._saved > SAVE_EVERY_SECONDS
-        if agreed(due) if self.shared_out else due:
+        if self.shared_out:
+            due = agreed(due)
+        if due:
             self._save()
 
     def interrupted(self) -> None:
@@ -84,11 +92,9 @@ class Checkpoint:
             tensors[f"weight.{name}"] = whole(weight.detach()).contiguous()
             for moment, value in self.optimizer.state.get(weight, {}).items():
                 tensors[f"{moment}.{name}"] = whole(value).contiguous()
-        self._saved = time.monotonic()
-        if not is_first():
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        building = self.folder / f".{FILE}"
-        save_file(tensors, building, metadata={"step": str(self.step)})
-        building.replace(self.folder / FILE)
+        if is_first():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            building = self.folder / f".{FILE}"
+            save_file(tensors, building, metadata={"step": str(self.step)})
+            building.replace(self.folder / FILE)
         self._saved = time.monotonic()

@@ -17,14 +17,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.files.atomic import write_text
 from gcr_core.models.backbone import Backbone
-from gcr_core.models.distributed import state
+from gcr_core.models.distributed import agreed, state
 from gcr_core.training.augment import Augmenter
 
 FILE = "features.json"
@@ -91,7 +90,7 @@ class FeatureCache(Features):
         temporary = None
         if folder is None:
             temporary = TemporaryDirectory(prefix="gcr-features-")
-            folder = Path(broadcast_object_list([temporary.name])[0])
+            folder = Path(agreed(temporary.name))
         prompt = backbone.image_prompt()
         tokens, hidden = prompt.count(backbone.image_token_id), backbone.hidden_size
         made_of = {

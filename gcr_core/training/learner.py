@@ -92,7 +92,7 @@ class Learner:
                 of_part = self.objective(losses_of, *part)
                 self.accelerator.backward(processes * of_part[: max(0, left)].sum() / count)
             left -= len(of_part)
-            own.append(of_part.detach())
+            own.append(of_part.detach().float())
         return gathered(torch.cat(own), count)
 
     def loss(self, loss_of: Callable[..., torch.Tensor], *batch: Any) -> float:

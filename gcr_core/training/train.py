@@ -19,7 +19,7 @@ import torch
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.models.backbone import Backbone
-from gcr_core.models.distributed import accelerator, gathered, kinds, share, trainee
+from gcr_core.models.distributed import gathered, kinds, share, state, trainee
 from gcr_core.retrieval.beam_search import code_log_probabilities
 from gcr_core.retrieval.describe import MAX_CAPTION_TOKENS, describe_loss
 from gcr_core.retrieval.identifiers import Identifiers
@@ -196,7 +196,7 @@ def memorize(
     goes on from it. `features` of the gallery spare the vision tower of a backbone that is not small. Raises GcrError
     for impossible settings.
     """
-    backbone.model.to(accelerator().device)
+    backbone.model.to(state().device)
     if not backbone.is_small:
         backbone.adapt(training.seed)
     start_rows(backbone, gallery, identifiers, features)

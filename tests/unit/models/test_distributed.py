@@ -8,11 +8,14 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 
 from gcr_core.data.gallery import Gallery
+from gcr_core.errors import GcrError
 from gcr_core.models import distributed
 from gcr_core.training import microbatch
 from tests import two_processes
@@ -103,3 +106,15 @@ def test_a_process_that_is_alone_has_all_and_sends_nothing() -> None:
     assert distributed.gathered(own, 3).equal(own)
     assert distributed.mapped(lambda questions: [2 * question for question in questions], [1, 2]) == [2, 4]
     assert distributed.kinds(5) == {5} and distributed.agreed(5) == 5
+
+
+@pytest.mark.parametrize("kind", [DistributedType.FSDP, DistributedType.DEEPSPEED])
+def test_a_configuration_that_trains_no_memory_is_refused_with_the_remedy(
+    kind: DistributedType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured = SimpleNamespace(distributed_type=kind, is_fsdp2=False)
+    monkeypatch.setattr(distributed, "Accelerator", lambda **options: configured)
+    with pytest.raises(
+        GcrError, match=r"configured for .*: launch with --multi_gpu, or with --use_fsdp --fsdp_version 2"
+    ):
+        distributed.accelerator()
