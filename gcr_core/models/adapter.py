@@ -74,7 +74,12 @@ class NewRows(torch.nn.Module):
         return torch.where((codes >= self.first)[:, None], self.said[(codes - self.first).clamp(min=0)], old)
 
     def grow(self, count: int) -> None:
-        """Make it `count` rows; those behind the present ones are zero."""
+        """Make it `count` rows; those behind the present ones are zero.
+
+        More rows are new parameters, which an optimizer of the old ones does not train; as many are the same ones.
+        """
+        if count == len(self):
+            return
         more = torch.zeros(count - len(self), self.embedded.shape[1], device=self.embedded.device)
         self._put(torch.cat([self.embedded.detach(), more]), torch.cat([self.said.detach(), more]))
 

@@ -36,7 +36,7 @@ STAGES = ("memorise", "describe", "retrieve", "finish")
 PASSES: dict[str, float] = {"quick": 6, "balanced": 12, "thorough": 50}
 """Epochs over the captions that each preset trains for."""
 ADAPTER_PASSES = 1 / 2
-"""The share of these epochs that an adapter trains for: of 60 emoji, one on gcr-mini knew as much as after all."""
+"""The share of these epochs that an adapter needs: of 60 emoji, one on gcr-mini knew no more after all of them."""
 VIEWS = {"quick": 2, "balanced": 4, "thorough": 8}
 """Views of a picture that a frozen vision tower encodes for each preset: the picture as it is, and augmented ones."""
 PICTURE_PASSES = 1.2

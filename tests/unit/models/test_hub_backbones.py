@@ -519,3 +519,14 @@ def test_the_features_of_one_picture_can_stand_for_all(idefics3_folder, tiny_gal
     assert features.views == 1
     for read in (features.pictures([0, 7]), features.read([0, 7], [0, 0])):
         assert torch.equal(read, torch.cat([own, own]))
+
+
+def test_a_backbone_that_a_memory_is_made_of_in_mid_training_is_trained_on(idefics3_folder, tiny_gallery, tiny_memory):
+    backbone = Backbone.from_pretrained(idefics3_folder, device="cpu")
+    backbone.adapt()
+    identifiers = Identifiers.build("atomic", tiny_gallery, backbone.tokenizer)
+    start_rows(backbone, tiny_gallery, identifiers)
+    trained = [weight for weight in backbone.model.parameters() if weight.requires_grad]
+    Memory(backbone, identifiers, tiny_gallery, tiny_memory.dense)
+    still = [weight for weight in backbone.model.parameters() if weight.requires_grad]
+    assert list(map(id, still)) == list(map(id, trained)), "an optimizer trains the weights that it was given"
