@@ -146,9 +146,8 @@ def train_clip(gallery: Gallery, lesson: Lesson, seconds: float, seed: int) -> t
     weights = [*model.parameters(), *known_by_vector.parameters(), *known_by_patches.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     choice, draws = np.random.default_rng(seed), random.Random(seed)
-    new_variant = partial(
-        variant, Augmenter(processor.image_processor, gallery), processor.image_processor, len(gallery)
-    )
+    augmenter = Augmenter(processor.image_processor, gallery)
+    new_variant = partial(variant, augmenter, processor.image_processor, len(gallery))
     variants = torch.stack([new_variant(draws) for _ in range(VARIANTS)])
     batches = TextBatches(processor.tokenizer, pairs, 256, seed)
     for step, share, factor in clock(seconds):

@@ -106,11 +106,14 @@ def put_aside(folder: Path) -> Path:
     return aside
 
 
-def sweep(parent: Path) -> None:
-    """Removes what killed writers left in a folder; puts back what a kill between two renames had moved aside."""
+def sweep(parent: Path, alone: bool = False) -> None:
+    """Removes what killed writers left in a folder; puts back what a kill between two renames had moved aside.
+
+    `alone`: only the caller writes there, so that what has just begun is a leftover too.
+    """
     for path in list(parent.iterdir()) if parent.is_dir() else []:
         leftover = LEFTOVER.fullmatch(path.name)
-        if leftover is None or not _is_abandoned(path):
+        if leftover is None or not (alone or _is_abandoned(path)):
             continue
         if leftover["end"] == "old" and not (parent / leftover["name"]).exists():
             path.rename(parent / leftover["name"])

@@ -16,7 +16,7 @@ import numpy as np
 from accelerate.utils import broadcast_object_list
 
 from gcr_core.data.gallery import Gallery
-from gcr_core.files.atomic import new_folder
+from gcr_core.files.atomic import new_folder, sweep
 from gcr_core.memory.memory import Memory
 from gcr_core.models.backbone import Backbone, is_small
 from gcr_core.models.clip import load_clip
@@ -49,8 +49,11 @@ def make_memory(
     "held_out" (people's captions held out until the engines were measured with them), "retrieved" (share of those at
     rank 1; None where there is none), "dense": {"memorized", "trained_captions", "trained_pseudo_queries",
     "retrieved"}, "preset", "seed", "remarks". An exception of `on_progress` stops it; called again with the same
-    `checkpoint` folder it goes on from there. Raises GalleryError, GcrError.
+    `checkpoint` folder, in which nothing else writes, it goes on from there. Raises GalleryError, GcrError.
     """
+    if checkpoint and is_first():
+        for folder in (checkpoint, *checkpoint.glob("*/")):
+            sweep(folder, alone=True)
     build = _Build(gallery, recipe, on_progress, checkpoint)
     dense = build.train_dense()
     backbone = build.load_backbone()

@@ -19,6 +19,7 @@ from gcr_core.serving.workspace import Workspace
 
 QUEUED, RUNNING, STOPPING, STOPPED = "queued", "running", "stopping", "stopped"
 INTERRUPTED, FAILED, DONE = "interrupted", "failed", "done"
+UNFINISHED = (QUEUED, RUNNING, STOPPING)
 RESUMABLE = (STOPPED, INTERRUPTED)
 
 STOPPED_WORDS = "stopped; Resume goes on from the last checkpoint"

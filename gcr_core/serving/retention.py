@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from gcr_core.files import atomic
-from gcr_core.serving.job import QUEUED, RUNNING, STOPPING, Job
+from gcr_core.serving.job import UNFINISHED, Job
 from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
 
@@ -83,7 +83,7 @@ def _is_unused(root: Path, days: int) -> bool:
 
 def _has_unfinished_job(root: Path) -> bool:
     jobs = (Job(root / "jobs" / id) for id in Workspace(root).ids("jobs"))
-    return any(job.status()["state"] in (QUEUED, RUNNING, STOPPING) for job in jobs)
+    return any(job.status()["state"] in UNFINISHED for job in jobs)
 
 
 def _lock(root: Path) -> FileLock:

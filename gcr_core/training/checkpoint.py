@@ -1,8 +1,8 @@
 """Checkpoint: the state of a training on disk, so that it can be interrupted at any moment and go on as if it had not.
 
 One safetensors file: the weights that are trained, AdamW's moments, what the batches remember, and the step in its
-header. Written beside its place and renamed: whatever is there can be read. Of several processes the first one writes,
-all of them read, and weights that they share out are whole in the file.
+header. It appears whole or not at all. Of several processes the first one writes and all of them read; weights that
+are sharded over them are whole in the file.
 """
 
 import time
@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
 from gcr_core.errors import GcrError
+from gcr_core.files.atomic import new_file
 from gcr_core.models.distributed import agreed, is_first, kinds, laid_out, whole
 
 SAVE_EVERY_SECONDS = 30.0
@@ -94,7 +95,6 @@ class Checkpoint:
                 tensors[f"{moment}.{name}"] = whole(value).contiguous()
         if is_first():
             self.folder.mkdir(parents=True, exist_ok=True)
-            building = self.folder / f".{FILE}"
-            save_file(tensors, building, metadata={"step": str(self.step)})
-            building.replace(self.folder / FILE)
+            with new_file(self.folder / FILE) as building:
+                save_file(tensors, building, metadata={"step": str(self.step)})
         self._saved = time.monotonic()

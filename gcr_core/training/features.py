@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gcr_core.data.gallery import Gallery
-from gcr_core.files.atomic import write_text
+from gcr_core.files.atomic import new_file, write_text
 from gcr_core.models.backbone import Backbone
 from gcr_core.models.distributed import agreed, state
 from gcr_core.training.augment import Augmenter
@@ -170,9 +170,8 @@ class FeatureCache(Features):
             ]
             made[start : start + len(pictures)] = backbone.image_features(pictures)
             yield len(pictures)
-        building = self._path(shard).with_suffix(".new")
-        save_file({"features": made.view(len(images), self.views, self.tokens, self.hidden)}, building)
-        building.replace(self._path(shard))
+        with new_file(self._path(shard)) as building:
+            save_file({"features": made.view(len(images), self.views, self.tokens, self.hidden)}, building)
 
 
 def _read(folder: Path) -> dict[str, Any]:

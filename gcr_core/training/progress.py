@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gcr_core.files.atomic import write_text
 from gcr_core.training.config import Step, Training
 
 SURE_AFTER_STEPS = 5
@@ -59,9 +60,7 @@ class Notes(dict[str, Any]):
         super().__setitem__(name, value)
         if self._path:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            building = self._path.with_suffix(".new")
-            building.write_text(json.dumps(self))
-            building.replace(self._path)
+            write_text(self._path, json.dumps(self))
 
 
 class Clock:

@@ -57,10 +57,8 @@ def tune(
     clip = trainee(model)
     groups = [{"params": list(clip.parameters()), "lr": SMALL_RATE if few else LARGE_RATE}]
     learner = Learner(model, clip, groups, partial(rise_and_fall, steps=steps), checkpoint, np.zeros(0))
-    augmenter, batches = (
-        Augmenter(processor.image_processor, gallery),
-        TextBatches(processor.tokenizer, pairs, size, seed),
-    )
+    augmenter = Augmenter(processor.image_processor, gallery)
+    batches = TextBatches(processor.tokenizer, pairs, size, seed)
 
     def loss_of(asked: list[str], shown: list[Image.Image], where: torch.Tensor, images: int) -> torch.Tensor:
         texts = joined(text_features(clip, processor, asked), len(where))

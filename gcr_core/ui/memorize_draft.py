@@ -18,6 +18,7 @@ from gcr_core.files.hub import absolute, here
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES
 from gcr_core.serving.caption_writer import CaptionWriter
 from gcr_core.serving.importing import NAME, Importing, read_report, write_report
+from gcr_core.serving.job import UNFINISHED
 from gcr_core.serving.job_queue import JobQueue
 from gcr_core.serving.model_process import EndedError
 from gcr_core.serving.remote_memory import task_host
@@ -273,9 +274,7 @@ class Draft:
         if self.caption_writer.of(workspace.gallery(id)):
             raise InputError("the model still writes captions for these pictures: wait until it is done, or stop it")
         with self._submitting:
-            if any(
-                row["gallery"] == id and row["state"] in memorize_view.UNFINISHED for row in self.jobs.list(workspace)
-            ):
+            if any(row["gallery"] == id and row["state"] in UNFINISHED for row in self.jobs.list(workspace)):
                 return  # a second click
             self.jobs.submit(workspace, id, self.recipe(data), str(data.get("name", "")))
         self.task_host.end()

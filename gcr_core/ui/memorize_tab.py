@@ -15,6 +15,7 @@ from typing import Any, Literal
 from gcr_core.data.gallery import IMPORT_SIDE
 from gcr_core.data.images import open_image
 from gcr_core.errors import GcrError, InputError, NotFoundError
+from gcr_core.serving.job import DONE, QUEUED, UNFINISHED
 from gcr_core.serving.job_queue import JobQueue
 from gcr_core.serving.remote_memory import task_host
 from gcr_core.serving.workspace import Workspace
@@ -113,9 +114,9 @@ class MemorizeTab:
         workspace = self.workspace(request)
         kept = workspace.ids("memories")
         rows = [row | {"memory": row["memory"] if row["memory"] in kept else None} for row in self.jobs.list(workspace)]
-        losses = {row["id"]: self.jobs.losses(workspace, row["id"]) for row in rows if row["state"] != "queued"}
+        losses = {row["id"]: self.jobs.losses(workspace, row["id"]) for row in rows if row["state"] != QUEUED}
         stirs = self.draft.stirs(workspace)
-        alive = any(row["state"] in memorize_view.UNFINISHED for row in rows) or self._busy(workspace) or stirs
+        alive = any(row["state"] in UNFINISHED for row in rows) or self._busy(workspace) or stirs
         seen = json.dumps([[[row["id"], row["state"]] for row in rows], stirs])
         work = memorize_view.jobs(rows, losses, hub_push.instead_of_token(self.settings))
         return {self.work: work, self.timer: gr.Timer(active=bool(alive)), self.seen: seen}
@@ -245,7 +246,7 @@ class MemorizeTab:
         job = self.jobs.status(workspace, id)
         {"stop": self.jobs.stop, "resume": self.jobs.resume, "remove": self.jobs.remove}[verb](workspace, id)
         others = {other["gallery"] for other in self.jobs.list(workspace)}
-        if verb == "remove" and job["state"] == "done" and job["gallery"] not in others:
+        if verb == "remove" and job["state"] == DONE and job["gallery"] not in others:
             with suppress(NotFoundError):
                 workspace.delete(job["gallery"])
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.memory.publish import address, name_on_the_hub
+from gcr_core.serving.job import DONE, QUEUED, RESUMABLE, RUNNING, STOPPING, UNFINISHED
 from gcr_core.training.config import ABLE
 from gcr_core.ui.html import Album, count, duration, heading, mosaic, percent, text
 
@@ -31,17 +32,8 @@ STAGES = {
     "measure": "Asking it what it remembers",
     "save": "Putting the memory away",
 }
-STATES = {
-    "queued": "waiting",
-    "running": "memorising",
-    "stopping": "stopping",
-    "stopped": "stopped",
-    "interrupted": "interrupted",
-    "failed": "failed",
-    "done": "done",
-}
-UNFINISHED = ("queued", "running", "stopping")
-RESUMABLE = ("stopped", "interrupted")
+STATES = {QUEUED: "waiting", RUNNING: "memorising"}
+"""The words for states of jobs that do not stand as they are on a badge."""
 KNOWN = {
     "backbone": (
         "checkpoints/gcr-mini",
@@ -197,10 +189,10 @@ def _job(job: dict[str, Any], points: list[dict[str, Any]], token: str) -> str:
     state, id, name = job["state"], job["id"], text(job["name"])
     does = []
     if state in UNFINISHED:
-        does = [_button("stop", id, "Stop", disabled=state == "stopping")]
+        does = [_button("stop", id, "Stop", disabled=state == STOPPING)]
     if state in RESUMABLE:
         does = [_button("resume", id, "Resume", "primary")]
-    if state == "done" and job.get("memory"):
+    if state == DONE and job.get("memory"):
         memory = job["memory"]
         does = [
             f'<button type="button" class="primary" data-do="search" data-memory="{memory}">Search it now</button>',
@@ -208,13 +200,13 @@ def _job(job: dict[str, Any], points: list[dict[str, Any]], token: str) -> str:
             _push({"id": memory, "name": job["name"]}, token),
         ]
     if state not in UNFINISHED:
-        lost = "" if state == "done" else " What it has learnt so far goes with it."
-        sure = "" if state == "done" else f'data-ask="sure" data-words="Put “{name}” away?{lost}" data-verb="Put away" '
+        lost = "" if state == DONE else " What it has learnt so far goes with it."
+        sure = "" if state == DONE else f'data-ask="sure" data-words="Put “{name}” away?{lost}" data-verb="Put away" '
         does.append(f'<button type="button" class="quiet" {sure}data-do="remove" data-job="{id}">Put away</button>')
-    body = _report(job.get("report") or {}) if state == "done" else _progress(job, points)
+    body = _report(job.get("report") or {}) if state == DONE else _progress(job, points)
     return (
         f'<article class="job {state}" aria-label="{name}"><header><h3>{name}</h3>'
-        f'<span class="badge" role="status">{STATES[state]}</span></header>{body}'
+        f'<span class="badge" role="status">{STATES.get(state, state)}</span></header>{body}'
         f'<p class="does">{"".join(does)}</p></article>'
     )
 
@@ -226,14 +218,14 @@ def _button(verb: str, job: str, words: str, look: str = "", disabled: bool = Fa
 
 def _progress(job: dict[str, Any], points: list[dict[str, Any]]) -> str:
     message = f'<p class="why" role="status">{text(job["message"])}</p>' if job.get("message") else ""
-    if job["state"] == "queued":
+    if job["state"] == QUEUED:
         before = job.get("queue_position") or 0
         place = f"{count(before, 'job')} before it" if before else "next in line"
         return f'{message}<p class="now">{place}</p>'
     step, steps = job.get("step") or 0, job.get("steps") or 0
     counted, done, total = ("look", job["looked"], job["looks"]) if job.get("looks") else ("step", step, steps)
     facts = [f"{counted} {done:,} of {total:,}"] if total else []
-    if job["state"] == "running" and job.get("seconds_left"):
+    if job["state"] == RUNNING and job.get("seconds_left"):
         facts.append(f"{duration(job['seconds_left'])} left")
     if job.get("memorized") is not None:
         facts.append(f"<b>{job['memorized']:.0%}</b> memorised")

@@ -155,6 +155,21 @@ def test_a_memory_that_was_stopped_is_finished_from_its_checkpoint(stage, tiny_g
     assert 0 <= report["retrieved"] <= 1 and 0 <= report["dense"]["retrieved"] <= 1
 
 
+def test_what_killed_writers_left_in_a_checkpoint_is_gone_once_it_is_opened(tiny_gallery, recipe, tmp_path):
+    kept, leftover = "training.safetensors", ".training.safetensors.0123abcd"
+    for folder in (tmp_path, tmp_path / "backbone"):
+        folder.mkdir(exist_ok=True)
+        for name in (kept, leftover):
+            (folder / name).touch()
+
+    def stop(progress):
+        raise StopError
+
+    with pytest.raises(StopError):
+        make_memory(tiny_gallery, recipe, tmp_path / "memory", stop, tmp_path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {kept}
+
+
 def test_looks_are_counted_and_what_is_left_holds_them_and_all_that_comes_after(monkeypatch):
     seconds, told = 0.0, []
     monkeypatch.setattr("gcr_core.training.progress.time.monotonic", lambda: seconds)

@@ -1,4 +1,4 @@
-"""Looks: pictures are held as far as the limit goes, and what is not held looks the same when it is opened anew."""
+"""Augmenter: pictures are held as far as the limit goes, and what is not held looks the same when it is opened anew."""
 
 import random
 
