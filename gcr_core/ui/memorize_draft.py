@@ -131,8 +131,12 @@ class Draft:
         )
         return {self.notes: notes, self.how: how}
 
+    def _taken(self, workspace: Workspace) -> set[str]:
+        """The galleries that jobs have taken up."""
+        return {row["gallery"] for row in self.jobs.list(workspace)}
+
     def _newest(self, workspace: Workspace) -> str:
-        taken = {row["gallery"] for row in self.jobs.list(workspace)}
+        taken = self._taken(workspace)
         return next((row["id"] for row in workspace.galleries() if row["id"] not in taken), "")
 
     def stirs(self, workspace: Workspace) -> list[Any]:
@@ -192,7 +196,9 @@ class Draft:
                     self._refused.pop(key, None)
                 except HubError as refusal:
                     self._refused[key] = time.monotonic(), str(refusal)
-            yield self._show_prospects(request, id)
+            shown = self._show_prospects(request, id)
+            if id == self._newest(workspace):
+                yield shown
         except (EndedError, NotFoundError):
             return  # The job that has begun meanwhile needs the cores more.
 
@@ -238,11 +244,14 @@ class Draft:
         write_report(folder, read_report(folder) | {which: value})
 
     def edited(self, request: Any, data: dict[str, Any]) -> Shown:
-        """What follows from an edit of a field that was kept."""
-        shown = self._show_prospects(request, _id(data))
-        if data.get("which") == "models":
-            shown |= self._show_table(request, _id(data), (whole(data, "page"), _only(data)))
-        return shown
+        """What follows from an edit that was kept; nothing once a job has taken the gallery up."""
+        id, which = _id(data), data.get("which")
+        if which in CHOSEN and which not in MODELS:
+            return {}
+        shown = self._show_prospects(request, id)
+        if which == "models":
+            shown |= self._show_table(request, id, (whole(data, "page"), _only(data)))
+        return {} if id in self._taken(self.library.visitors.workspace(request)) else shown
 
     def write(self, request: Any, data: dict[str, Any]) -> Shown:
         """Lets the model write captions for the pictures without any."""
