@@ -34,7 +34,7 @@ from gcr_core.training.train_clip import tune
 
 HELD_OUT_ODDS = 4.0
 """How often a caption that was held out is drawn in the last steps, for once that another is."""
-AT_ONCE = 64
+PICTURE_BATCH = 64
 """Pictures that are opened together to ask for them."""
 
 
@@ -239,8 +239,8 @@ def _measured(memory: Memory, features: Features | None) -> dict[str, Any]:
 
     def own_found(images: Sequence[int]) -> list[tuple[bool, bool]]:
         found: list[tuple[bool, bool]] = []
-        for start in range(0, len(images), AT_ONCE):
-            some = images[start : start + AT_ONCE]
+        for start in range(0, len(images), PICTURE_BATCH):
+            some = images[start : start + PICTURE_BATCH]
             shown = [gallery.open(image) for image in some]
             seen = list(features.pictures(some)) if features else shown
             answers = zip(some, _recalled(memory, seen), _nearest(memory.dense, shown), strict=True)

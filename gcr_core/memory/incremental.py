@@ -38,9 +38,9 @@ words that nobody trained on: these lie between the two."""
 OWN_WEIGHT, OLD_WEIGHT, STAY_WEIGHT = 5.0, 1.0, 10.0
 """Weights of the squared errors that a new row minimises: how far it misses the margin, on average over the image's
 captions and again over its views; how far on each query of another image; how far it is from where it starts."""
-ROUNDS = 30
+NEWTON_ROUNDS = 30
 """Rounds of Newton's method, at most."""
-AT_ONCE = 64
+QUERY_BATCH = 64
 """Queries that are read in one batch."""
 MAX_KNOWN = 50_000
 """Queries that are kept; those of larger galleries are of a sample of the images."""
@@ -76,11 +76,11 @@ class KnownQueries:
         texts = [(text, image) for image in images for text in gallery.captions[image][:MAX_KNOWN_CAPTIONS]]
         texts.sort(key=lambda asked: len(asked[0]))
         parts = [cls.empty(backbone)]
-        for start in range(0, len(texts), AT_ONCE):
-            asked, owners = zip(*texts[start : start + AT_ONCE], strict=True)
+        for start in range(0, len(texts), QUERY_BATCH):
+            asked, owners = zip(*texts[start : start + QUERY_BATCH], strict=True)
             parts.append(cls._of(backbone, trie, text_inputs(backbone, list(asked)), owners))
-        for start in range(0, len(images), AT_ONCE):
-            chosen = images[start : start + AT_ONCE]
+        for start in range(0, len(images), QUERY_BATCH):
+            chosen = images[start : start + QUERY_BATCH]
             if features:
                 inputs = [features.read(chosen, [view] * len(chosen)) for view in range(min(2, features.views))]
                 parts += [cls._of(backbone, trie, backbone.feature_inputs(views), chosen) for views in inputs]
@@ -106,7 +106,7 @@ class KnownQueries:
         logits = states @ _first_rows(backbone, trie).T
         bars = logits.amax(1)
         if trie.depth > 1:
-            bars = recall(backbone, trie, inputs, AT_ONCE, 1).scores[:, 0] + logits.logsumexp(1)
+            bars = recall(backbone, trie, inputs, QUERY_BATCH, 1).scores[:, 0] + logits.logsumexp(1)
         return cls(states, bars, torch.tensor(list(owners)))
 
     def without(self, images: Iterable[int]) -> Self:
@@ -197,7 +197,7 @@ def _solve(start: torch.Tensor, own: NewImage, own_bars: torch.Tensor, known: Kn
     costs = torch.cat([own.weights, torch.full((len(known.bars),), OLD_WEIGHT)])
     identity = STAY_WEIGHT * torch.eye(states.shape[1], dtype=torch.float64)
     row, missed = start, torch.zeros_like(above)
-    for _ in range(ROUNDS):
+    for _ in range(NEWTON_ROUNDS):
         logits = states @ row
         now_missed = torch.where(above, logits < wanted, logits > wanted)
         if (now_missed == missed).all():

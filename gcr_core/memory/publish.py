@@ -25,7 +25,7 @@ from gcr_core.memory.manifest import check_target, manifest_text, read_manifest,
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
-MAX_FILES = 25_000
+MAX_COMMIT_FILES = 25_000
 """Of one commit: what the hub takes."""
 FILES_AT_ONCE = 64
 NAME = re.compile(r"[\w-][\w.-]*")
@@ -139,8 +139,10 @@ def _additions(folder: Path, name: str, manifest: dict[str, Any], pictures: bool
         files = {path: file for path, file in files.items() if not path.startswith("gallery/") or path == METADATA}
     card = model_card(shared, name, adapter=ADAPTER_FILE in files)
     files |= {MANIFEST_FILE: manifest_text(shared).encode(), CARD_FILE: card.encode()}
-    if len(files) > MAX_FILES:
-        raise HubError(f"the memory has {len(files):,} files, a push takes {MAX_FILES:,}: leave the pictures out")
+    if len(files) > MAX_COMMIT_FILES:
+        raise HubError(
+            f"the memory has {len(files):,} files, a push takes {MAX_COMMIT_FILES:,}: leave the pictures out"
+        )
     return [CommitOperationAdd(path, file) for path, file in files.items()]
 
 

@@ -28,9 +28,9 @@ CELLS_A_ROOT = 4
 """Cells of the inverted file, as a multiple of the square root of the images."""
 SAMPLE_A_CELL = 64
 """Vectors that the cells are trained on, for each."""
-RECALL, DEPTH = 0.98, 100
+IVF_RECALL, IVF_DEPTH = 0.98, 100
 """Share of the exact first so many that the cells read must find."""
-ASKED = 256
+IVF_QUERIES = 256
 """Captions, or images where there is none, that this is measured with."""
 BATCH = 64
 
@@ -157,12 +157,12 @@ def _make_index(vectors: np.ndarray, queries: np.ndarray | None = None) -> faiss
 
 def _widen(index: faiss.IndexIVF, vectors: np.ndarray, queries: np.ndarray) -> None:
     """Let the index read twice as many cells until it finds RECALL of what the exact search finds for the queries."""
-    depth = min(DEPTH, len(vectors))
+    depth = min(IVF_DEPTH, len(vectors))
     _, exact = faiss.knn(queries, vectors, depth, metric=faiss.METRIC_INNER_PRODUCT)
     for power in range(index.nlist.bit_length() + 1):
         index.nprobe = min(2**power, index.nlist)
         _, found = index.search(queries, depth)
-        if np.mean([np.isin(*row).mean() for row in zip(exact, found, strict=True)]) >= RECALL:
+        if np.mean([np.isin(*row).mean() for row in zip(exact, found, strict=True)]) >= IVF_RECALL:
             break
 
 
@@ -177,7 +177,7 @@ def _without(index: Any, gone: np.ndarray) -> faiss.IndexIVF:
     return index
 
 
-def _sample(items: Any, size: int = ASKED) -> Any:
+def _sample(items: Any, size: int = IVF_QUERIES) -> Any:
     """At most `size` of the items, evenly over all of them."""
     return items[:: -(-len(items) // size)] if len(items) > size else items
 

@@ -19,9 +19,10 @@ from gcr_core.files.atomic import new_file
 from gcr_core.models.distributed import agreed, is_first, kinds, laid_out, whole
 
 SAVE_EVERY_SECONDS = 30.0
-FILE = "training.safetensors"
+"""How often the state is saved while training goes on."""
+CHECKPOINT_FILE = "training.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""AdamW's state of a weight, beside the "step": that counts the batches that gave the weight a gradient"""
+"""What AdamW keeps of a weight, beside the "step", which counts the batches that gave the weight a gradient."""
 
 
 class Checkpoint:
@@ -46,8 +47,8 @@ class Checkpoint:
 
         Raises GcrError where the processes find different ones.
         """
-        if self.folder is not None and (self.folder / FILE).exists():
-            with safe_open(self.folder / FILE, "pt") as kept:
+        if self.folder is not None and (self.folder / CHECKPOINT_FILE).exists():
+            with safe_open(self.folder / CHECKPOINT_FILE, "pt") as kept:
                 self.step = int(kept.metadata()["step"])
                 self.remembered[:] = kept.get_tensor("remembered").numpy()
                 for name, weight in self.weights.items():
@@ -89,6 +90,6 @@ class Checkpoint:
         if not is_first():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with new_file(self.folder / FILE) as building:
+        with new_file(self.folder / CHECKPOINT_FILE) as building:
             save_file(tensors, building, metadata={"step": str(self.step)})
         self._saved = time.monotonic()

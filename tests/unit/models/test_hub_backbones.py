@@ -351,8 +351,8 @@ def test_batches_that_do_not_fit_the_memory_are_learnt_in_parts_to_the_same_weig
     passes = []
 
     class Watched(MicroBatcher):
-        def rows(self, length, said=False):
-            passes.append(super().rows(length, said))
+        def size(self, length, captions=False):
+            passes.append(super().size(length, captions))
             return passes[-1]
 
     monkeypatch.setattr("gcr_core.training.train.MicroBatcher", Watched)
