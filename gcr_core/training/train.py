@@ -66,7 +66,7 @@ class IdentifierLoss:
         chosen = images.gather(1, torch.multinomial(weights, 1) if drawn is None else drawn).squeeze(1)
         path, candidates = self.paths[chosen], self.paths[images.clamp(min=0)]
         fed = path[:, :-1]
-        inputs = self.backbone.with_prefix_read(inputs)
+        inputs = self.backbone.with_shared_prefix(inputs)
         ids = torch.cat([inputs["input_ids"], fed.clamp(min=0)], dim=1)
         mask = torch.cat([inputs["attention_mask"], (fed >= 0).long()], dim=1)
         asked: dict[str, Any] = {

@@ -371,7 +371,7 @@ def test_a_prefix_that_is_read_once_for_all_queries_changes_neither_loss_nor_gra
 
     def learnt(shortest):
         monkeypatch.setattr(backbone_module, "SHARED_PREFIX", shortest)
-        assert ("cache" in adapted.with_prefix_read(inputs)) == (shortest == 1)
+        assert ("cache" in adapted.with_shared_prefix(inputs)) == (shortest == 1)
         adapted.model.zero_grad()
         losses = IdentifierLoss(adapted, trie)(*asked)
         losses.sum().backward()
