@@ -33,15 +33,15 @@ from gcr_core.training.train import memorize, start_rows
 from gcr_core.training.train_clip import tune
 
 HELD_OUT_ODDS = 4.0
-"""How often a caption that was held out is drawn in the last steps, for once that another is."""
+"""How often a caption that was held out is drawn in the last steps, in relation to another one."""
 PICTURE_BATCH = 64
-"""Pictures that are opened together to ask for them."""
+"""How many pictures are opened together when both engines are asked for them."""
 
 
 def make_memory(
     gallery: Gallery, recipe: Recipe, out: str | Path, on_progress: Listener, checkpoint: Path | None = None
 ) -> dict[str, Any]:
-    """Memorise a gallery and save the memory at `out`; returns the report, which is its `facts["training"]`.
+    """Memorises a gallery and saves the memory at `out`; returns the report, which is its `facts["training"]`.
 
     The report: "images", "captions", "pseudo_queries" (those of them that the model wrote), "seconds", "dense_seconds",
     "memorized" (share recalled at rank 1 from their own picture), "trained_captions" (share of people's captions with
@@ -69,7 +69,7 @@ class _Build:
     """The stages of making a memory; each takes what those before it made, and fills in its part of the report."""
 
     report: dict[str, Any]
-    """what `make_memory` returns, None where it is not known yet"""
+    """What `make_memory` returns; None stands for what is not known yet."""
 
     def __init__(self, gallery: Gallery, recipe: Recipe, on_progress: Listener, checkpoint: Path | None) -> None:
         """What is known before any model is loaded. Raises as `remarks`."""

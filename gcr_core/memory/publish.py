@@ -1,4 +1,4 @@
-"""Publish: a memory on the Hugging Face hub, and from there into a folder here.
+"""Publishing: a memory goes to the Hugging Face hub, and from there into a folder here.
 
 A repository is private and goes without the gallery's pictures unless the person says otherwise. A push is one commit:
 whoever reads the repository finds the old memory or the new one, and an upload that broke off left it as it was; the
@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
 MAX_COMMIT_FILES = 25_000
-"""Of one commit: what the hub takes."""
+"""The most files that the hub takes in one commit."""
 FILES_AT_ONCE = 64
+"""How many files are uploaded in one batch."""
 NAME = re.compile(r"[\w-][\w.-]*")
+"""A repository's name without its owner."""
 GIT_FILE = ".gitattributes"
-"""What the hub puts into every repository."""
+"""The file that the hub puts into every repository."""
 METADATA = "gallery/metadata.jsonl"
 TOKENS = "https://huggingface.co/settings/tokens"
+"""Where a person gets a token."""
 
 
 def push(
