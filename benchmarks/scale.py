@@ -74,7 +74,7 @@ def write_split(folder: Path, entries: int) -> Path:
 
 
 def streaming(entries: int) -> dict[str, float]:
-    augment.PICTURE_BYTES = HELD_BYTES
+    augment.HELD_BYTES = HELD_BYTES
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         gallery = read_gallery(write_split(folder, entries), folder / "images")

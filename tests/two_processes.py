@@ -36,8 +36,8 @@ from gcr_core.training.train_clip import tune
 DENSE_STEPS = 10
 TRAINING = Training(memorise=10, describe=10, retrieve=30, queries=9, pictures=7, descriptions=5, descriptions_every=4)
 ADAPTER = Training(memorise=2, describe=3, retrieve=7, queries=9, pictures=7, descriptions=5, descriptions_every=4)
-IN_PARTS = {"CPU_BYTES": 0, "FEWEST": 2}
-"""of `room`: two of the longest sequences pass at a time"""
+IN_PARTS = {"CPU_BYTES": 0, "MIN_SEQUENCES": 2}
+"""For `MicroBatcher`: a micro-batch holds two of the longest sequences."""
 
 
 def run(gallery_folder: Path, llava: Path, clip: Path, out: Path, kill_at: int = 0, victim: int = 0) -> None:

@@ -14,7 +14,7 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.data.metadata import MAX_LISTED, checked_captions
 from gcr_core.errors import GalleryError
 
-KEPT = ("images", "filepath", "filename", "split", "sentences", "raw")
+READ_KEYS = ("images", "filepath", "filename", "split", "sentences", "raw")
 
 
 class Entry(NamedTuple):
@@ -75,7 +75,7 @@ def read_gallery(
 
 def _kept(fields: dict[str, Any]) -> dict[str, Any]:
     """A JSON object without the tokens and numbers that make up most of these files."""
-    return {name: value for name, value in fields.items() if name in KEPT}
+    return {name: value for name, value in fields.items() if name in READ_KEYS}
 
 
 def _entry(number: int, image: Any) -> Entry:

@@ -1,7 +1,7 @@
 """Archive: a memory as one zip, and back from a stranger's zip.
 
-What comes in is held to be hostile: only the kinds of file that a memory has, each where it says it is, within
-limits; then a process of its own opens the memory and every picture of it. Knows nothing about workspaces.
+What comes in is held to be hostile: only the kinds of file that a memory has are taken, each where it says it is,
+within limits; then a process of its own opens the memory and every picture of it. Knows nothing about workspaces.
 """
 
 import os
@@ -21,7 +21,9 @@ from gcr_core.runtime import step_back
 from gcr_core.settings import ROOT
 
 MAX_ENTRIES = 50_000
+"""The most members of a zip that is opened."""
 TRIAL_SECONDS = 600
+"""How long the process that opens an unpacked memory may take."""
 
 
 def pack(folder: Path, archive: Path) -> None:

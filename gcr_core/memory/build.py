@@ -33,15 +33,15 @@ from gcr_core.training.train import memorize, start_rows
 from gcr_core.training.train_clip import tune
 
 HELD_OUT_ODDS = 4.0
-"""How often a caption that was held out is drawn in the last steps, for once that another is."""
-AT_ONCE = 64
-"""Pictures that are opened together to ask for them."""
+"""How often a caption that was held out is drawn in the last steps, in relation to another one."""
+PICTURE_BATCH = 64
+"""How many pictures are opened together when both engines are asked for them."""
 
 
 def make_memory(
     gallery: Gallery, recipe: Recipe, out: str | Path, on_progress: Listener, checkpoint: Path | None = None
 ) -> dict[str, Any]:
-    """Memorise a gallery and save the memory at `out`; returns the report, which is its `facts["training"]`.
+    """Memorises a gallery and saves the memory at `out`; returns the report, which is its `facts["training"]`.
 
     The report: "images", "captions", "pseudo_queries" (those of them that the model wrote), "seconds", "dense_seconds",
     "memorized" (share recalled at rank 1 from their own picture), "trained_captions" (share of people's captions with
@@ -69,7 +69,7 @@ class _Build:
     """The stages of making a memory; each takes what those before it made, and fills in its part of the report."""
 
     report: dict[str, Any]
-    """what `make_memory` returns, None where it is not known yet"""
+    """What `make_memory` returns; None stands for what is not known yet."""
 
     def __init__(self, gallery: Gallery, recipe: Recipe, on_progress: Listener, checkpoint: Path | None) -> None:
         """What is known before any model is loaded. Raises as `remarks`."""
@@ -239,8 +239,8 @@ def _measured(memory: Memory, features: Features | None) -> dict[str, Any]:
 
     def own_found(images: Sequence[int]) -> list[tuple[bool, bool]]:
         found: list[tuple[bool, bool]] = []
-        for start in range(0, len(images), AT_ONCE):
-            some = images[start : start + AT_ONCE]
+        for start in range(0, len(images), PICTURE_BATCH):
+            some = images[start : start + PICTURE_BATCH]
             shown = [gallery.open(image) for image in some]
             seen = list(features.pictures(some)) if features else shown
             answers = zip(some, _recalled(memory, seen), _nearest(memory.dense, shown), strict=True)

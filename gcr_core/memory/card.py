@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 SHOWN_CHARACTERS = 200
+"""The most characters of a value that are shown."""
 
 
 def flat(manifest: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,11 +1,11 @@
-"""Incremental: a new image gets a token of its own whose row is solved for, not trained.
+"""Incremental memorising: a new image gets a token of its own whose row is solved for, not trained.
 
 After IncDSI (Kishore et al., ICML 2023). The row w of a new image is found such that for the image's own queries (its
-captions, its picture under small changes) the logit w·h passes those of all codes that stand first, and such that for
-the queries that the memory knows already it stays below what they recall now, each by a margin: a convex problem of as
-many unknowns as a state has numbers. No other weight changes, so no other image's score does, but for their common
-norm. The new identifier is that one token, whatever the identifier type. Consolidation trains what
-was added into all weights later, with replay of the rest (DSI++, Mehta et al., 2023). Knows states and rows, not files.
+captions, its picture and augmented views of it) the logit w·h passes those of all first codes, and that for the queries
+of the other images it stays below what they recall now, each by a margin: a convex problem in as many unknowns as the
+hidden size. No other weight changes, so the scores of the other images change by their common normalisation alone. The
+new identifier is that one token, whatever the identifier type. Consolidation later trains all weights on what was
+added, with replay of the rest (DSI++, Mehta et al., 2023).
 """
 
 import random
@@ -31,23 +31,23 @@ from gcr_core.training.config import Training
 from gcr_core.training.features import Features
 
 AUGMENTED_VIEWS = 8
-"""Augmented views of a new picture, each of them a query of its own."""
+"""How many augmented views of a new picture there are, each of them a query of its own."""
 OWN_MARGIN, OLD_MARGIN = 1.5, 2.0
-"""Nats by which a new row has to win its own queries, and to lose those of other images. The margins are for queries in
-words that nobody trained on: these lie between the two."""
+"""By how many nats a new row has to win its own queries, and to lose those of other images. The margins leave room for
+queries in new words, which lie between the two."""
 OWN_WEIGHT, OLD_WEIGHT, STAY_WEIGHT = 5.0, 1.0, 10.0
 """Weights of the squared errors that a new row minimises: how far it misses the margin, on average over the image's
 captions and again over its views; how far on each query of another image; how far it is from where it starts."""
-ROUNDS = 30
-"""Rounds of Newton's method, at most."""
-AT_ONCE = 64
-"""Queries that are read in one batch."""
+NEWTON_ROUNDS = 30
+"""The most rounds of Newton's method."""
+QUERY_BATCH = 64
+"""How many queries pass the backbone together."""
 MAX_KNOWN = 50_000
-"""Queries that are kept; those of larger galleries are of a sample of the images."""
+"""The most queries that are kept; of larger galleries they are those of a sample of the images."""
 MAX_KNOWN_CAPTIONS = 8
-"""Captions of an image that are kept as queries."""
+"""The most captions of an image that are kept as queries."""
 NEW_SHARE = 0.3
-"""The share of the queries in consolidation that are of new images, at least."""
+"""The least share of the queries in consolidation that are of new images."""
 REPLAY_PASSES, MIN_REPLAY_STEPS = 6, 20
 """Epochs over the captions that consolidation trains for, and its fewest steps."""
 REPLAY_QUERIES, REPLAY_PICTURES = 128, 64
@@ -58,36 +58,36 @@ REPLAY_RATE = 3e-4
 
 @dataclass
 class KnownQueries:
-    """Queries of the gallery's images as the model reads them: what a new row must leave alone."""
+    """Queries of the gallery's images, as the backbone's states: a new row must not win them."""
 
     states: torch.Tensor
-    """(n, hidden) float32, on the CPU: the state behind each prompt"""
+    """(n, hidden) float32, on the CPU: the state behind each prompt."""
     bars: torch.Tensor
-    """(n,) float32: the logit that a token standing first would need to outscore what the query recalls"""
+    """(n,) float32: the logit with which a first code would outscore what the query recalls."""
     owners: torch.Tensor
-    """(n,) int64: the image that each query is of"""
+    """(n,) int64: the image that each query is of."""
 
     @classmethod
     def read(cls, backbone: Backbone, trie: IdentifierTrie, gallery: Gallery, features: Features | None = None) -> Self:
-        """The captions of a gallery's images, their pictures (or features), and their pictures a little changed."""
+        """Captions of a gallery's images, their pictures (or `features`), and one augmented view of each."""
         draws, side = random.Random(0), input_side(backbone.processor.image_processor)
         queries = 2 * len(gallery) + sum(min(len(texts), MAX_KNOWN_CAPTIONS) for texts in gallery.captions)
         images = sorted(draws.sample(range(len(gallery)), min(len(gallery), len(gallery) * MAX_KNOWN // queries)))
         texts = [(text, image) for image in images for text in gallery.captions[image][:MAX_KNOWN_CAPTIONS]]
         texts.sort(key=lambda asked: len(asked[0]))
         parts = [cls.empty(backbone)]
-        for start in range(0, len(texts), AT_ONCE):
-            asked, owners = zip(*texts[start : start + AT_ONCE], strict=True)
+        for start in range(0, len(texts), QUERY_BATCH):
+            asked, owners = zip(*texts[start : start + QUERY_BATCH], strict=True)
             parts.append(cls._of(backbone, trie, text_inputs(backbone, list(asked)), owners))
-        for start in range(0, len(images), AT_ONCE):
-            chosen = images[start : start + AT_ONCE]
+        for start in range(0, len(images), QUERY_BATCH):
+            chosen = images[start : start + QUERY_BATCH]
             if features:
                 inputs = [features.read(chosen, [view] * len(chosen)) for view in range(min(2, features.views))]
-                parts += [cls._of(backbone, trie, backbone.feature_inputs(views), chosen) for views in inputs]
+                parts += [cls._of(backbone, trie, backbone.feature_inputs(view), chosen) for view in inputs]
                 continue
             pictures = [gallery.open(image) for image in chosen]
-            for looks in (pictures, [perturb(picture, side, draws) for picture in pictures]):
-                parts.append(cls._of(backbone, trie, backbone.image_inputs(looks), chosen))
+            for views in (pictures, [perturb(picture, side, draws) for picture in pictures]):
+                parts.append(cls._of(backbone, trie, backbone.image_inputs(views), chosen))
         return cls.joined(parts)
 
     @classmethod
@@ -106,7 +106,7 @@ class KnownQueries:
         logits = states @ _first_rows(backbone, trie).T
         bars = logits.amax(1)
         if trie.depth > 1:
-            bars = recall(backbone, trie, inputs, AT_ONCE, 1).scores[:, 0] + logits.logsumexp(1)
+            bars = recall(backbone, trie, inputs, QUERY_BATCH, 1).scores[:, 0] + logits.logsumexp(1)
         return cls(states, bars, torch.tensor(list(owners)))
 
     def without(self, images: Iterable[int]) -> Self:
@@ -123,12 +123,12 @@ class KnownQueries:
         return self.joined([type(self)(self.states, torch.maximum(self.bars, self.states @ row), self.owners), more])
 
     def save(self, path: Path) -> None:
-        """Write `queries.safetensors`, the states at half precision."""
+        """Writes `queries.safetensors`, the states at half precision."""
         save_file({"states": self.states.half(), "bars": self.bars, "owners": self.owners}, path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote. Raises MemoryFormatError when it is something else."""
+        """What `save` wrote. Raises MemoryFormatError when it is something else."""
         try:
             arrays = load_file(path)
             known = cls(arrays["states"].float(), arrays["bars"].float(), arrays["owners"].long())
@@ -141,21 +141,21 @@ class KnownQueries:
 
 @dataclass
 class NewImage:
-    """A new image's own queries, and where its row starts."""
+    """A new image's own queries, as the backbone's states."""
 
     states: torch.Tensor
-    """(n, hidden) float32: its captions, then its picture, then its picture a little changed"""
+    """(n, hidden) float32: of its captions, then of its picture, then of augmented views."""
     weights: torch.Tensor
-    """(n,) float32: what each counts"""
+    """(n,) float32: the weight of each query's error."""
     kept: int
-    """the first so many queries become known ones"""
+    """How many of the first queries become known ones once the image is added."""
 
     @classmethod
     def read(cls, backbone: Backbone, picture: Image.Image, captions: list[str]) -> Self:
         draws, side = random.Random(0), input_side(backbone.processor.image_processor)
-        looks = [picture, *(perturb(picture, side, draws) for _ in range(AUGMENTED_VIEWS))]
-        states = [_states(backbone, backbone.image_inputs(looks))]
-        weights = torch.full((len(looks),), OWN_WEIGHT / len(looks))
+        views = [picture, *(perturb(picture, side, draws) for _ in range(AUGMENTED_VIEWS))]
+        states = [_states(backbone, backbone.image_inputs(views))]
+        weights = torch.full((len(views),), OWN_WEIGHT / len(views))
         if captions:
             states.insert(0, _states(backbone, text_inputs(backbone, captions)))
             weights = torch.cat([torch.full((len(captions),), OWN_WEIGHT / len(captions)), weights])
@@ -197,7 +197,7 @@ def _solve(start: torch.Tensor, own: NewImage, own_bars: torch.Tensor, known: Kn
     costs = torch.cat([own.weights, torch.full((len(known.bars),), OLD_WEIGHT)])
     identity = STAY_WEIGHT * torch.eye(states.shape[1], dtype=torch.float64)
     row, missed = start, torch.zeros_like(above)
-    for _ in range(ROUNDS):
+    for _ in range(NEWTON_ROUNDS):
         logits = states @ row
         now_missed = torch.where(above, logits < wanted, logits > wanted)
         if (now_missed == missed).all():
@@ -210,7 +210,7 @@ def _solve(start: torch.Tensor, own: NewImage, own_bars: torch.Tensor, known: Kn
 
 
 def _first_rows(backbone: Backbone, trie: IdentifierTrie) -> torch.Tensor:
-    """(codes, hidden) float32, on the CPU: the head's rows of the codes that stand first."""
+    """(codes, hidden) float32, on the CPU: the head's rows of the first codes."""
     codes = torch.from_numpy(trie.depth_tokens[0].astype(np.int64)).to(backbone.device)
     return backbone.head_rows(codes)[0].detach().float().cpu()
 

@@ -39,8 +39,8 @@ from gcr_core.training.config import Step
 from gcr_core.training.features import Features
 from gcr_core.training.train import memorize
 
-ROWS_AT_ONCE = 2_048
-"""Beams of all queries that are decoded together."""
+MAX_BEAMS_TOGETHER = 2_048
+"""The most beams of all queries that are searched together."""
 Reader = Callable[[list[Any]], beam_search.Prompts]
 
 
@@ -51,7 +51,7 @@ class Hit:
     index: int
     file_name: str
     score: float
-    """sum of log-probabilities over the identifier's tokens, each normalised over its step's codes"""
+    """The sum of log-probabilities over the identifier's tokens, each normalised over the codes at its depth."""
     identifier: str
 
 
@@ -138,7 +138,7 @@ class Memory:
             Parts(self.backbone, self.identifiers, self.gallery, self.dense, self.facts, self._known).write(folder)
 
     def recall(self, queries: list[str], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS) -> list[list[Hit]]:
-        """For each text query at most `top` images, best first; all queries are decoded together.
+        """For each text query at most `top` images, best first.
 
         Raises InputError for a query, `top` or `beams` that cannot be used.
         """
@@ -210,7 +210,7 @@ class Memory:
         return answer
 
     def describe(self, file_names: list[str]) -> list[str]:
-        """A caption of each image, said from its identifier alone. Raises GalleryError for a name that there is not."""
+        """A caption of each image, generated from its identifier alone. Raises GalleryError for an unknown name."""
         with self._lock:
             images = [self.gallery.index(name) for name in file_names]
             return describe(self.backbone, [self.identifiers.sequence(image).tolist() for image in images])
@@ -231,7 +231,7 @@ class Memory:
             return [self._add(name, picture, texts) for (name, picture), texts in named]
 
     def rehearse(self, features: Features | None = None) -> None:
-        """Reads the gallery's own queries, which new images must leave alone, unless that was done and saved before.
+        """Computes the states of the gallery's own queries, which new images must not win, unless it has them already.
 
         `features` of the gallery spare the vision tower.
         """
@@ -361,13 +361,13 @@ class Memory:
     def _recall(
         self, read: Reader, queries: list[Any], top: int, beams: int, trace: bool = False
     ) -> tuple[list[list[Hit]], list[list[list[beam_search.Beam]]]]:
-        """Hits and traces of queries that `read` reads, as many at a time as ROWS_AT_ONCE beams allow."""
+        """Hits and traces of queries, which `read` makes prompts of, as many at a time as MAX_BEAMS_TOGETHER allows."""
         hits: list[list[Hit]] = []
         traces: list[list[list[beam_search.Beam]]] = []
-        at_once = max(1, ROWS_AT_ONCE // beams)
-        for start in range(0, len(queries), at_once):
+        batch = max(1, MAX_BEAMS_TOGETHER // beams)
+        for start in range(0, len(queries), batch):
             with self._lock:
-                prompts = read(queries[start : start + at_once])
+                prompts = read(queries[start : start + batch])
                 recalled = beam_search.recall(self.backbone, self.trie, prompts, beams, top, trace)
                 hits.extend(map(self._hits, recalled.images.tolist(), recalled.scores.tolist()))
                 traces.extend(recalled.trace)

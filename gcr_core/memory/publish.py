@@ -1,4 +1,4 @@
-"""Publish: a memory on the Hugging Face hub, and from there into a folder here.
+"""Publishing: a memory goes to the Hugging Face hub, and from there into a folder here.
 
 A repository is private and goes without the gallery's pictures unless the person says otherwise. A push is one commit:
 whoever reads the repository finds the old memory or the new one, and an upload that broke off left it as it was; the
@@ -25,14 +25,17 @@ from gcr_core.memory.manifest import check_target, manifest_text, read_manifest,
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
-MAX_FILES = 25_000
-"""Of one commit: what the hub takes."""
+MAX_COMMIT_FILES = 25_000
+"""The most files that the hub takes in one commit."""
 FILES_AT_ONCE = 64
+"""How many files are uploaded in one batch."""
 NAME = re.compile(r"[\w-][\w.-]*")
+"""A repository's name without its owner."""
 GIT_FILE = ".gitattributes"
-"""What the hub puts into every repository."""
+"""The file that the hub puts into every repository."""
 METADATA = "gallery/metadata.jsonl"
 TOKENS = "https://huggingface.co/settings/tokens"
+"""Where a person gets a token."""
 
 
 def push(
@@ -139,8 +142,10 @@ def _additions(folder: Path, name: str, manifest: dict[str, Any], pictures: bool
         files = {path: file for path, file in files.items() if not path.startswith("gallery/") or path == METADATA}
     card = model_card(shared, name, adapter=ADAPTER_FILE in files)
     files |= {MANIFEST_FILE: manifest_text(shared).encode(), CARD_FILE: card.encode()}
-    if len(files) > MAX_FILES:
-        raise HubError(f"the memory has {len(files):,} files, a push takes {MAX_FILES:,}: leave the pictures out")
+    if len(files) > MAX_COMMIT_FILES:
+        raise HubError(
+            f"the memory has {len(files):,} files, a push takes {MAX_COMMIT_FILES:,}: leave the pictures out"
+        )
     return [CommitOperationAdd(path, file) for path, file in files.items()]
 
 

@@ -17,7 +17,7 @@ from gcr_core.models.distributed import is_first, kinds, state
 from gcr_core.training.config import Recipe
 
 MADE_OF, LOCK = "made-of", "lock"
-"""What gallery and recipe the folder is of; whose it is while a command works in it"""
+"""The files that say which gallery and recipe the folder is of, and whose it is while a command works in it."""
 
 
 @contextmanager

@@ -24,9 +24,9 @@ class Parts:
     gallery: Gallery
     dense: DenseIndex
     facts: dict[str, Any]
-    """the content of `memory.json`"""
+    """The manifest, the content of `memory.json`."""
     known: KnownQueries | None
-    """the gallery's own queries, once something was added"""
+    """The gallery's own queries, where their states were computed."""
 
     @classmethod
     def read(cls, folder: Path, device: str | None) -> Self:

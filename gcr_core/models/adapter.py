@@ -21,24 +21,25 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 SMALL_PARAMETERS = 50_000_000
-"""A backbone with fewer is trained whole."""
+"""A backbone with fewer parameters is trained whole."""
 RANK = 16
+"""LoRA's rank."""
 ALPHA = 2
-"""LoRA's scale: what the low-rank product counts"""
+"""LoRA's scale, the factor of the low-rank product: its alpha divided by its rank."""
 LEFT_OUT = 1 / 3
-"""The lowest layers, as a share of all, that get no LoRA, so that nothing is trained back through them (AdapterDrop,
-Rücklé et al. 2021). On a gcr-mini of four layers an adapter without the lowest learnt the same captions, and 0.84 of
-the pictures after `quick` where one in all layers learnt 0.87."""
+"""The share of the layers, the lowest, that get no LoRA, so that no gradients are computed through them (AdapterDrop,
+Rücklé et al. 2021). On a gcr-mini of four layers an adapter without the lowest learnt as many captions as one in all
+layers, and 0.84 of the pictures after `quick` instead of 0.87."""
 CONFIG_FILE, LORA_FILE, ROWS_FILE = "adapter_config.json", "adapter_model.safetensors", "rows.safetensors"
 
 
 class NewRows(torch.nn.Module):
-    """An embedding that goes on with rows of its own from the token id `first` on, and the head's rows for these."""
+    """An embedding with trained rows behind its frozen ones, from the token id `first` on, and the head's new rows."""
 
     embedded: torch.nn.Parameter
-    """(n, hidden) float32"""
+    """(n, hidden) float32: the embedding's new rows."""
     said: torch.nn.Parameter
-    """(n, hidden) float32: the head's; the same parameter where the model ties the two"""
+    """(n, hidden) float32: the head's new rows; the same parameter where the model ties the two."""
 
     def __init__(self, embedding: torch.nn.Embedding, first: int, tied: bool):
         super().__init__()
@@ -74,7 +75,7 @@ class NewRows(torch.nn.Module):
         return torch.where((codes >= self.first)[:, None], self.said[(codes - self.first).clamp(min=0)], old)
 
     def grow(self, count: int) -> None:
-        """Make it `count` rows; those behind the present ones are zero.
+        """Makes it `count` rows; the added ones are zero.
 
         More rows are new parameters, which an optimizer of the old ones does not train; as many are the same ones.
         """
@@ -102,9 +103,10 @@ class NewRows(torch.nn.Module):
 
 
 def adapt(model: Any, first: int, seed: int = 0, rank: int = RANK) -> "PeftModel":
-    """Freeze a model and put LoRA into its language model, new rows from the token id `first` on; changes nothing yet.
+    """Freezes a model, puts LoRA into its language model, and lets rows be added from the token id `first` on.
 
-    The first half of each low-rank product is drawn from the seed, the second is zero.
+    The model computes the same as before: of each low-rank product the first factor is drawn from the seed, the second
+    is zero.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -122,7 +124,7 @@ def is_adapter(folder: str | Path) -> bool:
 
 
 def save_adapter(adapted: "PeftModel", folder: str | Path, name: str, revision: str | None) -> None:
-    """Write it into a folder; `name` and `revision` are the backbone's."""
+    """Writes an adapter into a folder; `name` and `revision` are the backbone's."""
     from peft import get_peft_model_state_dict
 
     folder = Path(folder)
@@ -136,9 +138,10 @@ def save_adapter(adapted: "PeftModel", folder: str | Path, name: str, revision: 
 
 
 def load_adapter(model: Any, folder: str | Path, first: int) -> "PeftModel":
-    """`model` with what `save_adapter` wrote. Of its settings only the rank is read: they could name code to import.
+    """`model` with the adapter that `save_adapter` wrote.
 
-    Raises MemoryFormatError when it is damaged or of another model.
+    Of the adapter's settings only the rank is read, as others could name code to import. Raises MemoryFormatError when
+    it is damaged or of another model.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 

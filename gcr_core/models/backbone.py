@@ -28,20 +28,20 @@ from gcr_core.models.device import does_bfloat16, free_bytes
 from gcr_core.models.prompts import Prompts
 
 SPARE_ROWS = 64
-"""Rows that are made ahead where tokens come one by one, since every growth copies them all."""
+"""How many rows are made ahead where tokens are added one by one, since making more copies them all."""
 SHARED_PREFIX = 8
-"""Tokens of a prefix from which on a training step reads it once for all its queries."""
+"""The fewest tokens of a prefix that a training step passes once for all its queries."""
 
 
 class Backbone(Prompts):
     """A multimodal language model with its processor."""
 
     model: Any
-    """the model, perhaps wrapped by PEFT, in evaluation mode when it was loaded"""
+    """The model, perhaps wrapped by PEFT; in evaluation mode once it is loaded."""
     name: str | None
-    """the hub id or the folder that it was loaded from"""
+    """The hub id or the folder that it was loaded from."""
     revision: str | None
-    """the commit that the hub gave; None for a folder"""
+    """The commit that the hub gave; None for a folder."""
 
     def __init__(self, model: Any, processor: Any):
         self.model = model
@@ -62,7 +62,7 @@ class Backbone(Prompts):
         revision: str | None = None,
         adapter: Path | None = None,
     ) -> Self:
-        """Load a folder or a hub id: safetensors only, no code from the hub, PIL image processors.
+        """Loads a folder or a hub id: safetensors only, no code from the hub, PIL image processors.
 
         By default `device` is the GPU where there is one; `dtype` is bfloat16 for a model of SMALL_PARAMETERS or more
         where the device is fast with it or lacks the memory for float32, else float32. `adapter`: a folder that
@@ -111,7 +111,7 @@ class Backbone(Prompts):
         return rows if isinstance(rows, NewRows) else None
 
     def adapt(self, seed: int = 0) -> None:
-        """Freeze the weights; from now on an adapter is trained and saved. Once is enough; before `add_tokens`."""
+        """Freezes the weights; from now on an adapter is trained and saved. To be called before `add_tokens`."""
         if self.new_rows is None:
             self.model = adapt(self.model, len(self.tokenizer), seed)
 
@@ -128,10 +128,11 @@ class Backbone(Prompts):
         return self._input_rows().shape[1]
 
     def add_tokens(self, new_tokens: list[str]) -> None:
-        """Add tokens to the tokenizer, with a row each in the embedding and in the head, tied or not.
+        """Adds tokens to the tokenizer, with a row each in the embedding and in the head, tied or not.
 
-        They get consecutive ids, the first is `first_new_id`. A list that begins with `new_tokens` adds the rest of it;
-        the same list again changes nothing. Raises GcrError when the tokenizer knows some of them otherwise.
+        They get consecutive ids, the first of which is `first_new_id`. Of a list that begins with `new_tokens` the rest
+        is added; the same list again changes nothing. Raises GcrError when the tokenizer has some of them with other
+        ids.
         """
         if not new_tokens:
             return
@@ -155,7 +156,7 @@ class Backbone(Prompts):
 
     @torch.no_grad()
     def set_rows(self, token_ids: Sequence[int] | torch.Tensor, rows: torch.Tensor | np.ndarray) -> None:
-        """Set the rows (n, hidden) of these tokens in the embedding and in the head."""
+        """Sets the rows (n, hidden) of these tokens in the embedding and in the head."""
         where = torch.as_tensor(token_ids, dtype=torch.long, device=self.device)
         if self.new_rows is not None:
             self.new_rows.set(where, torch.as_tensor(rows))
@@ -166,12 +167,12 @@ class Backbone(Prompts):
 
     @property
     def image_token_id(self) -> int:
-        """The placeholder that stands in a prompt once for every feature of a picture."""
+        """The placeholder token that stands in a prompt once for each feature of a picture."""
         return self.model.config.image_token_id
 
     @cached_property
     def takes_features(self) -> bool:
-        """Whether the model takes the features of a picture in its place: as many for every picture."""
+        """Whether the model takes features in the place of pictures, as many for every picture."""
         if "mm_encoder_outputs" not in inspect.signature(self.inner.forward).parameters:
             return False
         wide = self.image_inputs([Image.new("RGB", (128, 64))])["input_ids"][0].tolist()
@@ -204,8 +205,9 @@ class Backbone(Prompts):
     ) -> tuple[torch.Tensor, Cache | None]:
         """(b, t, hidden) states after the final norm, and the cache; differentiable.
 
-        `inputs`: input_ids or inputs_embeds, attention_mask, position_ids, and what `image_inputs` gives. `last`: how
-        many states from the end are wanted, (b, last, hidden); a small model computes less then, in one thread only.
+        `inputs`: input_ids or inputs_embeds, attention_mask, position_ids, and what `image_inputs` gives. `last`: only
+        so many states from the end are wanted, (b, last, hidden), for which a small model computes less; not to be
+        called from two threads at once.
         """
         if image_features is not None:
             pooled: Any = list(image_features)
@@ -217,9 +219,9 @@ class Backbone(Prompts):
 
     @contextmanager
     def _sparing(self, last: int | None) -> Iterator[None]:
-        """The last layer's MLP reads the `last` states alone: of two layers a third is spared, of four a sixth.
+        """In the block, the last layer's MLP computes the `last` states alone, which spares a third of two layers.
 
-        Where layers are computed again for their gradients, that happens too late for this.
+        Not under activation checkpointing, which computes layers again after the block has ended.
         """
         mlp = getattr(self.inner.get_decoder().layers[-1], "mlp", None)
         if last is None or mlp is None or self._checkpointed or not self.is_small:
@@ -244,9 +246,9 @@ class Backbone(Prompts):
 
     @torch.inference_mode()
     def prefix_cache(self, batch: int) -> Cache:
-        """A cache of one's own in which `prefix_ids` have been read, for `batch` prompts.
+        """A new key-value cache of `prefix_ids`, for `batch` prompts.
 
-        The model reads them once, and again only when its weights have changed.
+        The prefix passes the model once, and again only when the weights have changed.
         """
         state = (self.device, self.dtype, _changes(self.model))
         if self._prefix_state != state:
@@ -260,8 +262,8 @@ class Backbone(Prompts):
             cache.batch_repeat_interleave(batch)
         return cache
 
-    def with_prefix_read(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The same inputs of text queries, their `shared_prefix` read once for all of them; differentiable."""
+    def with_shared_prefix(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Inputs of text queries that go on from a cache of their `shared_prefix`, computed once; differentiable."""
         prefix, (batch, length) = self.shared_prefix(inputs), inputs["input_ids"].shape
         if not prefix:
             return inputs
@@ -269,16 +271,16 @@ class Backbone(Prompts):
         cache = DynamicCache()
         self.hidden(input_ids=ids, cache=cache, use_cache=True)
         cache.batch_repeat_interleave(batch)
-        # Padded left: behind the prefix stands as much padding as stood before it.
+        # Prompts are padded left; now the padding that stood before the prefix stands behind it.
         mask = torch.cat([torch.ones_like(ids).expand(batch, -1), inputs["attention_mask"][:, : length - prefix]], 1)
         rest = inputs["input_ids"][:, prefix:]
         return {"input_ids": rest, "attention_mask": mask, "cache": cache, "use_cache": True}
 
     def shared_prefix(self, inputs: dict[str, Any]) -> int:
-        """How many tokens `with_prefix_read` reads once.
+        """How many tokens `with_shared_prefix` computes once.
 
-        None where that spares nothing: of pictures, of short prefixes, where layers are computed twice (these cannot go
-        on from a cache).
+        0 for pictures and short prefixes, where that spares nothing, and under activation checkpointing, where layers
+        cannot go on from a cache.
         """
         text = inputs.keys() == {"input_ids", "attention_mask"}
         prefix = len(self.prefix_ids)
@@ -286,11 +288,11 @@ class Backbone(Prompts):
 
     @property
     def _checkpointed(self) -> bool:
-        """Whether layers are computed a second time on the way back rather than kept."""
+        """Whether activations are recomputed in the backward pass (activation checkpointing)."""
         return bool(getattr(self.inner.get_decoder(), "gradient_checkpointing", False))
 
     def head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The vocabulary head's weight (V, hidden) and bias (V,) or None; an adapter's rows are not among them."""
+        """The vocabulary head's weight (V, hidden) and bias (V,) or None, without the rows of an adapter."""
         head = self.model.get_output_embeddings()
         return head.weight, getattr(head, "bias", None)
 
@@ -302,7 +304,7 @@ class Backbone(Prompts):
         return weight[codes], None if bias is None else bias[codes]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights, configuration, tokenizer and processor as the hub holds them; once adapted, the adapter."""
+        """Writes weights, configuration, tokenizer and processor as the hub holds them; once adapted, the adapter."""
         if self.new_rows is not None:
             save_adapter(self.model, folder, str(self.name), self.revision)
             return
@@ -339,7 +341,7 @@ def _dtype(folder: Path, device: torch.device) -> torch.dtype:
 
 
 def _changes(model: torch.nn.Module) -> int:
-    """How often the weights were written to; `model.parameters()` would take as long as all else in a step."""
+    """How often the weights were written to. (`model.parameters()` would take as long as the rest of a step.)"""
     modules: list[Any] = [model]
     changes = 0
     for module in modules:

@@ -13,7 +13,9 @@ from gcr_core.errors import HubError, first_line
 from gcr_core.files.hub import fetch
 
 LEGACY_EOS = 2
+"""An EOS id by which transformers takes a CLIP for one of the first, whose text vector is that of the highest id."""
 PADDED_TO_THE_END = ("siglip", "siglip2")
+"""The model types whose text tower was trained on texts padded to its whole length."""
 
 
 def image_features(model: Any, processor: Any, images: list[Image.Image]) -> torch.Tensor:
@@ -25,7 +27,7 @@ def image_features(model: Any, processor: Any, images: list[Image.Image]) -> tor
 
 
 def text_features(model: Any, processor: Any, texts: list[str]) -> torch.Tensor:
-    """(n, d) vectors of texts, length one; differentiable. SigLIP was trained on texts padded to the whole length."""
+    """(n, d) vectors of texts, length one; differentiable."""
     if not texts:
         return torch.zeros(0, dimensions(model), device=model.device)
     inputs = processor.tokenizer(
@@ -41,7 +43,7 @@ def text_features(model: Any, processor: Any, texts: list[str]) -> torch.Tensor:
 
 
 def dimensions(model: Any) -> int:
-    """How many numbers a vector of this CLIP has."""
+    """The dimension d of this CLIP's vectors."""
     return getattr(model.config, "projection_dim", None) or model.config.text_config.projection_size
 
 
@@ -70,5 +72,5 @@ def load_clip(clip: str | Path, device: str | None = None) -> tuple[Any, Any]:
 
 
 def _unit(output: Any) -> torch.Tensor:
-    """What a tower gives (an object since transformers 5), at length one."""
+    """A tower's vectors at length one; transformers 5 gives them inside an object."""
     return torch.nn.functional.normalize(getattr(output, "pooler_output", output), dim=-1)

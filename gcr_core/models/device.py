@@ -1,4 +1,4 @@
-"""Device: which number formats it is fast with, and how much memory is free. Changes nothing."""
+"""Device: the dtypes that it is fast with, and its free memory. Changes nothing."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import psutil
 import torch
 
 CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux says how much memory a container may use."""
 
 
 def does_bfloat16(device: torch.device) -> bool:

@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from gcr_core.errors import GcrError
 
 LONGEST_WAIT = timedelta(hours=12)
-"""For the first process, which measures and writes while the others wait."""
+"""How long processes wait for the first one, which measures and writes meanwhile."""
 
 Answer = TypeVar("Answer")
 Value = TypeVar("Value")
@@ -116,7 +116,8 @@ def gathered(own: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def joined(own: torch.Tensor, count: int) -> torch.Tensor:
-    """The same with a gradient for this process's rows, times the processes: the mean over these is the whole one."""
+    """As `gathered`, with a gradient for this process's rows, times the number of processes: the mean of what the
+    processes find is then the whole gradient."""
     processes = state().num_processes
     if processes == 1:
         return own
@@ -133,7 +134,7 @@ def mapped(answers: Callable[[Any], list[Answer]], questions: Sequence[Any]) -> 
 
 
 def kinds(value: Value) -> set[Value]:
-    """The different values that the processes have."""
+    """The distinct values that the processes have."""
     return {value} if state().num_processes == 1 else set(gather_object([value]))
 
 

@@ -15,12 +15,14 @@ import torch
 from PIL import Image
 
 MAX_QUERY_TOKENS = 128
-"""Tokens of a query that reach the model; the rest is cut off."""
+"""The most tokens of a query that reach the model; the rest is cut off."""
 QUERY_INSTRUCTION = "Which image of the gallery is this about?"
 IMAGE_INSTRUCTION = "Which image of the gallery is this?"
 DESCRIBE_INSTRUCTION = "Describe this image of the gallery:"
 QUERY_MARK = "\x1a"
+"""Stands for the query in a rendered chat template; no template has it."""
 BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
+"""A token of a byte, with which SentencePiece writes characters that it does not know."""
 
 
 class Prompts(ABC):
@@ -29,11 +31,11 @@ class Prompts(ABC):
     processor: Any
     tokenizer: Any
     prefix_ids: list[int]
-    """token ids before every query, never empty"""
+    """The token ids before every query; never empty."""
     suffix_ids: list[int]
-    """token ids behind every query"""
+    """The token ids behind every query."""
     new_tokens: list[str]
-    """the tokens that `add_tokens` added"""
+    """The tokens that `add_tokens` added."""
 
     def __init__(self, processor: Any):
         self.processor = processor
@@ -54,12 +56,12 @@ class Prompts(ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where the tensors of prompts are made."""
+        """The device of the tensors that prompts become."""
 
     @property
     @abstractmethod
     def dtype(self) -> torch.dtype:
-        """Of the numbers of pictures."""
+        """The dtype of pixel values."""
 
     @property
     def first_new_id(self) -> int:
@@ -94,7 +96,7 @@ class Prompts(ABC):
 
     @cached_property
     def unsayable(self) -> list[int]:
-        """The tokenizer's own tokens that no text has: images, turns, padding; not EOS."""
+        """The ids of the tokenizer's own special tokens (images, turns, padding) but EOS: never to be generated."""
         added = self.tokenizer.added_tokens_decoder.items()
         special = {token for token, piece in added if piece.special} | set(self.tokenizer.all_special_ids)
         return sorted(token for token in special - {self.tokenizer.eos_token_id} if token < self.own_vocabulary)

@@ -1,10 +1,10 @@
 """Beam search: over the identifiers of a trie, for a batch of prompts at once.
 
-The fixed beginning of the prompt is read once per backbone, each query once, each step once for all beams. A
-step scores the tokens that stand at its depth of the trie and nothing else: log p is normalised over those
-codes, and the score of an image is the sum over its identifier's tokens. Only identifiers of live images can
-come out. With as many beams as images the ranking is that of `score_all`. An identifier that has ended keeps
-its score and competes with the unfinished ones. Knows token ids and image indices, not text.
+The fixed prefix of the prompt passes the model once per backbone, each query once, each step once for all beams. A step
+scores only the codes at its depth of the trie: log p is normalised over these, and the score of an image is the sum
+over its identifier's tokens. Only identifiers of live images can come out. With as many beams as images the ranking is
+that of `score_all`. An identifier that has ended keeps its score and competes with the unfinished ones. Knows token ids
+and image indices, not text.
 """
 
 import math
@@ -19,9 +19,9 @@ from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.trie import IdentifierTrie
 
 HEAD_ROWS_AT_ONCE = 65_536
-"""Rows of the vocabulary head that are held in float32 at a time."""
-SEQUENCES_AT_ONCE = 256
-"""Identifiers that `score_all` runs through the model at a time."""
+"""How many rows of the vocabulary head are held in float32 at a time."""
+SCORED_BATCH = 256
+"""How many identifiers `score_all` passes through the model at a time."""
 
 Prompts = list[list[int]] | dict[str, torch.Tensor]
 """Token ids of text prompts, or what `Backbone.image_inputs` gives for image queries."""
@@ -29,12 +29,12 @@ Prompts = list[list[int]] | dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Beam:
-    """One line of a trace: an identifier's beginning that survived a step."""
+    """One line of a trace: a prefix of identifiers that survived a step."""
 
     tokens: list[int]
     probability: float
     images: int
-    """live images whose identifiers begin so"""
+    """The live images whose identifiers begin so."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Recalled:
     """What a batch of prompts recalled, on the CPU."""
 
     images: torch.Tensor
-    """(b, top) int64: distinct image indices, best first, -1 where there are no more"""
+    """(b, top) int64: distinct image indices, best first, -1 where there are no more."""
     scores: torch.Tensor
-    """(b, top) float32: log p of each image's identifier, -inf where there are no more"""
+    """(b, top) float32: log p of each image's identifier, -inf where there are no more."""
     trace: list[list[list[Beam]]]
-    """for each prompt, for each step, the beams, best first; empty unless asked for"""
+    """For each prompt, for each step, the beams, best first; empty unless asked for."""
 
 
 @torch.inference_mode()
@@ -60,12 +60,12 @@ def recall(
         images, scores = torch.full((batch, top), -1), torch.full((batch, top), -torch.inf)
         return Recalled(images, scores, [[] for _ in range(batch)] if trace else [])
     tensors = trie.to(backbone.device)
-    reading = BeamState(backbone, prompts)
+    state = BeamState(backbone, prompts)
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=backbone.device)
     scores = torch.zeros(batch, 1, device=backbone.device)
     steps = []
     for depth in range(trie.depth):
-        gains = code_log_probabilities(backbone, reading.states, tensors.head_rows[depth])
+        gains = code_log_probabilities(backbone, state.states, tensors.head_rows[depth])
         gains = pad(gains, (0, 0, 0, nodes.shape[1] - gains.shape[1]))
         edges = tensors.indptr[nodes, None] + torch.arange(trie.depth_width[depth], device=nodes.device)
         inside = edges < tensors.indptr[nodes + 1, None]
@@ -93,7 +93,7 @@ def recall(
                 break
             order = ended.long().argsort(dim=1, stable=True)
             nodes, scores, parents = (beam.gather(1, order) for beam in (nodes, scores, parents))
-        reading.append(parents[:, :unfinished], tensors.token[nodes[:, :unfinished] - 1].long())
+        state.append(parents[:, :unfinished], tensors.token[nodes[:, :unfinished] - 1].long())
 
     found = min(top, scores.shape[1])
     images = tensors.image[nodes].long().masked_fill(scores == -torch.inf, -1)
@@ -119,7 +119,7 @@ def code_log_probabilities(backbone: Backbone, states: torch.Tensor, codes: slic
 
 @torch.inference_mode()
 def score_all(backbone: Backbone, trie: IdentifierTrie, prompt: list[int] | dict[str, torch.Tensor]) -> torch.Tensor:
-    """(images,) float32 on the CPU: log p of every image's identifier by brute force, -inf where forgotten.
+    """(images,) float32 on the CPU: log p of every image's identifier by brute force, -inf for one that is not live.
 
     `prompt`: one text prompt, or the inputs of one image. For tests and small galleries: no cache, no beams.
     """
@@ -130,7 +130,7 @@ def score_all(backbone: Backbone, trie: IdentifierTrie, prompt: list[int] | dict
         prompt = {"input_ids": ids, "attention_mask": mask}
     length = prompt["input_ids"].shape[1]
     scores = []
-    for part in paths.split(SEQUENCES_AT_ONCE):
+    for part in paths.split(SCORED_BATCH):
         inputs: dict[str, Any] = {name: value.expand(len(part), *value.shape[1:]) for name, value in prompt.items()}
         inputs["input_ids"] = torch.cat([inputs["input_ids"], part.clamp(min=0)], 1)
         inputs["attention_mask"] = torch.cat([inputs["attention_mask"], (part >= 0).long()], 1)
@@ -147,16 +147,16 @@ def score_all(backbone: Backbone, trie: IdentifierTrie, prompt: list[int] | dict
 
 
 class BeamState:
-    """What the model has read so far: the prompts, then one token more for every beam at each step.
+    """The key-value cache of a beam search: of the prompts, then of one token more for every beam at each step.
 
     All beams of a prompt are one row of the batch: a token attends to the prompt and to the tokens of its own beam.
     So the cache holds a prompt once, whatever the number of beams, and is never reordered.
     """
 
     states: torch.Tensor
-    """(b, beams, hidden): the states that the next tokens are chosen from"""
+    """(b, beams, hidden): the states that the next tokens are chosen from."""
     seen: torch.Tensor
-    """(b, beams, tokens read) bool: what each beam attends to"""
+    """(b, beams, cached tokens) bool: what each beam attends to."""
 
     def __init__(self, backbone: Backbone, prompts: Prompts):
         self.backbone = backbone
@@ -181,7 +181,7 @@ class BeamState:
         self.seen = mask.bool()[:, None]
 
     def append(self, parents: torch.Tensor, tokens: torch.Tensor) -> None:
-        """Go on with beams `parents` (b, beams) and read `tokens` (b, beams) behind them."""
+        """Goes on with the beams `parents` (b, beams), `tokens` (b, beams) behind them."""
         batch, width = parents.shape
         parents = parents.clamp(max=self.seen.shape[1] - 1)
         before = self.seen.gather(1, parents[..., None].expand(-1, -1, self.seen.shape[2]))

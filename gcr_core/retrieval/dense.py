@@ -1,4 +1,4 @@
-"""DenseIndex, the dense baseline: CLIP vectors of a gallery's images in FAISS. SigLIP counts as a CLIP.
+"""Dense index, the dense baseline: CLIP vectors of a gallery's images in FAISS. SigLIP counts as a CLIP.
 
 Vectors are float32 and of length one, so scores are cosines. The search is exact up to EXACT_IMAGES images; beyond,
 an inverted file (IVF) reads the cells nearest to a query, as many as it takes to find what the exact search finds.
@@ -24,15 +24,17 @@ from gcr_core.models.distributed import gathered, is_first, share
 from gcr_core.retrieval.faiss_file import check_index
 
 EXACT_IMAGES = 100_000
+"""The most images that are searched exactly."""
 CELLS_A_ROOT = 4
-"""Cells of the inverted file, as a multiple of the square root of the images."""
+"""The number of the inverted file's cells, as a multiple of the square root of the images."""
 SAMPLE_A_CELL = 64
-"""Vectors that the cells are trained on, for each."""
-RECALL, DEPTH = 0.98, 100
-"""Share of the exact first so many that the cells read must find."""
-ASKED = 256
-"""Captions, or images where there is none, that this is measured with."""
+"""How many vectors the cells are trained on, for each cell."""
+IVF_RECALL, IVF_DEPTH = 0.98, 100
+"""The share of the exact search's first IVF_DEPTH images that an inverted file must find."""
+IVF_QUERIES = 256
+"""How many captions, or images where there are none, that share is measured with."""
 BATCH = 64
+"""How many pictures or texts CLIP embeds together."""
 
 
 class DenseIndex:
@@ -131,7 +133,7 @@ class DenseIndex:
         index: Any = self.index
         top = min(top, index.ntotal)
         scores, images = index.search(vectors, top)
-        if (images < 0).any():  # the cells that were read hold fewer than were asked for: read all
+        if (images < 0).any():  # The cells that were read hold fewer images than were asked for: read all.
             params: Any = {"nprobe": index.nlist}
             scores, images = index.search(vectors, top, params=faiss.SearchParametersIVF(**params))
         return [
@@ -156,13 +158,13 @@ def _make_index(vectors: np.ndarray, queries: np.ndarray | None = None) -> faiss
 
 
 def _widen(index: faiss.IndexIVF, vectors: np.ndarray, queries: np.ndarray) -> None:
-    """Let the index read twice as many cells until it finds RECALL of what the exact search finds for the queries."""
-    depth = min(DEPTH, len(vectors))
+    """Lets the index read twice as many cells until it finds RECALL of what the exact search finds for the queries."""
+    depth = min(IVF_DEPTH, len(vectors))
     _, exact = faiss.knn(queries, vectors, depth, metric=faiss.METRIC_INNER_PRODUCT)
     for power in range(index.nlist.bit_length() + 1):
         index.nprobe = min(2**power, index.nlist)
         _, found = index.search(queries, depth)
-        if np.mean([np.isin(*row).mean() for row in zip(exact, found, strict=True)]) >= RECALL:
+        if np.mean([np.isin(*row).mean() for row in zip(exact, found, strict=True)]) >= IVF_RECALL:
             break
 
 
@@ -177,7 +179,7 @@ def _without(index: Any, gone: np.ndarray) -> faiss.IndexIVF:
     return index
 
 
-def _sample(items: Any, size: int = ASKED) -> Any:
+def _sample(items: Any, size: int = IVF_QUERIES) -> Any:
     """At most `size` of the items, evenly over all of them."""
     return items[:: -(-len(items) // size)] if len(items) > size else items
 

@@ -1,4 +1,4 @@
-"""Describe: a caption, said from an image's identifier alone, with no picture given.
+"""Descriptions: captions generated from images' identifiers alone, with no picture given.
 
 A caption follows the describe prompt as ordinary tokens and ends with EOS; log p is normalised over the
 tokenizer's own vocabulary, so no identifier can come out. Knows token ids and text, not images or galleries.
@@ -13,9 +13,11 @@ from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.beam_search import BeamState, code_log_probabilities
 
 MAX_CAPTION_TOKENS = 48
-"""Tokens of a caption that are learnt or said; the rest is cut off."""
+"""The most tokens of a caption that are learnt or generated; the rest is cut off."""
 BEAMS = 4
-DESCRIBED_AT_ONCE = 64
+"""The width of the beam search."""
+DESCRIBED_BATCH = 64
+"""How many captions are generated together."""
 
 
 def describe_loss(
@@ -60,13 +62,13 @@ def describe_loss(
 def describe(
     backbone: Backbone, identifiers: Sequence[Sequence[int]], max_tokens: int = MAX_CAPTION_TOKENS
 ) -> list[str]:
-    """A caption for each identifier: the one of BEAMS beams with the best log p a token.
+    """A caption for each identifier: of BEAMS beams the one with the best log p a token.
 
-    No beam says the same three tokens twice, so none goes round in circles.
+    No beam has the same three tokens in a row twice, so that none goes round in circles.
     """
     captions: list[str] = []
-    for start in range(0, len(identifiers), DESCRIBED_AT_ONCE):
-        prompts = backbone.describe_prompts(identifiers[start : start + DESCRIBED_AT_ONCE])
+    for start in range(0, len(identifiers), DESCRIBED_BATCH):
+        prompts = backbone.describe_prompts(identifiers[start : start + DESCRIBED_BATCH])
         for tokens in _beam_search(backbone, prompts, max_tokens).tolist():
             text = backbone.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             captions.append(" ".join(text.split()))
@@ -74,13 +76,13 @@ def describe(
 
 
 def _beam_search(backbone: Backbone, prompts: list[list[int]], max_tokens: int) -> torch.Tensor:
-    """(b, at most max_tokens) int64: the best tokens behind each prompt, EOS from their end on."""
+    """(b, at most max_tokens) int64: the best continuation of each prompt, filled up with EOS."""
     end, vocabulary, device = backbone.tokenizer.eos_token_id, backbone.own_vocabulary, backbone.device
-    reading = BeamState(backbone, prompts)
+    state = BeamState(backbone, prompts)
     said = torch.zeros(len(prompts), 1, 0, dtype=torch.long, device=device)
     scores = torch.zeros(len(prompts), 1, device=device)
     for _ in range(max_tokens):
-        log_p = code_log_probabilities(backbone, reading.states, slice(0, vocabulary))
+        log_p = code_log_probabilities(backbone, state.states, slice(0, vocabulary))
         log_p[..., backbone.unsayable] = -torch.inf
         again = (said[..., :-2] == said[..., -2:-1]) & (said[..., 1:-1] == said[..., -1:])
         log_p.scatter_add_(2, said[..., 2:], torch.zeros_like(again, dtype=log_p.dtype).masked_fill(again, -torch.inf))
@@ -91,7 +93,7 @@ def _beam_search(backbone: Backbone, prompts: list[list[int]], max_tokens: int) 
         said = torch.cat([said.gather(1, parents[..., None].expand(-1, -1, said.shape[2])), tokens[..., None]], 2)
         if (tokens == end).all():
             break
-        reading.append(parents, tokens)
+        state.append(parents, tokens)
     lengths = (said != end).sum(2) + 1
     best = (scores / lengths).argmax(1)
     return said[torch.arange(len(said), device=device), best]

@@ -1,4 +1,7 @@
-"""What faiss may be given to read: other kinds of index can name files here to be opened. Imports no faiss."""
+"""FAISS file: what FAISS may be given to read, as other kinds of index can name files of this machine to be opened.
+
+Imports no faiss.
+"""
 
 import struct
 from pathlib import Path
@@ -6,9 +9,9 @@ from pathlib import Path
 from gcr_core.errors import MemoryFormatError
 
 FLAT = struct.Struct("<4siqqqBiQ")
-"""How a file of plain vectors begins: kind, width, count, two unused, trained, metric, numbers that follow."""
+"""The header of a file of plain vectors: kind, width, count, two unused, trained, metric, numbers that follow."""
 FLAT_KIND, INVERTED_KIND = b"IxFI", b"IwFl"
-"""Plain vectors; an inverted file of them, as large galleries have."""
+"""The kinds that are read: plain vectors, and an inverted file of them, as large galleries have."""
 
 
 def check_index(path: Path, flat_only: bool = False) -> None:

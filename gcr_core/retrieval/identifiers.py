@@ -22,9 +22,11 @@ from gcr_core.errors import GalleryError, GcrError, MemoryFormatError
 
 IDENTIFIER_TYPES = ("atomic", "structured", "numeric", "string", "semantic")
 BRANCHES = 32
-"""Codes a level of structured identifiers: a cluster that holds more images is divided further."""
+"""The codes of a level of structured identifiers: a cluster that holds more images is divided further."""
 MAX_WORDS = 8
+"""The most words of a caption in a semantic identifier."""
 MAX_WORD_TOKENS = 24
+"""The most tokens of these words."""
 KMEANS_ROUNDS = 20
 
 Tokenizer = Any
@@ -34,15 +36,15 @@ class Identifiers:
     """The identifiers of all images: image i's tokens are `tokens[indptr[i]:indptr[i + 1]]`."""
 
     type: str
-    """one of IDENTIFIER_TYPES"""
+    """One of IDENTIFIER_TYPES."""
     indptr: np.ndarray
-    """(images + 1,) int64"""
+    """(images + 1,) int64."""
     tokens: np.ndarray
-    """(indptr[-1],) int32"""
+    """(indptr[-1],) int32."""
     new_tokens: list[str]
-    """the tokens that the tokenizer lacks, in the order of their ids"""
+    """The tokens that the tokenizer lacks, in the order of their ids."""
     vocabulary: int
-    """the id of `new_tokens[0]`: how many tokens the tokenizer had"""
+    """The id of `new_tokens[0]`: how many tokens the tokenizer had."""
 
     def __init__(self, type: str, indptr: np.ndarray, tokens: np.ndarray, new_tokens: list[str], vocabulary: int):
         self.type = type

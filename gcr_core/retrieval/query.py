@@ -1,4 +1,4 @@
-"""A query and its limits: what a memory is asked, checked before any model is loaded."""
+"""Query: what a memory is asked, checked against its limits before any model is loaded."""
 
 import unicodedata
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ from gcr_core.errors import GcrError
 
 @dataclass(frozen=True)
 class TrieTensors:
-    """The arrays that a decoding step reads, on a device."""
+    """The arrays that a step of beam search reads, on a device."""
 
     indptr: torch.Tensor
     """(nodes + 1,) int32: the edges of node v are `indptr[v]:indptr[v + 1]`"""
@@ -148,12 +148,12 @@ class IdentifierTrie:
         return len(self) == self.depth_start[-1] - self.depth_start[-2]
 
     def forget(self, images: Sequence[int] | np.ndarray) -> None:
-        """Never recall these images again."""
+        """Lets no search find these images again."""
         self._forgotten[np.asarray(images, np.int64)] = True
         self._count()
 
     def restrict(self, images: Sequence[int] | np.ndarray | None) -> None:
-        """Recall only these images (an album, a date), or all when None. Forgotten ones stay forgotten."""
+        """Lets searches find only these images (an album, a date), or all when None. Forgotten ones stay forgotten."""
         self._allowed[:] = images is None
         if images is not None:
             self._allowed[np.asarray(images, np.int64)] = True
@@ -192,7 +192,7 @@ class IdentifierTrie:
 
     @torch.inference_mode(False)
     def to(self, device: torch.device | str) -> TrieTensors:
-        """The arrays as tensors on a device, kept until the images to recall change."""
+        """The arrays as tensors on a device, kept for later calls; `live` follows `forget` and `restrict`."""
         device = torch.device(device)
         if self._tensors is None or self._tensors.live.device != device:
             codes = tuple(torch.from_numpy(codes).long().to(device) for codes in self.depth_tokens)

@@ -14,7 +14,7 @@ from pathlib import Path
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
 from gcr_core.serving.model_process import EndedError, ModelProcess
-from gcr_core.training.config import WRITTEN
+from gcr_core.training.config import DEFAULT_WRITTEN
 
 SLICE = 32
 """Images that the other process is asked for at once."""
@@ -126,7 +126,7 @@ class CaptionWriter:
             if writing.stopped:
                 raise _StoppedError
             images = bare[start : start + SLICE]
-            self._host.ask("write_captions", folder, images, writing.backbone, WRITTEN, on_word=take)
+            self._host.ask("write_captions", folder, images, writing.backbone, DEFAULT_WRITTEN, on_word=take)
 
 
 class _StoppedError(GcrError):

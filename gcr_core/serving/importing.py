@@ -10,7 +10,7 @@ from typing import Any
 from gcr_core.files.atomic import write_text
 from gcr_core.serving.workspace import Workspace
 
-NAME = "My pictures"
+DEFAULT_NAME = "My pictures"
 """What a gallery is called where what was dropped has no name."""
 REPORT_FILE = ".import.json"
 """What the import left out, how the pictures were called, the models chosen for them; in the gallery's folder, hidden

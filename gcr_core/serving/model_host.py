@@ -20,7 +20,7 @@ from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.query import SearchRequest
 from gcr_core.training.config import Recipe
 
-KEPT = 3
+MAX_LOADED = 3
 """Memories in the process at once; the one used longest ago leaves first."""
 
 
@@ -53,7 +53,7 @@ class MemoryHost:
         known = self._kept.pop(folder, None)
         memory = known[1] if known and known[0] == stamp else Memory.from_pretrained(folder)
         self._kept[folder] = stamp, memory
-        while len(self._kept) > KEPT:
+        while len(self._kept) > MAX_LOADED:
             self._kept.popitem(last=False)
         return memory
 

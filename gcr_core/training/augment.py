@@ -1,4 +1,4 @@
-"""Augment: pictures and texts as training sees them, a little different every time. Knows no model."""
+"""Augmentation: pictures and texts as training sees them, a little different every time. Knows no model."""
 
 import io
 import random
@@ -9,31 +9,31 @@ from PIL import Image
 
 from gcr_core.data.gallery import Gallery
 
-LARGEST_SIDE = 512
-"""pixels that a picture is trained with at most, whatever the model would take"""
-KEPT = 2.25
-"""how many times the side that the model sees a picture keeps in memory while it is trained on"""
-LONGEST = 3
-"""times its shorter side that a picture is long at most"""
-PICTURE_BYTES = 2**30
-"""of reduced pictures that are held; the others are opened anew whenever they are asked for"""
+MAX_SIDE = 512
+"""The longest side, in pixels, that pictures are trained with, whatever the model would take."""
+HELD_SCALE = 2.25
+"""The side of a picture that is held in memory, as a multiple of the side that the model sees."""
+MAX_ASPECT_RATIO = 3
+"""The longer side of an augmented picture, as a multiple of the shorter one, is at most this."""
+HELD_BYTES = 2**30
+"""The memory that reduced pictures may take; those beyond it are opened anew whenever they are asked for."""
 BYTES_A_PIXEL = 4
-"""of an RGB picture that Pillow holds"""
-SLIPS = 0.1
-"""share of the queries that are trained on with a slip of the fingers"""
-SHORTENED = 0.3
-"""share of the long queries that are trained on with some of their words"""
-LONG = 5
-"""words of a long query"""
+"""The bytes that Pillow takes for a pixel of an RGB picture."""
+TYPO_SHARE = 0.1
+"""The share of the queries that are trained on with a typing error."""
+SHORTENED_SHARE = 0.3
+"""The share of the long queries that are trained on with only some of their words."""
+LONG_QUERY_WORDS = 5
+"""The fewest words of a long query."""
 
 
 class Augmenter:
-    """The pictures of a gallery, reduced to what a model sees and held as far as PICTURE_BYTES go."""
+    """Augments the pictures of a gallery, which are reduced to what a model sees and held as far as HELD_BYTES go."""
 
     def __init__(self, image_processor: Any, gallery: Gallery):
         self.side = input_side(image_processor)
         self.square = not getattr(image_processor, "do_center_crop", False)
-        held = PICTURE_BYTES // (BYTES_A_PIXEL * round(KEPT * self.side) ** 2)
+        held = HELD_BYTES // (BYTES_A_PIXEL * round(HELD_SCALE * self.side) ** 2)
         self.picture = lru_cache(held)(lambda image: reduced(gallery.open(image), self.side))
 
     def perturbed(self, image: int, draws: random.Random) -> Image.Image:
@@ -44,12 +44,12 @@ class Augmenter:
 def input_side(image_processor: Any) -> int:
     """The pixels of the side that a model sees of a picture, at most LARGEST_SIDE."""
     size = getattr(image_processor, "max_image_size", None) or image_processor.size
-    return min(LARGEST_SIDE, max(pixels for pixels in dict(size).values() if pixels))
+    return min(MAX_SIDE, max(pixels for pixels in dict(size).values() if pixels))
 
 
 def reduced(picture: Image.Image, side: int) -> Image.Image:
-    """The picture with as many pixels as training on it with that side is worth."""
-    picture.thumbnail((round(KEPT * side), round(KEPT * side)), Image.Resampling.LANCZOS)
+    """The picture, in place, with no more pixels than a model that sees `side` of them can use."""
+    picture.thumbnail((round(HELD_SCALE * side), round(HELD_SCALE * side)), Image.Resampling.LANCZOS)
     return picture
 
 
@@ -65,7 +65,7 @@ def perturb(picture: Image.Image, side: int, draws: random.Random, square: bool 
     drawn = draws.randrange(round(0.625 * side), round(1.5 * side) + 1)
     shape = (drawn, drawn)
     if not square:
-        longer = min(drawn * max(width, height) // min(width, height), LONGEST * drawn)
+        longer = min(drawn * max(width, height) // min(width, height), MAX_ASPECT_RATIO * drawn)
         shape = (longer, drawn) if width > height else (drawn, longer)
     picture = picture.resize(shape, Image.Resampling.BILINEAR, (left, top, left + width * share, top + height * share))
     if draws.random() < 0.5:
@@ -76,16 +76,16 @@ def perturb(picture: Image.Image, side: int, draws: random.Random, square: bool 
 
 
 def vary(text: str, draws: random.Random) -> str:
-    """The text as somebody else might type it: some of its words, or a slip of the fingers."""
+    """The text as somebody else might type it: only some of its words, or with a typing error."""
     words = text.split()
-    if len(words) >= LONG and draws.random() < SHORTENED:
+    if len(words) >= LONG_QUERY_WORDS and draws.random() < SHORTENED_SHARE:
         kept = draws.uniform(0.4, 0.9)
         text = " ".join(word for word in words if draws.random() < kept) or text
-    return misspell(text, draws) if draws.random() < SLIPS else text
+    return misspell(text, draws) if draws.random() < TYPO_SHARE else text
 
 
 def misspell(text: str, draws: random.Random) -> str:
-    """The text with one slip: a letter left out, doubled, or swapped with the next, or a space lost."""
+    """The text with one typing error: a letter left out, doubled, or swapped with the next, or a space lost."""
     if len(text) < 4:
         return text
     at = draws.randrange(1, len(text) - 1)

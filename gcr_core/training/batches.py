@@ -1,7 +1,8 @@
 """Batches: what a training step reads, drawn from the seed and the number of the step alone.
 
-`Pairs` are the texts that a backbone learns to answer, with the images that each asks for. Pictures are perturbed, or
-their views' features read; queries lose words and get slips of the fingers. Knows galleries, not how a loss is made.
+`Pairs` are the texts that a backbone learns to answer, with the images that each asks for. Pictures are augmented, or
+the features of an augmented view are read in their place; queries lose words and get typing errors. Knows galleries,
+not how a loss is computed.
 """
 
 import random
@@ -18,13 +19,15 @@ from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.training.augment import Augmenter, vary
 from gcr_core.training.features import Features
 
-MOST_OWNERS = 64
-DRAWN_AT_ONCE = 32
-"""text batches drawn together at most and sorted by their tokens, so that a batch needs little padding"""
-REVISED = 0.3
-"""how often a picture that is known is drawn, as a share of the mean picture"""
-KNOWN = np.log(2)
-"""the loss in nats below which a picture's identifier has more than half of the probability"""
+MAX_IMAGES_A_TEXT = 64
+"""The most images that a training text asks for."""
+BATCHES_DRAWN = 32
+"""The most text batches that are drawn together; their texts are sorted by length, so that a batch needs little
+padding."""
+KNOWN_ODDS = 0.3
+"""How often a picture is drawn that the model knows, in relation to a picture of mean loss."""
+KNOWN_LOSS = np.log(2)
+"""The loss, in nats, below which a picture's identifier has more than half of the probability."""
 Batch = tuple[dict[str, Any], torch.Tensor, torch.Tensor]
 """What `Backbone.hidden` takes; the images asked for, (b, k) int64, -1 for none; their weights (b, k) float32."""
 
@@ -35,18 +38,18 @@ class Pairs:
 
     texts: list[str]
     images: np.ndarray
-    """(texts, k) int32: image indices, -1 where a text asks for fewer"""
+    """(texts, k) int32: the indices of the images that a text asks for, -1 where it asks for fewer than k."""
     weights: np.ndarray
-    """(texts, k) float32: how likely each is meant; rows sum to 1"""
+    """(texts, k) float32: how likely each image is the one that is meant; rows sum to 1."""
     odds: np.ndarray
-    """(texts,) float64: how often a text is drawn; sums to 1"""
+    """(texts,) float64: the probability with which a text is drawn; sums to 1."""
 
     @classmethod
     def from_captions(cls, captions: list[list[str]]) -> "Pairs":
-        """Every caption asks for the images that have it, all equally; all captions are drawn equally often.
+        """Every caption asks equally for each image that has it; all captions are drawn equally often.
 
-        One of more than MOST_OWNERS images asks for some of them, evenly over the gallery. Raises GcrError where there
-        is no caption.
+        One of more than MAX_IMAGES_A_TEXT images asks for so many of them, evenly over the gallery. Raises GcrError
+        where there is no caption.
         """
         owners: dict[str, list[int]] = {}
         for image, texts in enumerate(captions):
@@ -54,7 +57,7 @@ class Pairs:
                 owners.setdefault(text, []).append(image)
         if not owners:
             raise GcrError("the gallery has 0 captions; learning to retrieve needs at least 1: type some in")
-        spread = [asked[:: -(-len(asked) // MOST_OWNERS)] for asked in owners.values()]
+        spread = [asked[:: -(-len(asked) // MAX_IMAGES_A_TEXT)] for asked in owners.values()]
         images = np.full((len(owners), max(map(len, spread))), -1, np.int32)
         for row, asked in zip(images, spread, strict=True):
             row[: len(asked)] = asked
@@ -63,17 +66,17 @@ class Pairs:
 
 
 class PictureBatches:
-    """Perturbed pictures of a gallery, those that the model still mistakes drawn more often.
+    """Augmented pictures of a gallery; those that the model still mistakes are drawn more often.
 
     A picture is drawn with odds proportional to its last loss plus a share of the mean, as in prioritised replay
-    (Schaul et al. 2016): of a few thousand pictures most are soon known, the lookalikes take long.
+    (Schaul et al. 2016): of a few thousand pictures most are soon known, while lookalikes take long.
     """
 
     losses: np.ndarray
-    """(images,) float64: the model's last loss on each picture, in nats"""
+    """(images,) float64: the model's last loss on each picture, in nats."""
 
     def __init__(self, backbone: Backbone, gallery: Gallery, size: int, seed: int, features: Features | None = None):
-        """With `features` these are read in the place of pictures, one of each picture's views at random."""
+        """`features`: read in the place of pictures, one of each picture's views at random."""
         self.backbone, self.features = backbone, features
         self.size, self.seed = min(size, len(gallery)), seed
         self.losses = np.full(len(gallery), np.log(max(len(gallery), 2)))
@@ -81,7 +84,7 @@ class PictureBatches:
 
     def drawn(self, step: int) -> np.ndarray:
         """(size,) int64: the images of a step's batch."""
-        odds = self.losses + REVISED * self.losses.mean()
+        odds = self.losses + KNOWN_ODDS * self.losses.mean()
         choice = np.random.default_rng((self.seed, step))
         return choice.choice(len(self.losses), self.size, replace=False, p=odds / odds.sum())
 
@@ -99,27 +102,30 @@ class PictureBatches:
         return inputs, images, torch.ones_like(images, dtype=torch.float32)
 
     def learnt(self, images: np.ndarray, losses: torch.Tensor) -> None:
-        """What the next draws are to know: the model's losses (b,) on images (b,)."""
+        """Takes the model's losses (b,) on images (b,), which the odds of later draws follow."""
         self.losses[images] = losses.detach().cpu().numpy().clip(min=1e-3)
 
     @property
     def known(self) -> float:
         """The share of the pictures whose identifier was the likeliest when they were last drawn, in [0, 1]."""
-        return float((self.losses < KNOWN).mean())
+        return float((self.losses < KNOWN_LOSS).mean())
 
 
 class TextBatches:
-    """Texts of pairs, each as often as its odds say: systematic sampling (Kitagawa 1996), so that chance leaves none
-    out. Those of a batch have about equally many tokens."""
+    """Texts of pairs, each as often as its odds say.
+
+    Sampling is systematic (Kitagawa 1996), so that no text is left out by chance. The texts of a batch have about
+    equally many tokens.
+    """
 
     def __init__(self, tokenizer: Any, pairs: Pairs, size: int, seed: int):
         self.tokenizer, self.pairs, self.size, self.seed = tokenizer, pairs, size, seed
-        self.at_once = min(DRAWN_AT_ONCE, max(1, len(pairs.texts) // size))  # a text stands in a batch once
+        self.batches_drawn = min(BATCHES_DRAWN, max(1, len(pairs.texts) // size))  # a text stands in a batch once
         self._drawn: tuple[int, np.ndarray] | None = None
 
     def draw(self, number: int) -> tuple[list[str], np.ndarray]:
         """The texts of the batch of that number, counted from 0, varied, and their rows (b,) in the pairs."""
-        many, one = divmod(number, self.at_once)
+        many, one = divmod(number, self.batches_drawn)
         if self._drawn is None or self._drawn[0] != many:
             self._drawn = many, self._rows(np.random.default_rng((self.seed, many)))
         rows, draws = self._drawn[1][one], random.Random(f"{self.seed} {number}")
@@ -127,17 +133,17 @@ class TextBatches:
 
     def _rows(self, choice: np.random.Generator) -> np.ndarray:
         """(at_once, size): rows of the pairs."""
-        count = self.size * self.at_once
+        count = self.size * self.batches_drawn
         ends = self.pairs.odds.cumsum()
         drawn = np.searchsorted(ends, ends[-1] * (choice.random() + np.arange(count)) / count, side="right")
         drawn = choice.permutation(drawn)
         tokens = self.tokenizer([self.pairs.texts[row] for row in drawn])["input_ids"]
         drawn = drawn[np.argsort([len(ids) for ids in tokens], kind="stable")]
-        return choice.permutation(drawn.reshape(self.at_once, -1))
+        return choice.permutation(drawn.reshape(self.batches_drawn, -1))
 
 
 class QueryBatches:
-    """Texts as queries; each keeps all images that it asks for."""
+    """Queries, each with all images that it asks for."""
 
     def __init__(self, backbone: Backbone, pairs: Pairs, size: int, seed: int):
         self.backbone, self.pairs, self.texts = backbone, pairs, TextBatches(backbone.tokenizer, pairs, size, seed)
@@ -166,7 +172,7 @@ class DescriptionBatches:
 
 
 def part(batch: tuple[Any, ...], rows: np.ndarray | slice) -> tuple[Any, ...]:
-    """Some rows of a batch, whatever its columns are; of lists a slice of them."""
+    """Some rows of a batch, whose columns are tensors, dictionaries of tensors, or lists (`rows` is then a slice)."""
     return tuple(
         {name: value[rows] for name, value in column.items()} if isinstance(column, dict) else column[rows]
         for column in batch

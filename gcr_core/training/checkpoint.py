@@ -20,9 +20,10 @@ from gcr_core.files.atomic import new_file
 from gcr_core.models.distributed import agreed, is_first, kinds, laid_out, whole
 
 SAVE_EVERY_SECONDS = 30.0
-FILE = "training.safetensors"
+"""How often the state is saved while training goes on."""
+CHECKPOINT_FILE = "training.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""AdamW's state of a weight, beside the "step": that counts the batches that gave the weight a gradient"""
+"""What AdamW keeps of a weight, beside the "step", which counts the batches that gave the weight a gradient."""
 
 
 class Checkpoint:
@@ -47,7 +48,7 @@ class Checkpoint:
 
         Raises GcrError where the processes find different ones.
         """
-        path = None if self.folder is None else self.folder / FILE
+        path = None if self.folder is None else self.folder / CHECKPOINT_FILE
         if path is not None and path.exists():
             with safe_open(path, "pt") as kept:
                 self.step = int(kept.metadata()["step"])
@@ -95,6 +96,6 @@ class Checkpoint:
                 tensors[f"{moment}.{name}"] = whole(value).contiguous()
         if is_first():
             self.folder.mkdir(parents=True, exist_ok=True)
-            with new_file(self.folder / FILE) as building:
+            with new_file(self.folder / CHECKPOINT_FILE) as building:
                 save_file(tensors, building, metadata={"step": str(self.step)})
         self._saved = time.monotonic()

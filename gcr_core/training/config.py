@@ -1,7 +1,7 @@
-"""Config: what a memory is made with, in words that a person chooses from, and the training that follows from it.
+"""Configuration: the recipe that a person chooses for a memory, and the training that follows from it.
 
-Its stages, how many steps each has and what a step's batch is of are all told here, before a model is loaded. Imports
-no model library.
+The stages, how many steps each has and what each step's batch is of are all known here, before a model is loaded.
+Imports no model library.
 """
 
 import math
@@ -19,16 +19,17 @@ PRESET_WORDS = {
     "balanced": "The usual choice: knows every picture and caption, finds most by other words too.",
     "thorough": "For keeping: four times as long, for large galleries and pictures that look alike.",
 }
+"""The presets, with what the page says of each."""
 PRESETS = tuple(PRESET_WORDS)
 SEEDS = 2**32
-"""Seeds that can be chosen: from 0 to one below."""
+"""A seed is less than this, and 0 at least."""
 
-ABLE = "HuggingFaceTB/SmolVLM-256M-Instruct"
-"""A small backbone that describes pictures, to be recommended where another one cannot."""
-WRITTEN = 5
-"""Captions that such a backbone is to write for an image, unless another number is asked for."""
+CAPTIONER = "HuggingFaceTB/SmolVLM-256M-Instruct"
+"""A small backbone that can describe pictures, recommended where the chosen one cannot."""
+DEFAULT_WRITTEN = 5
+"""How many captions a backbone writes for an image, unless another number is asked for."""
 MAX_WRITTEN = 20
-"""Captions that it can be asked to write for an image."""
+"""The most captions that a backbone can be asked to write for an image."""
 
 STAGES = ("memorise", "describe", "retrieve", "finish")
 """The stages of a backbone's training, in their order."""
@@ -36,9 +37,9 @@ STAGES = ("memorise", "describe", "retrieve", "finish")
 PASSES: dict[str, float] = {"quick": 6, "balanced": 12, "thorough": 50}
 """Epochs over the captions that each preset trains for."""
 ADAPTER_PASSES = 1 / 2
-"""The share of these epochs that an adapter needs: of 60 emoji, one on gcr-mini knew no more after all of them."""
+"""The share of these epochs that an adapter trains for: on gcr-mini, with 60 emoji, more of them taught it no more."""
 VIEWS = {"quick": 2, "balanced": 4, "thorough": 8}
-"""Views of a picture that a frozen vision tower encodes for each preset: the picture as it is, and augmented ones."""
+"""How many views of a picture a frozen vision tower encodes: the picture as it is, and augmented ones."""
 PICTURE_PASSES = 1.2
 """Epochs over the pictures in the stage "memorise", as a share of PASSES."""
 DESCRIPTION_PASSES = 0.5
@@ -46,9 +47,9 @@ DESCRIPTION_PASSES = 0.5
 FINISH = 0.15
 """The share of learning to retrieve that the stage "finish" takes, which trains on the held-out captions as well."""
 MIN_BATCHES = 6
-"""Batches that an epoch has at least, so the batches of a small gallery are small."""
+"""The fewest batches of an epoch, which makes the batches of a small gallery small."""
 MOST_QUERIES, MOST_PICTURES = 256, 96
-"""Queries, and pictures or descriptions, that a batch has at most."""
+"""The most queries, and the most pictures or descriptions, of a batch."""
 
 
 @dataclass(frozen=True)
@@ -77,25 +78,25 @@ class Training:
     """How long and how strongly to train. Stages are counted in steps, one batch each."""
 
     memorise: int
-    """steps of learning to memorise: pictures only"""
+    """The steps of learning to memorise, on pictures only."""
     describe: int
-    """steps of learning to describe"""
+    """The steps of learning to describe."""
     retrieve: int
-    """steps of learning to retrieve"""
+    """The steps of learning to retrieve."""
     finish: int = 0
-    """last steps of learning to retrieve, with the pairs that were kept for the end"""
+    """The last steps of learning to retrieve, on the pairs that were kept for the end."""
     pictures_every: int = 3
-    """after the first stage, one batch in so many is of pictures"""
+    """After the first stage, one batch in so many is of pictures."""
     descriptions_every: int = 16
-    """after the second stage, one batch in so many is of descriptions; 0 for none"""
+    """After the second stage, one batch in so many is of descriptions; 0 for none."""
     pictures: int = 96
-    """pictures a batch"""
+    """The pictures of a batch."""
     descriptions: int = 96
-    """captions to say a batch"""
+    """The captions of a batch of descriptions."""
     queries: int = 256
-    """queries a batch"""
+    """The queries of a batch."""
     views: int = 4
-    """of each picture whose features a frozen vision tower computes once: the picture as it is, and augmented"""
+    """How many views of a picture a frozen vision tower encodes once: the picture as it is, and augmented ones."""
     learning_rate: float = 1e-3
     seed: int = 0
 
@@ -126,17 +127,17 @@ class Step:
     """Where training stands after a step."""
 
     stage: str
-    """one of STAGES"""
+    """One of STAGES."""
     task: str
-    """what the batch was of: "pictures", "descriptions" or "queries" """
+    """What the batch was of: "pictures", "descriptions" or "queries"."""
     step: int
-    """steps done"""
+    """The steps that are done."""
     steps: int
-    """steps in all"""
+    """The steps in all."""
     loss: float
-    """of the batch: mean -log p of an identifier, or of a caption's token, in nats"""
+    """The mean -log p of an identifier, or of a caption's token, in the batch, in nats."""
     memorized: float
-    """share of the pictures whose identifier was the likeliest when they were last trained on"""
+    """The share of the pictures whose identifier was the likeliest when they were last trained on, in [0, 1]."""
 
 
 def plan(gallery: Gallery, preset: str, seed: int = 0, small: bool = True) -> tuple[Training, int, int]:

@@ -1,7 +1,7 @@
 """Estimate: how long a training will take on this machine, told from a few steps of each kind that are timed.
 
-The steps are the training's own, at a learning rate of zero: they change no weight, so a model that is about to be
-trained can be asked. Writes nothing.
+The steps are the training's own, at a learning rate of zero: the backbone keeps its weights, so one that is about to be
+trained can be timed. Writes nothing.
 """
 
 import math
@@ -25,11 +25,11 @@ from gcr_core.training.train import memorize
 from gcr_core.training.train_clip import tune
 
 TIMED_STEPS = 5
-"""Steps of each kind whose median counts, after one that warms up."""
+"""How many steps of each kind are timed, after one that warms up; their median counts."""
 TIMED_SLOW_STEPS = 1
 """The same for a large backbone on a CPU, where a single step takes seconds."""
 TIMED_PICTURES = 2
-"""Pictures that a frozen vision tower encodes to be timed, after one that warms it up."""
+"""How many pictures a frozen vision tower encodes to be timed, after one that warms it up."""
 
 
 def estimate(gallery: Gallery, recipe: Recipe) -> dict[str, float]:
@@ -48,7 +48,7 @@ def estimate(gallery: Gallery, recipe: Recipe) -> dict[str, float]:
     for preset in PRESETS:
         training, dense_steps, last_dense_steps = plan(gallery, preset, recipe.seed, backbone.is_small)
         steps = Counter(training.task(step) for step in range(training.steps))
-        # A step reads its batch about three times, and so does all that is read outside of training.
+        # Outside of training each caption and picture passes about three times, which takes as long as a step on it.
         steps["queries"] += math.ceil(captions / training.queries)
         steps["pictures"] += math.ceil(len(gallery) / training.pictures)
         steps["dense"] = dense_steps + last_dense_steps + math.ceil(max(captions, len(gallery)) / training.queries)

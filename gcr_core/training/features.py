@@ -1,10 +1,10 @@
 """Features: what a frozen vision tower makes of a gallery's pictures, read in their place.
 
-`FeatureCache` computes them once and keeps them on disk: each picture as it is (view 0) and augmented in a few ways, so
-that the memory is of the picture and not of its file. A folder holds `features.json` and shards of bfloat16
-safetensors; each is written whole, so that an interrupted computation goes on at the next one. Nothing is held in
-memory but the shard that is written or the views that are read. Several processes share the shards out. In
-`RepeatedFeatures` those of one picture stand for all, where a training is timed and not meant.
+`FeatureCache` computes them once and keeps them on disk: each picture as it is (view 0) and in a few augmented views,
+so that the model memorises the picture and not its file. A folder holds `features.json` and shards of bfloat16
+safetensors; a shard appears whole or not at all, so that an interrupted computation goes on with the next one. Only the
+shard that is written, or the views that are read, are held in memory. Several processes share the shards out. In
+`RepeatedFeatures` those of one picture stand for all, where a training is only timed.
 """
 
 import json
@@ -26,27 +26,28 @@ from gcr_core.models.backbone import Backbone
 from gcr_core.models.distributed import agreed, state
 from gcr_core.training.augment import Augmenter
 
-FILE = "features.json"
+FEATURES_FILE = "features.json"
+"""Says what the features in a folder were computed of."""
 PICTURES_A_SHARD = 32
-"""Pictures that a shard holds the features of, each view counted."""
-AT_ONCE = 8
-"""The vision tower's batch size."""
+"""How many pictures a shard has the features of, each view counted."""
+VISION_BATCH = 8
+"""The batch size of the vision tower."""
 DISK_SHARE = 0.5
-"""The share of the free disk that a cache may take."""
+"""The share of the free disk space that a cache may take."""
 
 
 class Features(Protocol):
     """What training reads in the place of pictures: features (tokens, hidden) of each view of each picture."""
 
     views: int
-    """of each picture: the first as it is, the others augmented"""
+    """How many views each picture has: the first as it is, the others augmented."""
 
     def read(self, images: Sequence[int] | np.ndarray, views: Sequence[int] | np.ndarray) -> torch.Tensor:
         """(b, tokens, hidden): a view of each of these images."""
         ...
 
     def pictures(self, images: Sequence[int]) -> torch.Tensor:
-        """(b, tokens, hidden): of these images as they are."""
+        """(b, tokens, hidden): the features of these images as they are."""
         return self.read(images, [0] * len(images))
 
 
@@ -80,10 +81,10 @@ class FeatureCache(Features):
         folder: Path | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> "FeatureCache | None":
-        """The features in a folder, those of them computed that are not there yet; None where the disk is too small.
+        """Computes what a folder lacks of the features; returns them, or None where the disk has room for no view.
 
-        Without a folder they are in a temporary one, as long as they are used. There are fewer views where the disk has
-        no room for all. `on_progress(done, total)` counts pictures, a view each; its exception stops the computation.
+        Without a folder they are in a temporary one, for as long as they are used. There are fewer views where the disk
+        has no room for all. `on_progress(done, total)` counts views of pictures; its exception stops the computation.
         Raises InputError for a picture that cannot be opened.
         """
         processes = state()
@@ -109,7 +110,7 @@ class FeatureCache(Features):
                 for path in folder.glob("*.safetensors"):
                     path.unlink()
                 kept = {**made_of, "views": views}
-                write_text(folder / FILE, json.dumps(kept))
+                write_text(folder / FEATURES_FILE, json.dumps(kept))
         if not kept["views"]:
             return None
         features = cls(folder, len(gallery), kept["views"], tokens, hidden)
@@ -121,7 +122,7 @@ class FeatureCache(Features):
                 done += count * processes.num_processes
                 on_progress(min(done, features.total), features.total)
         processes.wait_for_everyone()
-        if processes.is_local_main_process:  # what other machines made, where they have a disk of their own
+        if processes.is_local_main_process:  # Machines without a common disk lack the shards of the others.
             for shard in features._missing():
                 for _ in features._make(shard, backbone, gallery, seed):
                     on_progress(features.total, features.total)
@@ -134,7 +135,7 @@ class FeatureCache(Features):
 
     @property
     def total(self) -> int:
-        """Pictures in all, a view each."""
+        """The views of all pictures."""
         return self.images * self.views
 
     def read(self, images: Sequence[int] | np.ndarray, views: Sequence[int] | np.ndarray) -> torch.Tensor:
@@ -158,15 +159,15 @@ class FeatureCache(Features):
         return self.folder / f"{shard:06}.safetensors"
 
     def _make(self, shard: int, backbone: Backbone, gallery: Gallery, seed: int) -> Iterator[int]:
-        """Write a shard; yields the number of pictures after each few that went through the vision tower."""
+        """Writes a shard; yields the size of each batch that went through the vision tower."""
         images = self._shard(shard)
         wanted = [(image, view) for image in images for view in range(self.views)]
         augmenter = Augmenter(backbone.processor.image_processor, gallery)
         made = torch.empty(len(wanted), self.tokens, self.hidden, dtype=torch.bfloat16)
-        for start in range(0, len(wanted), AT_ONCE):
+        for start in range(0, len(wanted), VISION_BATCH):
             pictures = [
                 augmenter.perturbed(image, random.Random(f"{seed} {image} {view}")) if view else gallery.open(image)
-                for image, view in wanted[start : start + AT_ONCE]
+                for image, view in wanted[start : start + VISION_BATCH]
             ]
             made[start : start + len(pictures)] = backbone.image_features(pictures)
             yield len(pictures)
@@ -177,6 +178,6 @@ class FeatureCache(Features):
 def _read(folder: Path) -> dict[str, Any]:
     """What the features in a folder were made of; nothing where there are none or the file is damaged."""
     try:
-        return json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return json.loads((folder / FEATURES_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}

@@ -1,8 +1,8 @@
 """Learner: one training of a model's weights, as Accelerate drives it in one process or several.
 
-Every process passes its share of a batch, in parts. The gradients are those of the mean over the whole batch, clipped,
-so that AdamW's step is the same as in one process; weights that no batch touched stay as they are. Goes on from a
-checkpoint. Knows tensors and steps, not what is learnt.
+Every process passes its share of a batch through the model in micro-batches. The gradients are those of the mean over
+the whole batch, clipped, so that AdamW's step is the same as in one process; weights that no batch touched stay as they
+are. A training goes on from its checkpoint. Knows tensors and steps, not what is learnt.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ import torch
 from gcr_core.models.distributed import accelerator, gathered, state, whole
 from gcr_core.training.checkpoint import Checkpoint
 
-LONGEST_NORM = 1.0
-"""of the gradient; a longer one is shortened to it"""
+MAX_NORM = 1.0
+"""The norm that the gradient is clipped to."""
 
 
 class Objective(torch.nn.Module):
-    """A model and all that is computed with it on the way to a loss: one forward, which Accelerate prepares."""
+    """A model with all that is computed from it up to the loss, as the one `forward` that Accelerate prepares."""
 
     def __init__(self, model: torch.nn.Module):
         super().__init__()
@@ -39,7 +39,7 @@ class Learner:
     """Trains a model, as a context: the model is in training mode in it, and what was done is kept if it ends early."""
 
     done: int
-    """steps that the checkpoint had done"""
+    """The steps that the checkpoint had done."""
 
     def __init__(
         self,
@@ -79,10 +79,10 @@ class Learner:
     def losses(
         self, losses_of: Callable[..., torch.Tensor], parts: Sequence[tuple[Any, ...]], count: int
     ) -> torch.Tensor:
-        """(count,) float32: the losses of a batch's rows, whose mean the gradients are of from now on.
+        """(count,) float32: the losses of a batch's rows. Afterwards the gradients are those of their mean.
 
-        `parts`: the rows of this process's `share(count)` in order, in as many parts in all processes; `losses_of`
-        gives the losses of a part.
+        `parts`: the rows of this process's `share(count)` in order, as micro-batches, as many in each process;
+        `losses_of` gives the losses of a micro-batch.
         """
         self.optimizer.zero_grad()
         processes = state().num_processes
@@ -96,26 +96,26 @@ class Learner:
         return gathered(torch.cat(own), count)
 
     def loss(self, loss_of: Callable[..., torch.Tensor], *batch: Any) -> float:
-        """A loss that is the same in all processes; the gradients from now on are the mean of what each finds."""
+        """A loss that is the same in all processes. Afterwards the gradients are the mean of those of each."""
         self.optimizer.zero_grad()
         loss = self.objective(loss_of, *batch)
         self.accelerator.backward(loss)
         return loss.item()
 
     def step(self) -> None:
-        """A step against the gradients."""
-        self.accelerator.clip_grad_norm_(self.weights.values(), LONGEST_NORM)
+        """An optimizer step with the present gradients, clipped."""
+        self.accelerator.clip_grad_norm_(self.weights.values(), MAX_NORM)
         self.optimizer.step()
         self.rates.step()
 
     def keep(self, done: int) -> None:
-        """That many steps are done: the model has what they changed, and soon the checkpoint."""
+        """Tells that `done` steps are done: the model gets what they changed at once, the checkpoint now and then."""
         self._hand_over()
         self.kept.done(done)
 
     @torch.no_grad()
     def _hand_over(self) -> None:
-        """The model gets the weights of its trainee."""
+        """Copies the trainee's weights into the model."""
         if self.trained is self.model:
             return
         theirs = dict(self.model.named_parameters())
@@ -124,6 +124,6 @@ class Learner:
 
 
 def rise_and_fall(step: int, steps: int) -> float:
-    """The factor of the learning rate: a linear rise, then half a cosine."""
+    """The factor of the learning rate at a step: linear warm-up, then cosine decay."""
     rise = min(100, 0.1 * steps)
     return float(min(1.0, (step + 1) / (rise + 1)) * max(0.02, 0.5 + 0.5 * np.cos(np.pi * step / steps)))

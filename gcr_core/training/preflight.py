@@ -11,12 +11,12 @@ import numpy as np
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GalleryError, GcrError
 from gcr_core.files.hub import here
-from gcr_core.training.config import ABLE, MAX_WRITTEN, Recipe
+from gcr_core.training.config import CAPTIONER, MAX_WRITTEN, Recipe
 
 HELD_OUT_FROM = 3
 """An image with at least so many captions may have one of them held out."""
 HELD_OUT_SHARE, HELD_OUT_FEWEST = 0.1, 20
-"""The share of such images that have one held out; as many at least, where there are as many."""
+"""The share of such images that have a caption held out, and the fewest of them, where there are as many."""
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 """The files that hold a chat template; in some checkpoints `processor_config.json` holds it instead."""
 
@@ -32,7 +32,7 @@ def remarks(gallery: Gallery, recipe: Recipe, fixed: bool = False) -> list[str]:
         remedy = (
             "let it write some, or type at least one caption in"
             if able
-            else "type at least one caption in" + f", or choose a backbone that can, such as {ABLE}" * (not fixed)
+            else "type at least one caption in" + f", or choose a backbone that can, such as {CAPTIONER}" * (not fixed)
         )
         raise GalleryError(
             f"0 of {len(gallery):,} images have a caption, and {name} {'can' if able else 'cannot'} describe pictures "
@@ -83,7 +83,7 @@ def check_written(count: int, backbone: str) -> None:
     if not can_describe_pictures(backbone):
         raise GcrError(
             f"{Path(backbone).name} cannot describe pictures, it has no chat template: choose a backbone that has, "
-            f"such as {ABLE}"
+            f"such as {CAPTIONER}"
         )
 
 

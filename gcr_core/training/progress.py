@@ -17,11 +17,11 @@ from gcr_core.files.atomic import write_text
 from gcr_core.training.config import Step, Training
 
 SURE_AFTER_STEPS = 5
-"""Steps after which the time that is left is told: those before say little."""
+"""The steps after which the time that is left is told: fewer say too little."""
 NOTED_EVERY_SECONDS = 10.0
 """How often the time that was spent is written down while training goes on."""
 RECENT_STEPS = 50
-"""Steps of a kind that tell how long the next one will take."""
+"""How many of the last steps of a kind tell how long the next one will take."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +31,26 @@ class Progress:
     stage: str
     """"prepare", "dense", "look", "memorise", "describe", "retrieve", "measure" or "save"."""
     step: int
-    """training steps done, of both engines"""
+    """The training steps that are done, of both engines."""
     steps: int
-    """training steps in all"""
+    """The training steps in all."""
     seconds_left: float | None = None
-    """for the views and the steps that are left; None before it can be told"""
+    """The time that the views and steps ahead will take; None before it can be told."""
     loss: float | None = None
-    """of the step's batch, in nats"""
+    """The loss of the step's batch, in nats."""
     memorized: float | None = None
-    """share of the pictures known when they were last trained on, in [0, 1]"""
+    """The share of the pictures that were known when they were last trained on, in [0, 1]."""
     looked: int | None = None
-    """in the stage "look", where a frozen vision tower encodes the pictures: views encoded, several of each picture"""
+    """In the stage "look": the views, several of each picture, that a frozen vision tower has encoded."""
     looks: int | None = None
-    """in the stage "look": views in all"""
+    """In the stage "look": the views in all."""
 
 
 Listener = Callable[[Progress], None]
 
 
 class Notes(dict[str, Any]):
-    """Figures that outlive an interruption, in a JSON file where there is a checkpoint."""
+    """Figures that outlive an interruption: a dictionary, also in a JSON file where there is a checkpoint."""
 
     def __init__(self, checkpoint: Path | None):
         self._path = checkpoint / "notes.json" if checkpoint else None
@@ -64,11 +64,14 @@ class Notes(dict[str, Any]):
 
 
 class Clock:
-    """Counts and times the views encoded and the steps of both engines, each kind by itself, and reports Progress."""
+    """Counts and times the encoded views and the steps of both engines, each kind by itself, and reports Progress."""
 
     def __init__(self, training: Training, dense_steps: int, notes: Notes, on_progress: Listener, small: bool = True):
-        """`small`: whether the backbone is trained whole. Its steps then take about as long as the dense baseline's, so
-        these tell how much time is left; of a larger one it is not told before its own are known, or expected."""
+        """`small`: whether the backbone is trained whole.
+
+        The steps of such a backbone take about as long as the dense baseline's, so that these tell how much time is
+        left. For a larger one it is not told before its own steps were timed or expected.
+        """
         self.dense_steps, self.small = dense_steps, small
         self.order = ["dense"] * dense_steps + [training.task(step) for step in range(training.steps)]
         self.spent = {"dense": 0.0, "backbone": 0.0, **notes.get("spent", {})}
@@ -83,7 +86,7 @@ class Clock:
         return lambda step, loss: self._step("dense", "dense", done + step, loss, None)
 
     def expect(self, seconds: dict[str, float]) -> None:
-        """Kind → seconds that a step of it will take, or a view ("look"); believed until one was timed."""
+        """Takes kind → seconds that a step of it, or a view ("look"), will take; believed until one was timed."""
         self._expected = seconds
 
     def looked(self, done: int, total: int) -> None:
@@ -103,7 +106,7 @@ class Clock:
         self._on_progress(Progress(stage, done, len(self.order), self._seconds_left(done), loss, memorized))
 
     def _lap(self, engine: str, kind: str, count: int = 1) -> None:
-        """Times `count` steps or views of a kind; not where the engine has just begun, which takes longer."""
+        """Times `count` steps or views of a kind, but not the first ones of an engine, which take longer."""
         now = time.monotonic()
         self.spent[engine] += now - self._last
         group = kind if kind == "look" else engine
@@ -114,7 +117,8 @@ class Clock:
             self._notes["spent"], self._noted = self.spent, now
 
     def _seconds_left(self, done: int, looks: int = 0) -> float | None:
-        """By the median of each kind's last times; for a kind without any by what was expected, else by their mean."""
+        """The time ahead by the median of each kind's last times, else by what was expected, else by the mean of the
+        kinds that are known."""
         timed = {kind: float(np.median(times[-RECENT_STEPS:])) for kind, times in self._timed.items()}
         known = self._expected | timed
         ahead = Counter(self.order[done:]) + Counter(look=looks)

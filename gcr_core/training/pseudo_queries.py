@@ -1,7 +1,7 @@
-"""Pseudo-queries: captions that a backbone writes for images that have none, each another way (after DSI-QG).
+"""Pseudo-queries: captions that a backbone writes for images that have none, several for each (after DSI-QG).
 
-Every image is shown once and asked about with several instructions; answers are sampled, tidied, and kept where they
-say something new. The same backbone, images and seed give the same captions on one machine, stopped in between or not.
+The backbone is asked about every image with several instructions; answers are sampled, tidied, and kept where they say
+something new. The same backbone, images and seed give the same captions on one machine, interrupted or not.
 """
 
 import re
@@ -18,7 +18,7 @@ from gcr_core.data.metadata import MAX_CAPTION_CHARACTERS, checked_captions
 from gcr_core.errors import GcrError
 from gcr_core.models.backbone import Backbone
 from gcr_core.models.device import free_bytes
-from gcr_core.training.config import ABLE, WRITTEN
+from gcr_core.training.config import CAPTIONER, DEFAULT_WRITTEN
 
 INSTRUCTIONS = (
     "Describe this image in one short sentence.",
@@ -28,27 +28,29 @@ INSTRUCTIONS = (
     "What is happening in this image? Answer in one sentence.",
 )
 ROUNDS = 2
-"""How often an image is asked for as many captions as are wanted, at most: some answers say what another did."""
+"""How often a backbone is asked, at most, for as many captions as are wanted: some answers repeat others."""
 ANSWER_TOKENS = 40
+"""The most tokens of an answer."""
 TEMPERATURE, TOP_P = 0.8, 0.9
-AT_ONCE = {"cpu": 20, "cuda": 80}
-"""Answers sampled at a time, where the memory has room for them."""
-SHARE = 0.5
-"""of the free memory that they may take"""
+ANSWER_BATCH = {"cpu": 20, "cuda": 80}
+"""How many answers are sampled together, by the type of device, where the memory has room for them."""
+MEMORY_SHARE = 0.5
+"""The share of the free memory that the key-value cache of these answers may take."""
 
 OPENING = re.compile(
     r"^(?:in )?(?:this|the) (?:image|picture|photo)(?:graph)?,? "
     r"(?:(?:we|you|i) (?:can )?see|there (?:is|are)|(?:shows|depicts|features|contains|is of|captures|displays))\s+",
     re.IGNORECASE,
 )
-"""How models begin and nobody asks."""
+"""How models begin an answer, in words that nobody searches with."""
 BROKEN_OFF = re.compile(r"(.*[.!?])\s.*", re.DOTALL)
-"""An answer that ran into the limit, its whole sentences first."""
+"""An answer that was cut off at the limit: group 1 is its whole sentences."""
 WRAPPING = "\"'“”‘’`*#- \t"
+"""The characters that models put around an answer."""
 
 
 def write_captions(
-    backbone: Backbone, gallery: Gallery, images: Sequence[int], count: int = WRITTEN, seed: int = 0
+    backbone: Backbone, gallery: Gallery, images: Sequence[int], count: int = DEFAULT_WRITTEN, seed: int = 0
 ) -> Iterator[dict[int, list[str]]]:
     """Image → at most `count` captions for it, for these images of a gallery, batch after batch.
 
@@ -56,7 +58,8 @@ def write_captions(
     """
     if not backbone.has_template:
         raise GcrError(
-            f"{backbone.name} has no chat template, so it cannot describe pictures: choose a backbone such as {ABLE}"
+            f"{backbone.name} has no chat template, so it cannot describe pictures: choose a backbone such as "
+            f"{CAPTIONER}"
         )
     rows = _rows(backbone)
     for chosen in batches(backbone, images, count):
@@ -66,7 +69,7 @@ def write_captions(
 
 
 def batches(backbone: Backbone, images: Sequence[int], count: int) -> list[Sequence[int]]:
-    """The images that are written about together, in order. What is written of a batch depends on no other."""
+    """The batches of images that are captioned together, in order. What is written for one depends on no other."""
     size = max(1, _rows(backbone) // count)
     return [images[start : start + size] for start in range(0, len(images), size)]
 
@@ -120,14 +123,14 @@ def _answers(
 
 
 def _rows(backbone: Backbone) -> int:
-    """Answers that are sampled at a time: what the memory has room for, as many as the device is fast with."""
+    """How many answers are sampled together: no more than the memory has room for and the device is fast with."""
     text: Any = backbone.model.config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     token = 2 * text.num_hidden_layers * heads * width * backbone.dtype.itemsize
     length = len(backbone.image_prompt()) + 2 * ANSWER_TOKENS
-    room = int(SHARE * free_bytes(backbone.device) / (token * length))
-    return max(1, min(room, AT_ONCE.get(backbone.device.type, AT_ONCE["cpu"])))
+    fitting = int(MEMORY_SHARE * free_bytes(backbone.device) / (token * length))
+    return max(1, min(fitting, ANSWER_BATCH.get(backbone.device.type, ANSWER_BATCH["cpu"])))
 
 
 def tidied(answer: str) -> str:

@@ -2,9 +2,9 @@
 
 Stages: learning to memorise (picture → identifier) and to retrieve (query → identifier) after Li et al., ACL 2024;
 between them learning to describe (identifier → caption) after SIGMA. Later stages go on with batches of the earlier
-ones, so that nothing is forgotten. The loss of an identifier step is over that step's codes, as in decoding. A small
-backbone is trained whole, of a larger one an adapter. The same arguments give the same weights on one machine,
-interrupted or not. Several processes share each batch out: a step is the same as in one. Knows nothing about files or
+ones, so that nothing is forgotten. The loss of an identifier's token is over the codes of its depth, as in beam search.
+A small backbone is trained whole, of a larger one only its adapter. The same arguments give the same weights on one
+machine, interrupted or not. Several processes share each batch out: a step is the same as in one. Knows nothing about
 the dense baseline.
 """
 
@@ -30,21 +30,21 @@ from gcr_core.training.features import Features
 from gcr_core.training.learner import Learner, rise_and_fall
 from gcr_core.training.microbatch import MicroBatcher
 
-NATS = 20.0
-"""that a new token's first row scores its code above chance where a query matches it altogether"""
+FIRST_LOGIT = 20.0
+"""The logit, in nats above chance, that a new token's first row gives for a query that matches it perfectly."""
 ROW_NORM = 1.25
-"""the length of such a row for gcr-mini"""
+"""The norm of such a row in gcr-mini."""
 MINI_WIDTH = 256
-"""of gcr-mini's states"""
+"""The hidden size of gcr-mini."""
 LORA_WIDTH, LORA_POWER = 1_000, 0.78
-"""numbers of a state up to which LoRA takes the whole learning rate; how fast it falls beyond"""
+"""LoRA takes the whole learning rate up to this hidden size; beyond, the rate falls with this power of the size."""
 
 
 class IdentifierLoss:
     """-log p of identifiers given prompts, (b,) float32 in nats, against soft targets.
 
-    A prompt may ask for several images with weights. One is drawn and its identifier is fed to the model; the target
-    of each step is how the weights of all images that agree with it so far divide over the step's codes.
+    A prompt may ask for several images, each with a weight. One is drawn and its identifier is fed to the model. The
+    target at a depth are the weights of all images whose identifiers have begun like the drawn one, by their next code.
     """
 
     def __init__(self, backbone: Backbone, trie: IdentifierTrie):
@@ -61,12 +61,12 @@ class IdentifierLoss:
     ) -> torch.Tensor:
         """`inputs`: what `Backbone.hidden` takes, padded left. `images` (b, k) int64, -1 for none; `weights` (b, k).
 
-        `drawn` (b, 1): the column of the image that is fed; by default drawn here.
+        `drawn` (b, 1) int64: the column of the image whose identifier is fed; by default it is drawn here.
         """
         chosen = images.gather(1, torch.multinomial(weights, 1) if drawn is None else drawn).squeeze(1)
         path, candidates = self.paths[chosen], self.paths[images.clamp(min=0)]
         fed = path[:, :-1]
-        inputs = self.backbone.with_prefix_read(inputs)
+        inputs = self.backbone.with_shared_prefix(inputs)
         ids = torch.cat([inputs["input_ids"], fed.clamp(min=0)], dim=1)
         mask = torch.cat([inputs["attention_mask"], (fed >= 0).long()], dim=1)
         asked: dict[str, Any] = {
@@ -89,12 +89,12 @@ class IdentifierLoss:
 
 
 class Task:
-    """One kind of step: what its batch is, the losses of that, and how much of it passes at a time."""
+    """One kind of training step: what its batch is, the losses of that, and the size of its micro-batches."""
 
     size: int
-    """rows of a batch"""
+    """The rows of a batch."""
     losses_of: Callable[..., torch.Tensor]
-    """the losses (b,) of some rows of a batch"""
+    """Gives the losses (b,) of some rows of a batch."""
 
     def __init__(self, backbone: Backbone, micro_batcher: MicroBatcher):
         self.backbone, self.micro_batcher = backbone, micro_batcher
@@ -103,20 +103,20 @@ class Task:
         """These rows of a step's batch."""
         raise NotImplementedError
 
-    def at_once(self, batch: tuple[Any, ...]) -> int:
-        """How many rows of a batch may pass together."""
+    def micro_batch(self, batch: tuple[Any, ...]) -> int:
+        """How many rows of a batch a micro-batch may have."""
         raise NotImplementedError
 
     def learnt(self, step: int, losses: torch.Tensor) -> None:
-        """What the next draws are to know: the losses (size,) of a step's batch."""
+        """Takes the losses (size,) of a step's batch, which later draws may follow."""
 
 
 class IdentifierTask(Task):
-    """To say identifiers: one of those that a row asks for, drawn here."""
+    """Learning to generate identifiers: of those that a row asks for, one is drawn."""
 
-    def at_once(self, batch: tuple[Any, ...]) -> int:
+    def micro_batch(self, batch: tuple[Any, ...]) -> int:
         inputs = batch[0]
-        return self.micro_batcher.rows(inputs["input_ids"].shape[1] - self.backbone.shared_prefix(inputs))
+        return self.micro_batcher.size(inputs["input_ids"].shape[1] - self.backbone.shared_prefix(inputs))
 
     @staticmethod
     def _with_drawn(batch: Batch) -> tuple[Any, ...]:
@@ -124,7 +124,7 @@ class IdentifierTask(Task):
 
 
 class PictureTask(IdentifierTask):
-    """Learning to memorise: the identifiers of pictures."""
+    """Learning to memorise: picture → identifier."""
 
     def __init__(
         self, backbone: Backbone, micro_batcher: MicroBatcher, losses_of: IdentifierLoss, batches: PictureBatches
@@ -140,7 +140,7 @@ class PictureTask(IdentifierTask):
 
 
 class QueryTask(IdentifierTask):
-    """Learning to retrieve: the identifiers of what texts ask for, of other pairs in the last stage."""
+    """Learning to retrieve: query → identifier; in the stage "finish" with the pairs `last`."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class QueryTask(IdentifierTask):
 
 
 class DescriptionTask(Task):
-    """Learning to describe: the captions of identifiers."""
+    """Learning to describe: identifier → caption."""
 
     def __init__(self, backbone: Backbone, micro_batcher: MicroBatcher, batches: DescriptionBatches):
         super().__init__(backbone, micro_batcher)
@@ -174,8 +174,8 @@ class DescriptionTask(Task):
     def draw(self, step: int, rows: np.ndarray) -> tuple[Any, ...]:
         return self.batches.draw(step, rows)
 
-    def at_once(self, batch: tuple[Any, ...]) -> int:
-        return self.micro_batcher.rows(MAX_CAPTION_TOKENS, said=True)
+    def micro_batch(self, batch: tuple[Any, ...]) -> int:
+        return self.micro_batcher.size(MAX_CAPTION_TOKENS, captions=True)
 
 
 def memorize(
@@ -189,12 +189,12 @@ def memorize(
     checkpoint: Path | None = None,
     features: Features | None = None,
 ) -> None:
-    """Train the backbone in place. Its new tokens' rows start from the captions, unless it has them already.
+    """Trains the backbone in place. Its new tokens' rows start from the captions, unless it has them already.
 
-    `last_pairs` take the place of `pairs` in the stage "finish". An exception of `on_step` stops the training.
-    With a `checkpoint` folder the state is kept there, also when it is stopped, and a training that finds one
-    goes on from it. `features` of the gallery spare the vision tower of a backbone that is not small. Raises GcrError
-    for impossible settings.
+    `last_pairs` take the place of `pairs` in the stage "finish". An exception of `on_step` stops the training. With a
+    `checkpoint` folder the state is kept there, also when the training is stopped, and a training that finds one goes
+    on from it. `features` of the gallery spare the vision tower of a backbone that is not small. Raises GcrError where
+    the processes find different checkpoints, or Accelerate is configured for what cannot train a memory.
     """
     backbone.model.to(state().device)
     if not backbone.is_small:
@@ -219,9 +219,9 @@ def memorize(
             name = training.task(step)
             task = tasks[name]
             batch = task.draw(step, share(task.size))
-            at_once = min(kinds(task.at_once(batch)))
-            starts = range(0, len(batch[1]), at_once)
-            parts = [part(batch, slice(start, start + at_once)) for start in starts]
+            micro_batch = min(kinds(task.micro_batch(batch)))
+            starts = range(0, len(batch[1]), micro_batch)
+            parts = [part(batch, slice(start, start + micro_batch)) for start in starts]
             losses = learner.losses(task.losses_of, parts, task.size)
             learner.step()
             task.learnt(step, losses)
@@ -232,9 +232,9 @@ def memorize(
 def start_rows(
     backbone: Backbone, gallery: Gallery, identifiers: Identifiers, features: Features | None = None
 ) -> None:
-    """Add the identifiers' new tokens; the row of each is the mean state of its images' captions.
+    """Adds the identifiers' new tokens; the row of each starts as the mean state of its images' captions.
 
-    States of large models have most of their length in common: there a row is what sets its own apart.
+    In a large model all states share one large component, so there the mean of all rows is taken from each.
     """
     if not identifiers.new_tokens or backbone.new_tokens == identifiers.new_tokens:
         return
@@ -243,7 +243,7 @@ def start_rows(
     length = ROW_NORM
     if backbone.new_rows is not None:
         rows -= rows.mean(0)
-        length = NATS / _state_length(backbone)
+        length = FIRST_LOGIT / _state_length(backbone)
     rows *= length / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
     backbone.set_rows(range(backbone.first_new_id, backbone.first_new_id + len(rows)), rows)
 
@@ -252,10 +252,10 @@ def start_rows(
 def image_states(
     backbone: Backbone, gallery: Gallery, features: Features | None = None, batch: int = 256
 ) -> np.ndarray:
-    """(images, hidden) float32: the mean of the backbone's states for an image's captions, each of length one.
+    """(images, hidden) float32, rows of length one: the mean of the backbone's states for an image's captions.
 
-    The state is the one behind the whole prompt. An image without captions has the state of its picture.
-    Several processes share the images out.
+    The state is the one behind the whole prompt. An image without captions has the state of its picture. Several
+    processes share the images out.
     """
     own = share(len(gallery))
     captions = [gallery.captions[image] for image in own]
@@ -281,10 +281,10 @@ def image_states(
 
 
 def _groups(backbone: Backbone, rate: float) -> list[dict[str, Any]]:
-    """What AdamW trains, at which rates; the given one is for gcr-mini.
+    """AdamW's parameter groups; `rate` is the learning rate for gcr-mini.
 
-    A wider model takes a lower rate for LoRA (Schulman et al., "LoRA Without Regret", 2025); rows change by the same
-    share of themselves a step, however long they are.
+    A wider model takes a lower rate for LoRA (Schulman et al., "LoRA Without Regret", 2025). The rate of the rows is
+    in proportion to their norm, so that a step changes them by the same share of themselves.
     """
     weights = [weight for weight in backbone.model.parameters() if weight.requires_grad]
     if backbone.new_rows is None:
@@ -292,7 +292,7 @@ def _groups(backbone: Backbone, rate: float) -> list[dict[str, Any]]:
     rows = {id(weight) for weight in backbone.new_rows.parameters()}
     lora = [weight for weight in weights if id(weight) not in rows]
     width = backbone.hidden_size
-    row_pace = NATS / _state_length(backbone) / ROW_NORM * (MINI_WIDTH / width) ** 0.5
+    row_pace = FIRST_LOGIT / _state_length(backbone) / ROW_NORM * (MINI_WIDTH / width) ** 0.5
     return [
         {"params": lora, "lr": min(1.0, (LORA_WIDTH / width) ** LORA_POWER) * rate},
         {"params": [weight for weight in weights if id(weight) in rows], "lr": row_pace * rate},

@@ -1,4 +1,4 @@
-"""Train CLIP: the dense baseline, on the same pairs that a backbone learns to retrieve.
+"""Training of CLIP, the dense baseline, on the same pairs that a backbone learns to retrieve.
 
 CLIP's symmetric contrastive loss over a batch (Radford et al. 2021), where an image that several texts ask for stands
 once and is nobody's negative. The same arguments give the same weights on one machine, interrupted or not. Of several
@@ -23,11 +23,12 @@ from gcr_core.training.augment import Augmenter
 from gcr_core.training.batches import Pairs, TextBatches
 from gcr_core.training.learner import Learner, rise_and_fall
 
-SMALL_PARAMETERS = 50_000_000
+SMALL_CLIP_PARAMETERS = 50_000_000
+"""A CLIP with fewer parameters is small."""
 SMALL_RATE, LARGE_RATE = 1e-3, 1e-5
-"""learning rate of a CLIP with fewer parameters than that, and of a larger one"""
+"""The learning rates of a small CLIP and of a larger one."""
 HIGHEST_SCALE = np.log(100)
-"""of the logits, as in CLIP"""
+"""The highest value of the logit scale's logarithm, as in CLIP."""
 
 
 def contrastive_loss(logits: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
@@ -48,12 +49,12 @@ def tune(
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     checkpoint: Path | None = None,
 ) -> None:
-    """Train CLIP in place, `size` texts a step with one of the images that each asks for, perturbed.
+    """Trains CLIP in place, on `size` texts a step with one of the images that each asks for, augmented.
 
     `on_step` gets the steps done and the loss in nats; its exception stops the training. With a `checkpoint` folder a
     training that finds its state there goes on from it.
     """
-    few = sum(weight.numel() for weight in model.parameters()) < SMALL_PARAMETERS
+    few = sum(weight.numel() for weight in model.parameters()) < SMALL_CLIP_PARAMETERS
     clip = trainee(model)
     groups = [{"params": list(clip.parameters()), "lr": SMALL_RATE if few else LARGE_RATE}]
     learner = Learner(model, clip, groups, partial(rise_and_fall, steps=steps), checkpoint, np.zeros(0))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gcr_core.errors import GcrError, InputError
-from gcr_core.serving.importing import NAME, Importing, read_report
+from gcr_core.serving.importing import DEFAULT_NAME, Importing, read_report
 from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.memorize_tab import MemorizeTab
 from gcr_core.ui.uploads import laid_out
@@ -31,7 +31,7 @@ def offer(tab: MemorizeTab) -> None:
             workspace = tab.workspace(request)
             report = read_report(workspace.gallery(gallery))
             try:
-                id = tab.jobs.submit(workspace, gallery, recipe, name or report.get("name") or NAME)
+                id = tab.jobs.submit(workspace, gallery, recipe, name or report.get("name") or DEFAULT_NAME)
             except GcrError:
                 workspace.delete(gallery)
                 raise

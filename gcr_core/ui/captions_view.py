@@ -7,7 +7,7 @@ import math
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.serving.caption_writer import Writing
-from gcr_core.training.config import ABLE
+from gcr_core.training.config import CAPTIONER
 from gcr_core.ui.html import count, duration, text
 
 ROWS = 12
@@ -30,8 +30,8 @@ def offer(id: str, backbone: str, bare: int, each: int) -> str:
 def offer_able(id: str) -> str:
     """The button that chooses a backbone which can describe pictures, in the place of one that cannot."""
     return (
-        f'<p class="does offer"><button type="button" data-do="choose" data-which="backbone" data-value="{ABLE}" '
-        f'data-gallery="{id}">Choose {ABLE.split("/")[1]}</button><span class="hint">It can write the missing '
+        f'<p class="does offer"><button type="button" data-do="choose" data-which="backbone" data-value="{CAPTIONER}" '
+        f'data-gallery="{id}">Choose {CAPTIONER.split("/")[1]}</button><span class="hint">It can write the missing '
         "captions. It is fetched from the hub once, half a gigabyte, and takes longer to train.</span></p>"
     )
 

@@ -23,7 +23,7 @@ from gcr_core.data.metadata import MAX_CAPTION_CHARACTERS, MAX_CAPTIONS
 from gcr_core.errors import GcrError, InputError, NotFoundError
 from gcr_core.ui.auth import Visitors
 
-MAX_BYTES = 6 * MAX_CAPTIONS * MAX_CAPTION_CHARACTERS
+MAX_REQUEST_BYTES = 6 * MAX_CAPTIONS * MAX_CAPTION_CHARACTERS
 """Of a request: all the captions that a picture may have, in JSON."""
 FIELD = ("do", "gallery", "memory", "index", "which", "visit")
 """What tells the fields of pages apart, each page with a `visit` of its own."""
@@ -88,9 +88,9 @@ def route(edits: Edits) -> Route:
         body, size = bytearray(), 0
         async for part in request.stream():  # all of it: a browser that still sends would hear no answer
             size += len(part)
-            body += part if size <= MAX_BYTES else b""
-        if size > MAX_BYTES:
-            return _mistake(413, f"what was typed has {size:,} bytes, the limit is {MAX_BYTES:,}: shorten it")
+            body += part if size <= MAX_REQUEST_BYTES else b""
+        if size > MAX_REQUEST_BYTES:
+            return _mistake(413, f"what was typed has {size:,} bytes, the limit is {MAX_REQUEST_BYTES:,}: shorten it")
         try:
             return JSONResponse({"edition": await run_in_threadpool(edits.keep, request, _read(body))})
         except NotFoundError as mistake:

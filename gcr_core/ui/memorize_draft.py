@@ -17,14 +17,14 @@ from gcr_core.errors import GalleryError, HubError, InputError, NotFoundError
 from gcr_core.files.hub import absolute, here
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES
 from gcr_core.serving.caption_writer import CaptionWriter
-from gcr_core.serving.importing import NAME, Importing, read_report, write_report
+from gcr_core.serving.importing import DEFAULT_NAME, Importing, read_report, write_report
 from gcr_core.serving.job import UNFINISHED
 from gcr_core.serving.job_queue import JobQueue
 from gcr_core.serving.model_process import EndedError
 from gcr_core.serving.remote_memory import task_host
 from gcr_core.serving.workspace import Workspace, clean_name
 from gcr_core.settings import Settings
-from gcr_core.training.config import PRESET_WORDS, WRITTEN, Recipe
+from gcr_core.training.config import DEFAULT_WRITTEN, PRESET_WORDS, Recipe
 from gcr_core.training.preflight import can_describe_pictures, check_written, remarks
 from gcr_core.ui import captions_view, memorize_view, uploads, zerogpu
 from gcr_core.ui.edits import Edits, whole
@@ -115,7 +115,7 @@ class Draft:
             words, refused = [*words, zerogpu.too_long(min(times.values()), most)], True
         notes = captions_view.writing(id, writing) if writing else memorize_view.remarks(words, refused)
         if gallery.bare and able and not writing:
-            notes += captions_view.offer(id, Path(recipe.backbone).name, len(gallery.bare), WRITTEN)
+            notes += captions_view.offer(id, Path(recipe.backbone).name, len(gallery.bare), DEFAULT_WRITTEN)
         elif gallery.bare and not able and not self.settings.visitors:
             notes += captions_view.offer_able(id)
         how = memorize_view.recipe(
@@ -259,7 +259,7 @@ class Draft:
         id = _id(data)
         folder = self.library.visitors.workspace(request).gallery(id)
         recipe = self._chosen(folder)
-        check_written(WRITTEN, recipe.backbone)
+        check_written(DEFAULT_WRITTEN, recipe.backbone)
         self.caption_writer.begin(folder, recipe.backbone)
         return self._show_prospects(request, id)
 
@@ -313,7 +313,7 @@ class Draft:
 
     def _report(self, folder: Path) -> dict[str, Any]:
         """What was chosen for a gallery, and its name, but for models where none may be chosen."""
-        report = {"name": NAME} | {key: value for key, value in read_report(folder).items() if value}
+        report = {"name": DEFAULT_NAME} | {key: value for key, value in read_report(folder).items() if value}
         return {key: report[key] for key in CHOSEN if key in report and not (self.settings.visitors and key in MODELS)}
 
 

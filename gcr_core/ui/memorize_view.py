@@ -13,7 +13,7 @@ from typing import Any
 from gcr_core.data.gallery import Gallery
 from gcr_core.memory.publish import address, name_on_the_hub
 from gcr_core.serving.job import DONE, QUEUED, RESUMABLE, RUNNING, STOPPING, UNFINISHED
-from gcr_core.training.config import ABLE
+from gcr_core.training.config import CAPTIONER
 from gcr_core.ui.html import Album, count, duration, heading, mosaic, percent, text
 
 LISTED = 200
@@ -34,10 +34,10 @@ STAGES = {
 }
 STATES = {QUEUED: "waiting", RUNNING: "memorising"}
 """The words for states of jobs that do not stand as they are on a badge."""
-KNOWN = {
+SUGGESTED_MODELS = {
     "backbone": (
         "checkpoints/gcr-mini",
-        ABLE,
+        CAPTIONER,
         "HuggingFaceTB/SmolVLM-500M-Instruct",
         "llava-hf/llava-interleave-qwen-0.5b-hf",
         "llava-hf/llava-1.5-7b-hf",
@@ -159,7 +159,7 @@ def _model(id: str, which: str, value: str, fixed: bool) -> str:
     """The field of a model, a folder or a hub id."""
     if fixed:
         return f'<input name="{which}" value="{text(value)}" readonly>'
-    known = "".join(f'<option value="{model}"></option>' for model in KNOWN[which])
+    known = "".join(f'<option value="{model}"></option>' for model in SUGGESTED_MODELS[which])
     return (
         f'<input name="{which}" value="{text(value)}" list="known-{which}" spellcheck="false" autocapitalize="none"'
         f'{_chooses(id, which)}><datalist id="known-{which}">{known}</datalist>'

@@ -26,7 +26,7 @@ SCRIPT = '<script src="app.js"></script>'
 AT_FIRST = "() => { const begin = () => window.gcr ? gcr.atFirst() : setTimeout(begin, 50); begin(); }"
 CLEAR = "() => [{text: '', files: []}, '']"
 """In the browser, since an answer from the server would wipe what was typed until it came."""
-KEPT = "let kept = {}; try { kept = sessionStorage } catch {}"
+SESSION_STORAGE = "let kept = {}; try { kept = sessionStorage } catch {}"
 """In the browser's tab, where that may keep something."""
 CHOOSE = """
 %s
@@ -38,8 +38,8 @@ const check = () => {
 };
 element.addEventListener("change", event => { props.value = event.target.value; });
 watch(["value", "options"], check);
-""" % (KEPT, SHIPPED)  # noqa: UP031 - braces are the script's
-CHOSEN_BEFORE = f"() => {{ {KEPT}; return kept.memory || '' }}"
+""" % (SESSION_STORAGE, SHIPPED)  # noqa: UP031 - braces are the script's
+CHOSEN_BEFORE = f"() => {{ {SESSION_STORAGE}; return kept.memory || '' }}"
 """So that a reload goes on with the same memory."""
 
 

@@ -42,7 +42,7 @@ WORK: dict[str, Callable[..., float]] = {
 OTHER_SECONDS = 45
 SLICE_SECONDS = 45
 """Of training at a time. With START_SECONDS a minute, which is lent to everybody."""
-MOST_OWNERS = 256
+MAX_OWNERS = 256
 GPU_SECONDS = "gpu_seconds"
 """In a job's status: how long it takes in all, as measured."""
 TOO_LARGE = (
@@ -130,7 +130,7 @@ class Requests:
             return
         self._last[root] = copy_context()
         self._last.move_to_end(root)
-        while len(self._last) > MOST_OWNERS:
+        while len(self._last) > MAX_OWNERS:
             self._last.popitem(last=False)
 
     def run(self, root: Path, call: Callable[..., Any], *arguments: Any) -> Any:

@@ -141,7 +141,7 @@ def test_below_a_path_of_a_proxys_it_is_the_same(visit, owner, kept):
     [
         ("x" * 1_001, 400, "IMG_0.png has a caption of 1,001 characters, the limit is 1,000: shorten it"),
         ("\n".join(map(str, range(1_001))), 400, "IMG_0.png has 1,001 captions, the limit is 1,000: keep the best"),
-        ("x" * edits.MAX_BYTES, 413, r"has 6,000,\d{3} bytes, the limit is 6,000,000: shorten it"),
+        ("x" * edits.MAX_REQUEST_BYTES, 413, r"has 6,000,\d{3} bytes, the limit is 6,000,000: shorten it"),
     ],
     ids=["caption", "captions", "request"],
 )

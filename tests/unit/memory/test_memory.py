@@ -52,7 +52,7 @@ def test_identifiers_are_text_that_names_the_image(tiny_memory: Memory) -> None:
 def test_a_batch_recalls_what_each_query_recalls_alone(tiny_memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = ["dog", "a sleeping cat in bed", "red boat", "pizza", "a lazy fox"]
     alone = [tiny_memory.recall([query])[0] for query in queries]
-    monkeypatch.setattr(memory_module, "ROWS_AT_ONCE", 20)
+    monkeypatch.setattr(memory_module, "MAX_BEAMS_TOGETHER", 20)
     together = tiny_memory.recall(queries)
     assert [[hit.file_name for hit in hits] for hits in together] == [[hit.file_name for hit in hits] for hits in alone]
     assert tiny_memory.recall([]) == []

@@ -250,7 +250,7 @@ def test_a_memory_that_is_rewritten_meanwhile_is_to_be_pushed_again(hub, memory)
 
 
 def test_more_files_than_the_hub_takes_at_once_are_named_with_the_remedy(hub, memory, monkeypatch):
-    monkeypatch.setattr("gcr_core.memory.publish.MAX_FILES", 20)
+    monkeypatch.setattr("gcr_core.memory.publish.MAX_COMMIT_FILES", 20)
     with pytest.raises(HubError, match=r"has 28 files, a push takes 20: leave the pictures out"):
         push(memory, NAME, pictures=True)
     assert hub.repositories == {}

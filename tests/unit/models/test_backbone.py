@@ -124,7 +124,7 @@ def test_the_last_states_alone_are_the_same_with_the_same_gradients(backbone, la
     assert read == [length, min(last, length)]
 
 
-def test_states_that_are_computed_twice_are_right_when_only_the_last_are_wanted(backbone):
+def test_states_under_activation_checkpointing_are_right_when_only_the_last_are_wanted(backbone):
     inputs = backbone.image_inputs([Image.new("RGB", (32, 32), "red")])
     expected = backbone.hidden(**inputs)[0][:, -1:]
     backbone.model.activation_checkpointing_enable()

@@ -351,8 +351,8 @@ def test_batches_that_do_not_fit_the_memory_are_learnt_in_parts_to_the_same_weig
     passes = []
 
     class Watched(MicroBatcher):
-        def rows(self, length, said=False):
-            passes.append(super().rows(length, said))
+        def size(self, length, captions=False):
+            passes.append(super().size(length, captions))
             return passes[-1]
 
     monkeypatch.setattr("gcr_core.training.train.MicroBatcher", Watched)
@@ -371,7 +371,7 @@ def test_a_prefix_that_is_read_once_for_all_queries_changes_neither_loss_nor_gra
 
     def learnt(shortest):
         monkeypatch.setattr(backbone_module, "SHARED_PREFIX", shortest)
-        assert ("cache" in adapted.with_prefix_read(inputs)) == (shortest == 1)
+        assert ("cache" in adapted.with_shared_prefix(inputs)) == (shortest == 1)
         adapted.model.zero_grad()
         losses = IdentifierLoss(adapted, trie)(*asked)
         losses.sum().backward()

@@ -7,7 +7,7 @@ from PIL import ImageChops
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.training import augment as augment_module
-from gcr_core.training.augment import BYTES_A_PIXEL, KEPT, Augmenter
+from gcr_core.training.augment import BYTES_A_PIXEL, HELD_SCALE, Augmenter
 
 
 class Processor:
@@ -19,8 +19,8 @@ class Processor:
 def test_no_more_pictures_are_held_than_the_limit_allows(
     tiny_gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    side = round(KEPT * 32)
-    monkeypatch.setattr(augment_module, "PICTURE_BYTES", 3 * BYTES_A_PIXEL * side**2)
+    side = round(HELD_SCALE * 32)
+    monkeypatch.setattr(augment_module, "HELD_BYTES", 3 * BYTES_A_PIXEL * side**2)
     augmenter = Augmenter(Processor(), tiny_gallery)
     first, again = ([augmenter.perturbed(image, random.Random(image)) for image in range(12)] for _ in range(2))
     assert augmenter.picture.cache_info().currsize == 3
