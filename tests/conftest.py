@@ -3,36 +3,104 @@
 `tiny_memory_dir` is a saved memory of twelve drawn pictures; `tiny_memory` is the same, loaded. Both are for
 reading: a test that changes a memory loads one of its own from `tiny_memory_dir`. `tiny_clip_dir` and
 `tiny_gallery` are what it is made of.
+
+Model libraries are imported by the fixtures that need them: the process that only hands tests out to others has none.
 """
 
 import os
 
-os.environ["GOMP_SPINCOUNT"] = "0"  # the tests crowd the machine: threads that wait leave their core to others at once
+# The tests crowd the machine: models this small are slower on more threads, and one that waits leaves its core at once.
+os.environ |= {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"}
+os.environ["STARTED_BY_TESTS"] = str(os.getpid())  # in the environment of all that a test starts
 
 import gcr_core  # noqa: F401, I001 - before torch: it sets how OpenMP waits
 
 import json
+import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil
 import pytest
-import torch
 from PIL import Image, ImageDraw
-from tokenizers.processors import TemplateProcessing
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
 
-from gcr_core.models.backbone import Backbone
-from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.data.gallery import Gallery
-from gcr_core.retrieval.identifiers import Identifiers
-from gcr_core.memory.memory import Memory
-from tests import tiny
+
+if TYPE_CHECKING:
+    from gcr_core.memory.memory import Memory
 
 COLOURS = ("red", "green", "blue", "gold")
 SHAPES = ("circle", "square", "bar")
+APPS = ("app_address", "shared_address", "bare_client", "space", "call", "shared", "home")
+"""Fixtures in app/ and browser/ that start an app which several tests ask."""
+SEED = 0
+END_SECONDS = 30
 
 
 for name in [name for name in os.environ if name.startswith("GCR_") or name == "SPACE_ID"]:
     del os.environ[name]  # what a developer has set reaches no test, nor an app that one starts
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what asks an app as slow, what is in browser/ as browser, and puts the longest first.
+
+    Tests that ask one app are a group, which one worker runs: it is started once. So are those of a file, but for
+    those that are slow by themselves: each of these is on its own, as a file of them would keep one worker to the end.
+    """
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        folder = next((name for name in ("app", "browser") if name in item.path.parts), "unit")
+        app = next((name for name in APPS if folder != "unit" and name in item.fixturenames), None)
+        if folder == "browser":
+            item.add_marker("browser")
+        alone = any(mark.name == "slow" for mark in item.own_markers)
+        if app:
+            item.add_marker("slow")
+        group = f"{folder}/{app}" if app else item.nodeid.split("[")[0] if alone else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group.replace("@", "")))
+        groups.setdefault(group, []).append(item)
+
+    def slow(group: list[pytest.Item]) -> int:
+        return sum(any(item.iter_markers(name)) for item in group for name in ("slow", "browser"))
+
+    items[:] = [item for group in sorted(groups.values(), key=slow, reverse=True) for item in group]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_left_behind() -> Iterator[None]:
+    """No process that a test has started is there when the last test has ended."""
+    yield
+    left = [process for process in psutil.process_iter() if _is_ours(process)]
+    _, left = psutil.wait_procs(left, END_SECONDS)
+    commands = [" ".join(process.cmdline()) for process in left if process.is_running()]
+    for process in left:
+        process.kill()
+    assert not commands, "tests have left these processes behind"
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    try:
+        ours = process.environ().get("STARTED_BY_TESTS") == str(os.getpid()) and process.pid != os.getpid()
+        return ours and "multiprocessing.resource_tracker" not in " ".join(process.cmdline())  # ends with this one
+    except psutil.Error:
+        return False
+
+
+def pytest_report_header() -> str:
+    return f"random numbers: seed {SEED} before each test"
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What is drawn at random is the same in every run, whichever tests ran before."""
+    random.seed(SEED)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(SEED)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(SEED)
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +138,12 @@ def tiny_gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
 @pytest.fixture(scope="session")
 def tiny_clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP with random weights: 32 px, 16 dimensions, texts of at most 16 tokens."""
+    import torch
+    from tokenizers.processors import TemplateProcessing
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
+
+    from tests import tiny
+
     folder = tmp_path_factory.mktemp("clip")
     torch.manual_seed(0)
     tokenizer = tiny.sentencepiece_tokenizer()
@@ -97,6 +171,12 @@ def tiny_clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_memory_dir(tmp_path_factory: pytest.TempPathFactory, tiny_gallery: Gallery, tiny_clip_dir: Path) -> Path:
     """The tiny memory's folder: a random LLaVA, atomic identifiers."""
+    from gcr_core.memory.memory import Memory
+    from gcr_core.models.backbone import Backbone
+    from gcr_core.retrieval.dense import DenseIndex
+    from gcr_core.retrieval.identifiers import Identifiers
+    from tests import tiny
+
     folder = tmp_path_factory.mktemp("memory")
     backbone = Backbone.from_pretrained(tiny.save_llava(folder / "llava"), device="cpu")
     dense = DenseIndex.build(tiny_gallery, tiny_clip_dir, device="cpu")
@@ -107,6 +187,8 @@ def tiny_memory_dir(tmp_path_factory: pytest.TempPathFactory, tiny_gallery: Gall
 
 
 @pytest.fixture(scope="session")
-def tiny_memory(tiny_memory_dir: Path) -> Memory:
+def tiny_memory(tiny_memory_dir: Path) -> "Memory":
     """The tiny memory, loaded. For reading only."""
+    from gcr_core.memory.memory import Memory
+
     return Memory.from_pretrained(tiny_memory_dir, device="cpu")

@@ -9,8 +9,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from gcr_core.serving.job import Job
+from tests.patience import until
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120
@@ -18,7 +21,8 @@ START_SECONDS = 120
 
 @contextmanager
 def serve(memory: Path, log: Path, **variables: object) -> Iterator[str]:
-    """The address of an app with that memory, once the page answers; the process ends with the block.
+    """The address of an app with that memory, once the page answers; the process ends with the block, and so do
+    the trainings that it began.
 
     Galleries, jobs and memories are kept in `home` beside the log; `variables` are GCR_* ones, in lower case. A hub is
     asked where HF_ENDPOINT names one.
@@ -30,6 +34,17 @@ def serve(memory: Path, log: Path, **variables: object) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
+        end_trainings(log.parent / "home")
+
+
+def end_trainings(home: Path) -> None:
+    """Kills the trainings below a home folder, which outlive the app that began them."""
+    for job in [Job(lock.parent) for lock in home.glob("**/jobs/*/lock")]:
+        until(lambda job=job: not job.is_alive() or job.pid())
+        if job.is_alive():
+            with suppress(ProcessLookupError):
+                os.killpg(job.pid(), signal.SIGKILL)
+        until(lambda job=job: not job.is_alive())
 
 
 def free_port() -> int:

@@ -95,6 +95,7 @@ def test_an_import_goes_on_through_a_reload_and_shows_how_far_it_is(draft, camer
     assert f"{PICTURES} pictures taken in" in next(draft.follow(None))[draft.prepare]
 
 
+@pytest.mark.slow
 def test_the_model_writes_is_stopped_and_writes_the_rest(draft, cameras):
     id, folder = import_(draft, cameras)
     assert "Let the model write captions" in draft.show(None)[draft.notes]
@@ -187,6 +188,7 @@ def test_name_preset_identifier_type_and_seed_are_kept_with_the_gallery(draft, c
     assert 'value="My pictures"' in draft.show(None)[draft.how]
 
 
+@pytest.mark.slow
 def test_a_model_that_the_hub_does_not_give_is_said_and_asked_for_again_later(draft, cameras, monkeypatch):
     id, _ = import_(draft, cameras[:2])
     draft.caption(None, {"gallery": id, "index": "0", "own": "a red square"})

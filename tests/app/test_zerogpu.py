@@ -178,6 +178,7 @@ def test_a_slice_that_is_cut_off_before_its_first_step_ends_the_job_instead_of_u
     assert "longer than the 60 s for which a GPU is lent" in job.recorded()["message"]
 
 
+@pytest.mark.slow
 def test_a_training_in_slices_makes_the_memory_that_one_in_one_go_makes(job, tiny_gallery, tmp_path):
     from gcr_core.memory.build import make_memory
 

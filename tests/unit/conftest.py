@@ -1,17 +1,12 @@
-"""Tiny checkpoints that unit tests share, written once a run; property tests without a clock.
-
-Torch runs on one thread: models this small are slower on more.
-"""
+"""Tiny checkpoints that unit tests share, written once a run; property tests without a clock."""
 
 import pytest
-import torch
 from hypothesis import settings
 
 from tests import tiny
 
 settings.register_profile("unhurried", deadline=None, max_examples=50)
 settings.load_profile("unhurried")
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,7 @@ def test_info_prints_the_facts(tiny_memory_dir: Path, capsys: pytest.CaptureFixt
     assert facts["images"] == "12"
 
 
+@pytest.mark.slow
 def test_memorize_trains_a_memory_that_recall_opens(
     tiny_gallery: Gallery, llava_folder: Path, tiny_clip_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +225,7 @@ def test_help_and_info_import_no_model_library(tiny_memory_dir: Path) -> None:
     assert done.stdout.splitlines()[-1] == "imported: []"
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_a_program(tiny_memory_dir: Path) -> None:
     done = run("recall", "a happy dog", "--memory", str(tiny_memory_dir), "--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -232,6 +234,7 @@ def test_the_module_runs_as_a_program(tiny_memory_dir: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
+@pytest.mark.slow
 def test_commands_that_end_well_leave_nothing_on_stderr(
     tiny_memory_dir: Path, tiny_gallery: Gallery, llava_folder: Path, tiny_clip_dir: Path, tmp_path: Path
 ) -> None:

@@ -128,6 +128,7 @@ class StopError(Exception):
     """What a listener raises to stop the making."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["dense", "retrieve"])
 def test_a_memory_that_was_stopped_is_finished_from_its_checkpoint(stage, tiny_gallery, recipe, tmp_path):
     captions = [[*texts, f"number {i} of twelve"] for i, texts in enumerate(tiny_gallery.captions)]

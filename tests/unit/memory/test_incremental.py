@@ -336,6 +336,7 @@ def test_mistakes_are_one_line_and_change_nothing(
     assert (folder / "memory.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_two_commands_that_change_one_memory_at_once_both_count(folder: Path, tmp_path: Path) -> None:
     commands = []
     for seed in range(2):

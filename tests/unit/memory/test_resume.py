@@ -62,6 +62,7 @@ def test_two_commands_cannot_make_one_memory(tiny_gallery: Gallery, tmp_path: Pa
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_command_that_was_interrupted_goes_on_in_several_processes(
     tiny_gallery: Gallery,
     llava_folder: Path,

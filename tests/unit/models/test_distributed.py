@@ -62,6 +62,7 @@ def one(made_of: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [None, SHARDED])
 def test_two_processes_one_of_them_killed_at_a_random_step_learn_what_one_learns(
     options: str | None, one: Path, made_of: tuple[Path, Path, Path], tmp_path: Path

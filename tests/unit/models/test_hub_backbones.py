@@ -250,6 +250,7 @@ RECALL_ELSEWHERE = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["chat_llava", "interleave", "idefics3"])
 def test_a_memory_of_each_family_recalls_all_its_images_in_a_new_process(
     family, request, tiny_gallery, tiny_clip_dir, tmp_path, monkeypatch

@@ -475,6 +475,7 @@ def test_a_job_runs_behind_every_other_program(desk: Desk) -> None:
     assert Path(f"/proc/{desk.pid(id)}/oom_score_adj").read_text() == "1000\n"
 
 
+@pytest.mark.slow
 def test_a_real_training_is_stopped_resumed_and_searched(
     tmp_path: Path, tiny_gallery: Gallery, tiny_memory_dir: Path, llava_folder: Path, tiny_clip_dir: Path
 ) -> None:
