@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
         folder = next((name for name in ("app", "browser") if name in item.path.parts), "unit")
-        app = next((name for name in APPS if folder != "unit" and name in item.fixturenames), None)
+        app = next((name for name in APPS if folder != "unit" and name in getattr(item, "fixturenames", ())), None)
         if folder == "browser":
             item.add_marker("browser")
         alone = any(mark.name == "slow" for mark in item.own_markers)

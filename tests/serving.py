@@ -40,11 +40,11 @@ def serve(memory: Path, log: Path, **variables: object) -> Iterator[str]:
 def end_trainings(home: Path) -> None:
     """Kills the trainings below a home folder, which outlive the app that began them."""
     for job in [Job(lock.parent) for lock in home.glob("**/jobs/*/lock")]:
-        until(lambda job=job: not job.is_alive() or job.pid())
+        until(lambda job=job: not job.is_alive() or job.pid())  # type: ignore[misc]
         if job.is_alive():
             with suppress(ProcessLookupError):
                 os.killpg(job.pid(), signal.SIGKILL)
-        until(lambda job=job: not job.is_alive())
+        until(lambda job=job: not job.is_alive())  # type: ignore[misc]
 
 
 def free_port() -> int:
