@@ -15,6 +15,7 @@ from gcr_core.data.metadata import MAX_LISTED, checked_captions
 from gcr_core.errors import GalleryError
 
 READ_KEYS = ("images", "filepath", "filename", "split", "sentences", "raw")
+"""The keys that are read; all others, such as the tokens of sentences, are dropped while the file is parsed."""
 
 
 class Entry(NamedTuple):

@@ -1,4 +1,4 @@
-"""HTML that tabs have in common: text from outside, headings, notices, times and numbers, a gallery's pictures."""
+"""HTML that the tabs have in common: text from outside, headings, notices, times and numbers, a gallery's pictures."""
 
 import html
 import math
@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from gcr_core.data.gallery import Gallery
 
 MOSAIC_PICTURES = 60
+"""The most pictures of a mosaic."""
 MOSAIC_STRIDE = 7
-"""Neighbours in the mosaic are so many places apart in the gallery, as a phone shows only its beginning."""
+"""How many places apart in the gallery neighbours in the mosaic are, as a phone shows only its beginning."""
 NO_PICTURE = "no-picture.svg"
 
 
