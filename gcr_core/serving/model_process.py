@@ -2,7 +2,7 @@
 
 Importing torch and importing Gradio each hold Python's interpreter lock for seconds: in one process either would wait
 for the other. The child ends when the pipe does, however its parent ended; one that has ended is started again for the
-next call. Knows nothing about models.
+next call. Imports no model library itself.
 """
 
 import multiprocessing
