@@ -40,7 +40,7 @@ class Gallery:
     also: list[list[str]]
     """For each image, the other names that the same pixels came under; `index` knows them."""
     skipped: list[tuple[str, str]]
-    """(file name or metadata line, why it was left out)"""
+    """(file name or metadata line, why it was left out)."""
     pseudo_queries: list[list[str]]
     """For each image, those of its captions that the model wrote."""
     unsaved: dict[str, bytes]

@@ -47,7 +47,7 @@ class Sources:
 
     files: list[File]
     skipped: list[tuple[str, str]]
-    """(source, why it was left out as a whole)"""
+    """(source, why it was left out as a whole)."""
 
     def __init__(self, given: Iterable[str | Path | BinaryIO]) -> None:
         """Looks into folders and zips. Raises GalleryError where the only source is refused as a whole."""
@@ -169,7 +169,7 @@ class Importer:
     """`for path, made in importer.pictures(files, make): importer.add(path, name, fingerprint)`, then `images()`."""
 
     skipped: list[tuple[str, str]]
-    """(path or metadata line, why it was left out)"""
+    """(path or metadata line, why it was left out)."""
 
     def __init__(self, skipped: Iterable[tuple[str, str]] = ()) -> None:
         self.skipped = list(skipped)

@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     """One image of a data set."""
 
     file_name: str
-    """its path below the folder of images: COCO's begin with `filepath`"""
+    """Its path below the folder of images: COCO's begin with `filepath`."""
     split: str
     captions: list[str]
 

@@ -28,11 +28,11 @@ class Album:
 
     gallery: "Gallery"
     id: str
-    """its pictures are at `picture/ID/...`"""
+    """The id of its memory or gallery: its pictures are at `picture/ID/...`."""
     own: bool = False
-    """whether images can be forgotten"""
+    """Whether images can be forgotten."""
     changes: dict[str, int] = field(default_factory=dict)
-    """images "added" and "forgotten" since the memory was trained"""
+    """Images "added" and "forgotten" since the memory was trained."""
 
     def url(self, index: int) -> str:
         """Where the page finds an image, or what stands for one whose picture is not in the memory; changes when the
