@@ -1,4 +1,4 @@
-"""The commands of `python -m gcr_core`: recall, memorize, add, forget, consolidate, describe, evaluate, info.
+"""Commands of `python -m gcr_core`: recall, memorize, add, forget, consolidate, describe, evaluate, info.
 
 With `--json` a command prints one JSON object on stdout and nothing else there. Exit status 0, or 2 with one
 line on stderr. Models are imported by the commands that need them, so `--help` and `info` answer at once.

@@ -1,4 +1,4 @@
-"""Mistakes that a user can act on. A message is one line: the value, the limit, the remedy."""
+"""Errors that a user can act on. A message is one line: the value, the limit, the remedy."""
 
 
 class GcrError(Exception):

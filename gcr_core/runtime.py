@@ -1,4 +1,4 @@
-"""Runtime: how a process behaves: it lets others go first, looks for garbage seldom, warns of nothing to come."""
+"""Runtime: a process lets others go first, collects garbage seldom, and shows no warnings of what is to change."""
 
 import contextlib
 import gc
@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 SELDOM = 50_000
+"""After so many new objects garbage is collected."""
 
 
 def step_back() -> None:

@@ -1,4 +1,4 @@
-"""Where things are and how much is allowed: one frozen dataclass, read from GCR_* variables. Opens no file."""
+"""Settings: where things are and how much is allowed, in one dataclass, read from GCR_* variables. Opens no file."""
 
 import os
 from dataclasses import dataclass, fields
@@ -11,9 +11,9 @@ from gcr_core.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 BUCKET = Path("/data")
-"""Where Spaces mount storage that lasts."""
+"""The folder at which Spaces mount storage that lasts."""
 HOME = user_data_path("gcr", appauthor=False)
-"""Where the system keeps what a user made."""
+"""The folder in which the system keeps what a user made."""
 FORMER_HOME = Path.home() / ".cache" / "gcr"
 """The home of earlier versions, in a folder that cleaners empty: still used where it is the only one there is."""
 WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}

@@ -6,6 +6,7 @@ from typing import Any
 from gcr_core.data.gallery import Gallery
 
 COLUMN_WIDTH = 58
+"""The most characters of a column."""
 
 
 def recall(answer: dict[str, Any], gallery: Gallery) -> str:

@@ -24,9 +24,9 @@ from gcr_core.files.atomic import new_folder, write_text
 from gcr_core.files.names import printable, safe_name, stays_inside, unique
 
 IMPORT_SIDE = 1024
-"""The longer side, in pixels, that an imported picture has at most."""
+"""The longest side of an imported picture, in pixels."""
 THUMBNAIL_SIDE = 256
-"""The longer side, in pixels, that a thumbnail has at most."""
+"""The longest side of a thumbnail, in pixels."""
 THUMBNAILS = ".thumbnails"
 """The folder of an imported gallery that holds its thumbnails; hidden, so that none is taken for an image."""
 
@@ -40,7 +40,7 @@ class Gallery:
     also: list[list[str]]
     """For each image, the other names that the same pixels came under; `index` knows them."""
     skipped: list[tuple[str, str]]
-    """(file name or metadata line, why it was left out)"""
+    """(file name or metadata line, why it was left out)."""
     pseudo_queries: list[list[str]]
     """For each image, those of its captions that the model wrote."""
     unsaved: dict[str, bytes]

@@ -1,4 +1,4 @@
-"""The only place that opens an image file: any source in, an upright RGB picture out; and that encodes one.
+"""Images: the one place that opens an image file, whatever its source, as an upright RGB picture, and that encodes one.
 
 The format is told by content, never by name; the pixel limit is checked before decoding; EXIF rotation is
 applied; transparency is laid on white; of an animation, the first frame counts. No metadata survives, no URL
@@ -20,12 +20,15 @@ from gcr_core.errors import InputError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 OTHER_SUFFIXES = (".jpe", ".jfif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".dng")
-"""Names of pictures that no gallery has."""
+"""The suffixes of pictures in formats that no gallery has."""
 WRITTEN_AS = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-"""Pictures of every other name are written as PNG."""
+"""The format that a picture is written in, by its suffix; for every other suffix it is PNG."""
 MAX_PIXELS = 64_000_000
+"""The most pixels of a picture that is decoded."""
 MAX_FILE_BYTES = 64 * 2**20
+"""The most bytes of an image file that is read."""
 BAND_PIXELS = 2**22
+"""How many pixels of a picture are converted at a time, to save memory."""
 
 BARE_FACTS = frozenset(
     ("jfif", "jfif_version", "jfif_unit", "jfif_density", "loop", "background", "timestamp", "duration")

@@ -1,4 +1,4 @@
-"""Importer: what a person hands over, files, folders and zips in any mix, and the images that it makes.
+"""Importer: makes images of what a person hands over, files, folders and zips in any mix.
 
 `Sources` lists the files and decodes nothing: a file's name is its path below what was handed over; where there are
 several sources, that of a folder or zip stands before it. `Importer` decodes on several threads, and pictures of the
@@ -27,9 +27,9 @@ from gcr_core.files.names import check_name, is_hidden, printable, safe_name, un
 from gcr_core.files.zips import Zip
 
 MAX_FILES = 50_000
-"""Files of all kinds that one import takes; a source with which they would be more is left out."""
+"""The most files of all kinds that one import takes; a source with which they would be more is left out."""
 THREADS = min(4, os.cpu_count() or 1)
-"""Threads that decode pictures; one of the largest size takes a thread about half a gigabyte."""
+"""How many threads decode pictures; for one of the largest size a thread takes about half a gigabyte."""
 T = TypeVar("T")
 Make = Callable[[Image.Image, str], T]
 
@@ -47,7 +47,7 @@ class Sources:
 
     files: list[File]
     skipped: list[tuple[str, str]]
-    """(source, why it was left out as a whole)"""
+    """(source, why it was left out as a whole)."""
 
     def __init__(self, given: Iterable[str | Path | BinaryIO]) -> None:
         """Looks into folders and zips. Raises GalleryError where the only source is refused as a whole."""
@@ -169,7 +169,7 @@ class Importer:
     """`for path, made in importer.pictures(files, make): importer.add(path, name, fingerprint)`, then `images()`."""
 
     skipped: list[tuple[str, str]]
-    """(path or metadata line, why it was left out)"""
+    """(path or metadata line, why it was left out)."""
 
     def __init__(self, skipped: Iterable[tuple[str, str]] = ()) -> None:
         self.skipped = list(skipped)

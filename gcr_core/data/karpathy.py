@@ -15,13 +15,14 @@ from gcr_core.data.metadata import MAX_LISTED, checked_captions
 from gcr_core.errors import GalleryError
 
 READ_KEYS = ("images", "filepath", "filename", "split", "sentences", "raw")
+"""The keys that are read; all others, such as the tokens of sentences, are dropped while the file is parsed."""
 
 
 class Entry(NamedTuple):
     """One image of a data set."""
 
     file_name: str
-    """its path below the folder of images: COCO's begin with `filepath`"""
+    """Its path below the folder of images: COCO's begin with `filepath`."""
     split: str
     captions: list[str]
 

@@ -19,8 +19,9 @@ from gcr_core.files.names import base_name, printable
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 MAX_BYTES = 64 * 2**20
+"""The most bytes of a metadata file."""
 MAX_LISTED = 1_000
-"""Rows that cannot be used, of a kind: no report is longer."""
+"""The most rows of a kind that cannot be used and are listed."""
 MAX_CAPTION_CHARACTERS = 1_000
 MAX_CAPTIONS = 1_000
 MAX_PATH_CHARACTERS = 4_096
@@ -31,7 +32,7 @@ img image images photo photos picture pic dsc dscf dscn pxl mvi vid sam gopr scr
 untitled unnamed whatsapp signal copy download file at
 """
 WORDLESS = frozenset(_WORDLESS.split())
-"""Words that cameras and programs put into file names: alone they say nothing about the picture."""
+"""The words that cameras and programs put into file names: alone they say nothing about the picture."""
 
 
 class Row(NamedTuple):

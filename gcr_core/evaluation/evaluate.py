@@ -21,6 +21,7 @@ from gcr_core.retrieval.query import DEFAULT_BEAMS, SearchRequest, check_limits
 ENGINES = ("generative", "dense")
 CUTOFFS = (1, 5, 10)
 DEPTH = 10
+"""How many images each engine is asked for."""
 
 
 def among(memory: Memory, file_names: Iterable[str]) -> Memory:

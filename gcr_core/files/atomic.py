@@ -1,4 +1,4 @@
-"""Folders and files that appear whole or not at all: written beside their place, then put there in one step.
+"""Atomic writing: folders and files appear whole or not at all, written beside their place, then put there in one step.
 
 What a killed writer leaves beside the place is hidden, and swept once its writer is known to be dead.
 """
@@ -20,8 +20,11 @@ from gcr_core.files.locks import is_locked, locked, try_lock
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
+"""Linux's numbers: a path is relative to the working directory; two paths trade places."""
 FLUSHES_AT_ONCE = 32
+"""How many files are flushed to the disk at a time."""
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<end>[0-9a-f]{8}|old)")
+"""The names of what is being written, and of what is moved aside for it."""
 JUST_BEGUN_SECONDS = 60
 """A writer this young may not have locked its folder yet."""
 FORGOTTEN_SECONDS = 24 * 3600

@@ -1,4 +1,4 @@
-"""Where a model or memory is: a folder that is here, or one fetched from the Hugging Face hub once and kept.
+"""Hub: where a model or memory is, a folder that is here or one fetched from the Hugging Face hub once and kept.
 
 Knows file names, not what is in them; nothing but weights, tables, text and pictures is fetched.
 """
@@ -14,7 +14,7 @@ REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 TEXT_FILES = ("*.json", "*.jsonl", "*.txt", "*.md", "*.jinja", "*.model")
 DATA_FILES = ("*.safetensors", "*.faiss", "*.png", "*.jpg", "*.jpeg", "*.webp", "*.gif", "*.bmp")
 FETCHED = ["".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in kind) for kind in (*TEXT_FILES, *DATA_FILES)]
-"""These files as the hub is asked for them, which tells capitals from small letters: cameras write IMG_0001.JPG."""
+"""The patterns of these files for the hub, which tells capitals from small letters: cameras write IMG_0001.JPG."""
 
 
 CONVERTER, CONVERSION = "SFconvertbot", "Adding `safetensors` variant of this model"

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 WAIT_SECONDS = 0.01
+"""How long `locked` waits between two attempts."""
 
 
 def try_lock(path: Path) -> int | None:

@@ -7,8 +7,11 @@ from pathlib import PurePosixPath
 from gcr_core.errors import InputError
 
 MAX_NAME_BYTES = 200
+"""The most bytes of a file's name here."""
 MAX_SUFFIX_BYTES = 10
+"""A longer suffix is taken for a part of the name."""
 UNSAFE_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, surrogates, line and paragraph separators."""
 BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 

@@ -18,11 +18,15 @@ from gcr_core.files.names import check_name, is_hidden
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 ARCHIVE_MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""The other methods can unpack without bound in one step."""
+"""The compression methods that are read: the others can unpack without bound in one step."""
 RECORD = b"PK\x01\x02"
+"""How an entry of a zip's directory begins."""
 RATIO_COUNTS_FROM = 2**20
+"""The bytes from which a member's ratio of compression is limited."""
 CHUNK = 2**16
+"""How many bytes of a member are unpacked at a time."""
 DIRECTORY_CHUNK = 2**20
+"""How many bytes of the directory are read at a time."""
 
 
 @dataclass(frozen=True)

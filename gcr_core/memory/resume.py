@@ -1,4 +1,4 @@
-"""Resume: what a command has made so far of a memory, so that the same command goes on with it once interrupted."""
+"""Resumption: what a command has made so far of a memory, so that the same command goes on with it once interrupted."""
 
 import hashlib
 import json

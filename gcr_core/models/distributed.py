@@ -1,8 +1,8 @@
 """Distributed: several processes that work as one, as `accelerate launch` or torchrun starts them.
 
 Each draws the whole batch from the seed and works on its share of it; what is gathered is the same in all of them. The
-share of a process that is alone is the whole, and nothing is sent. Accelerate does the work: here is what it shares out
-and gathers, and how it is set up. Knows tensors, not what they mean.
+share of a process that is alone is the whole, and nothing is sent. Accelerate does the work: here is how it is set up,
+and what is shared out and gathered. Knows tensors, not what they mean.
 """
 
 import copy

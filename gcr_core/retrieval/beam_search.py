@@ -1,4 +1,4 @@
-"""Beam search: over the identifiers of a trie, for a batch of prompts at once.
+"""Beam search: over the identifiers of a trie, for a batch of prompts together.
 
 The fixed prefix of the prompt passes the model once per backbone, each query once, each step once for all beams. A step
 scores only the codes at its depth of the trie: log p is normalised over these, and the score of an image is the sum

@@ -22,13 +22,13 @@ class SearchRequest:
     """
 
     query: str | Image.Image
-    """a text, which is cleaned, or a picture"""
+    """A text, which is cleaned, or a picture."""
     top: int = DEFAULT_TOP
-    """so many images of each engine, or fewer"""
+    """The most images that each engine gives."""
     beams: int = DEFAULT_BEAMS
-    """beam width; the generative engine finds no more images"""
+    """The beam width; the generative engine finds no more images."""
     trace: bool = False
-    """whether the answer holds the beams of each step"""
+    """Whether the answer holds the beams of each step."""
 
     def __post_init__(self) -> None:
         check_limits(self.top, self.beams)

@@ -21,44 +21,44 @@ class TrieTensors:
     """The arrays that a step of beam search reads, on a device."""
 
     indptr: torch.Tensor
-    """(nodes + 1,) int32: the edges of node v are `indptr[v]:indptr[v + 1]`"""
+    """(nodes + 1,) int32: the edges of node v are `indptr[v]:indptr[v + 1]`."""
     token: torch.Tensor
-    """(nodes - 1,) int32: the token of each edge"""
+    """(nodes - 1,) int32: the token of each edge."""
     image: torch.Tensor
-    """(nodes,) int32: the image that ends here, or -1"""
+    """(nodes,) int32: the image that ends here, or -1."""
     live: torch.Tensor
-    """(nodes,) int32: the images below that may be recalled"""
+    """(nodes,) int32: the images below that may be recalled."""
     depth_tokens: tuple[torch.Tensor, ...]
-    """for each depth, (codes,) int64: every token that stands there, ascending"""
+    """For each depth, (codes,) int64: every token that stands there, ascending."""
     head_rows: tuple[slice | torch.Tensor, ...]
-    """the same as an index of the vocabulary head's rows: a slice where the tokens are consecutive"""
+    """The same as an index of the vocabulary head's rows: a slice where the tokens are consecutive."""
 
 
 class IdentifierTrie:
     """All identifiers of a gallery as a prefix tree; see the module's docstring for the layout."""
 
     indptr: np.ndarray
-    """(nodes + 1,) int32"""
+    """(nodes + 1,) int32."""
     token: np.ndarray
-    """(nodes - 1,) int32"""
+    """(nodes - 1,) int32."""
     image: np.ndarray
-    """(nodes,) int32, -1 where no identifier ends"""
+    """(nodes,) int32, -1 where no identifier ends."""
     live: np.ndarray
-    """(nodes,) int32: images below a node that are neither forgotten nor outside the restriction"""
+    """(nodes,) int32: images below a node that are neither forgotten nor outside the restriction."""
     leaf_order: np.ndarray
-    """(images,) int32: the images in the order of their identifiers"""
+    """(images,) int32: the images in the order of their identifiers."""
     first_leaf: np.ndarray
-    """(nodes,) int32: start of a node's range of `leaf_order`"""
+    """(nodes,) int32: start of a node's range of `leaf_order`."""
     last_leaf: np.ndarray
-    """(nodes,) int32: end of that range, exclusive"""
+    """(nodes,) int32: end of that range, exclusive."""
     leaf: np.ndarray
-    """(images,) int64: the node where each image's identifier ends"""
+    """(images,) int64: the node where each image's identifier ends."""
     depth_start: np.ndarray
-    """(depth + 2,) int64: the nodes d tokens below the root are `depth_start[d]:depth_start[d + 1]`"""
+    """(depth + 2,) int64: the nodes d tokens below the root are `depth_start[d]:depth_start[d + 1]`."""
     depth_tokens: list[np.ndarray]
-    """for each depth d, (codes,) int32: every token that stands d tokens below the root, ascending"""
+    """For each depth d, (codes,) int32: every token that stands d tokens below the root, ascending."""
     depth_width: list[int]
-    """for each depth d, the children of the node there that has most"""
+    """For each depth d, the most children that a node there has."""
 
     def __init__(self, indptr: np.ndarray, tokens: np.ndarray):
         order, matrix, lengths = _sorted_rows(indptr, tokens)

@@ -17,8 +17,9 @@ from gcr_core.serving.model_process import EndedError, ModelProcess
 from gcr_core.training.config import DEFAULT_WRITTEN
 
 SLICE = 32
-"""Images that the other process is asked for at once."""
+"""How many images the other process is asked for at once."""
 TURN_SECONDS = 0.2
+"""How often a gallery that waits for its turn looks whether it was stopped."""
 
 
 @dataclass
@@ -27,10 +28,11 @@ class Writing:
 
     backbone: str
     total: int
-    """images that had no caption"""
+    """The images that had no caption."""
     done: int = 0
+    """The images that have got captions."""
     waits: bool = True
-    """for another gallery's captions to be written"""
+    """Whether captions of another gallery are written first."""
     stopped: bool = False
     _beats: list[tuple[float, int]] = field(default_factory=list)
 
@@ -39,13 +41,13 @@ class Writing:
         return Path(self.backbone).name
 
     def beat(self, images: int) -> None:
-        """So many images more have their captions."""
+        """Tells that so many more images have got captions."""
         self.done += images
         self._beats.append((time.monotonic(), self.done))
 
     @property
     def seconds_left(self) -> float | None:
-        """By the batches so far, the first left out: it waited for the model."""
+        """The time ahead, by all batches but the first, which waited for the model; None before it can be told."""
         if len(self._beats) < 2:
             return None
         (began, before), (now, done) = self._beats[0], self._beats[-1]
@@ -53,10 +55,10 @@ class Writing:
 
 
 class CaptionWriter:
-    """Writes for galleries by their folders."""
+    """Has captions written for galleries, which are named by their folders."""
 
     editing: threading.Lock
-    """held by whoever changes a gallery's captions"""
+    """To be held by whoever changes a gallery's captions."""
 
     def __init__(self, host: ModelProcess) -> None:
         """`host`: what asks a `TaskHost`."""

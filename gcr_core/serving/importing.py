@@ -11,10 +11,9 @@ from gcr_core.files.atomic import write_text
 from gcr_core.serving.workspace import Workspace
 
 DEFAULT_NAME = "My pictures"
-"""What a gallery is called where what was dropped has no name."""
+"""The name of a gallery where what was dropped has none."""
 REPORT_FILE = ".import.json"
-"""What the import left out, how the pictures were called, the models chosen for them; in the gallery's folder, hidden
-from the gallery."""
+"""Says in a gallery's folder, hidden from the gallery, what the import left out, its name, and the models chosen."""
 
 
 LaidOut = Callable[[Any, int], AbstractContextManager[list[Path]]]

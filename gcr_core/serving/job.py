@@ -1,8 +1,8 @@
 """Job: the folder of one training, through which its process and the page know of each other.
 
 `config.json` says what was asked, `status.json` where it stands, `log.jsonl` how the loss fell; `heartbeat` is touched
-every second; `stop` is the wish to stop; `errors.txt` is what the process said last; `checkpoint/` is where it goes on
-from. `lock` is held by the process for as long as it lives, its id in it. Starts and ends no process.
+every second; `stop` asks it to stop; `errors.txt` is its stderr; `checkpoint/` is what it goes on from. `lock`, which
+holds its process id, is locked by the process for as long as it lives. Starts and ends no process.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from gcr_core.serving.workspace import Workspace
 
 QUEUED, RUNNING, STOPPING, STOPPED = "queued", "running", "stopping", "stopped"
 INTERRUPTED, FAILED, DONE = "interrupted", "failed", "done"
+"""The states of a job. "stopping" is told where a running job was asked to stop; it is never recorded."""
 UNFINISHED = (QUEUED, RUNNING, STOPPING)
 RESUMABLE = (STOPPED, INTERRUPTED)
 
@@ -31,9 +32,11 @@ DISK_FULL = "the disk is full: delete memories or other files, then Resume"
 MEMORY_SIGNS = re.compile(r"out of memory|(can't|cannot|unable to) allocate|MemoryError|bad_alloc", re.IGNORECASE)
 DISK_SIGNS = re.compile(r"No space left|quota exceeded", re.IGNORECASE)
 FULL_BYTES = 16 * 2**20
-"""Where less is free, a trainer that died silently died of the full disk."""
+"""Where the disk has less free, a worker that died silently is taken to have died of that."""
 SHOWN_CHARACTERS = 300
+"""The most characters of an error that are shown."""
 MAX_POINTS = 400
+"""The most points of a loss curve."""
 
 STARTING: dict[str, Any] = {
     "stage": None,

@@ -1,9 +1,9 @@
-"""Job queue: the machine's one of trainings; one trains at a time, whoever asked and however many servers there are.
+"""Job queue: a machine has one; one job trains at a time, whoever asked and however many servers there are.
 
-Each training is a process of its own that outlives its server (see `worker`), unless the server has other trainers.
-The queue is a folder of one small file a job; the lock on `training.lock` is handed to the trainer, so that it falls
-when the trainer dies and whoever looks next starts the next job. All that is known is on the disk: a restarted server
-finds everything as it is.
+Each job trains in a worker, a process of its own that outlives its server, unless the server starts trainings in
+another way. The queue is a folder of one small file a job; the lock on `training.lock` is handed to the worker, so that
+it falls when the worker dies and whoever looks next starts the next job. All that is known is on the disk: a restarted
+server finds everything as it is.
 """
 
 import contextlib
@@ -45,17 +45,18 @@ Starter = Callable[[Job, int, int], None]
 """Starts a job's training, which keeps descriptors of both locks, the job's and the machine's, until it has ended."""
 
 LOOK_EVERY_SECONDS = 0.25
+"""How often a server looks what is to be ended or started."""
 STOP_SECONDS = 1.5
-"""How long a trainer that is to stop may take to write a checkpoint; then it is killed."""
+"""How long a worker that is to stop may take to write a checkpoint; then it is killed."""
 SILENT_SECONDS = 300.0
-"""A trainer whose heart has not beaten for so long is killed."""
+"""A worker whose heartbeat is older than this is killed."""
 
 
 class JobQueue:
     """The queue below a home folder, looked after by a thread of this object until `close`."""
 
     def __init__(self, home: Path, start: Starter | None = None) -> None:
-        """`start` takes the place of a process for each training."""
+        """`start` takes the place of a worker for each job."""
         self.home = Path(home)
         self.queue = self.home / "queue"
         self.queue.mkdir(parents=True, exist_ok=True)
@@ -70,14 +71,14 @@ class JobQueue:
         self._thread.start()
 
     def close(self) -> None:
-        """Looks after the queue no more; a trainer that runs goes on."""
+        """Looks after the queue no more; a worker that runs goes on."""
         self._closed = True
         self._wake.set()
         self._thread.join()
 
     @contextlib.contextmanager
     def nothing_else_trains(self) -> Iterator[None]:
-        """For as long as the block lasts; it waits until the job that trains has ended."""
+        """Lets no job train while the block lasts, which waits until the job that trains has ended."""
         with locked(self.home / "training.lock"):
             yield
         self._wake.set()

@@ -12,7 +12,7 @@ from gcr_core.serving.remote_memory import RemoteMemory
 
 
 class LoadingMemory:
-    """A memory on its way."""
+    """A memory that may still be loading."""
 
     def __init__(self, load: Callable[[], RemoteMemory]) -> None:
         """`load` returns the memory or raises; it runs once, by `start` in a thread or by the method `load` here."""

@@ -21,7 +21,7 @@ from gcr_core.retrieval.query import SearchRequest
 from gcr_core.training.config import Recipe
 
 MAX_LOADED = 3
-"""Memories in the process at once; the one used longest ago leaves first."""
+"""The most memories that are loaded at once; the one used longest ago leaves first."""
 
 
 class MemoryHost:

@@ -1,8 +1,8 @@
-"""Model process: one that hosts an object, asked through a pipe.
+"""Model process: a child process that hosts an object, whose methods are called through a pipe.
 
-Importing torch and importing Gradio each keep Python's one lock for seconds: in one process either would wait for
-the other. The child ends when the pipe does, however its parent ended; a child that ended is started again for the
-next question.
+Importing torch and importing Gradio each hold Python's interpreter lock for seconds: in one process either would wait
+for the other. The child ends when the pipe does, however its parent ended; one that has ended is started again for the
+next call. Imports no model library itself.
 """
 
 import multiprocessing
@@ -22,7 +22,7 @@ class EndedError(GcrError):
 
 
 class ModelProcess:
-    """The methods of an object in a process of its own, one question at a time."""
+    """The methods of an object in a process of its own, one call at a time."""
 
     def __init__(self, host: Callable[[Callable[[Any], None]], Any], name: str) -> None:
         """`host` is called in the child with a function that tells the asker how far a long answer is."""
@@ -32,8 +32,8 @@ class ModelProcess:
         self._process: Any = None
 
     def ask(self, method: str, *arguments: Any, on_word: Callable[[Any], None] = lambda word: None) -> Any:
-        """What the method returns; `on_word` gets what it tells on the way. Raises what it raises, and EndedError
-        where the process ended over the question."""
+        """What the method returns; `on_word` gets what it tells on the way. Raises what the method raises, and
+        EndedError where the process ended over the call."""
         with self._lock:
             if self._process is None or not self._process.is_alive():
                 self._put_away()
@@ -60,7 +60,7 @@ class ModelProcess:
         return self._process and self._process.pid
 
     def end(self) -> None:
-        """Ends the process, whatever it is asked, and frees its memory; the next question starts it again."""
+        """Ends the process, whatever it does, and frees its memory; the next call starts it again."""
         if process := self._process:
             process.terminate()
             process.join()

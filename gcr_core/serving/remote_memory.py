@@ -1,6 +1,6 @@
 """Remote memory: one that the `MemoryHost` of another process holds; its gallery and manifest are read in this one.
 
-`memory_host` and `task_host` are what such a process is started with. Loads no model itself.
+`memory_host` and `task_host` make what such a process hosts. Loads no model in this process.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class RemoteMemory:
         return self._memory_host.ask("answer", self.folder, request)
 
     def describe(self, file_names: list[str]) -> list[str]:
-        """As `Memory.describe`; what it said once is not asked for again."""
+        """As `Memory.describe`; each caption is asked for once."""
         self._fresh()
         unsaid = [name for name in file_names if name not in self._said]
         self._said |= zip(unsaid, self._memory_host.ask("describe", self.folder, unsaid), strict=True) if unsaid else ()

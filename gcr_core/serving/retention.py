@@ -20,8 +20,11 @@ from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
 
 NOTE = "used"
+"""The file of a workspace whose time says when its owner was last here."""
 NOTED_EVERY_SECONDS = 3600
+"""How often a use is noted, at most."""
 LOOK_EVERY_SECONDS = 3600
+"""How often unused workspaces are looked for."""
 DAY_SECONDS = 24 * 3600
 
 

@@ -1,9 +1,8 @@
-"""Worker: the process of one job, `python -m gcr_core.serving.worker JOB_FOLDER`, in a session of its own; and `train`,
-for who trains a job in slices of time.
+"""Worker: the process that trains one job, `python -m gcr_core.serving.worker JOB_FOLDER`, in a session of its own.
 
-Whatever happens to it, its folder says so: it records its progress and its end, and the lock that it was given falls
-when it dies. The file `stop`, or SIGTERM, asks it to write a checkpoint and leave. Knows nothing of the queue, nor of
-whoever started it.
+Whatever happens to it, the job's folder says so: it records its progress and its end, and the lock that it was given
+falls when it dies. The file `stop`, or SIGTERM, asks it to write a checkpoint and leave. `train` is also for those who
+train a job in slices of time. Knows nothing about the queue, nor about whoever started it.
 """
 
 import contextlib
@@ -35,11 +34,11 @@ BEAT_SECONDS = 1.0
 RECORD_EVERY_SECONDS = 0.25
 """How often progress within a stage is written down."""
 SHARD_BATCHES = 8
-"""Batches of a frozen vision tower in which at least one shard of features is completed and written."""
+"""In so many batches of a frozen vision tower at least one shard of features is completed and written."""
 
 
 class Stopped(Exception):  # noqa: N818 - a wish, no error
-    """Somebody wished the training to stop."""
+    """Somebody asked the training to stop."""
 
 
 class Paused(Exception):  # noqa: N818 - a rest, no error
@@ -59,9 +58,8 @@ class Record:
             self._log.write("\n")
 
     def __call__(self, progress: "Progress") -> None:
-        """Raises Stopped where that was wished, GcrError for a training of more steps than the settings allow, Paused
-        once its time is over: not before a step is done or a shard of features kept, nor before what was measured is
-        saved."""
+        """Raises Stopped where that was asked for, GcrError for more steps than the settings allow, and Paused once the
+        time is over: not before a step is done or a shard of features kept, nor before what was measured is saved."""
         if self.job.wish.exists():
             raise Stopped
         if self._worked > SHARD_BATCHES and time.monotonic() > self.until and progress.stage != "save":

@@ -28,11 +28,11 @@ from gcr_core.memory.manifest import read_manifest, repository_of, write_manifes
 from gcr_core.settings import Settings
 
 ID = re.compile(r"[A-Za-z0-9_-]{12}")
-"""What `new_id` returns; anything else is no folder's name, whatever it would lead to."""
+"""The form of what `new_id` returns; anything else is no folder's name, whatever it would lead to."""
 COMMIT = re.compile("[0-9a-f]{40}")
 """The full hash of a commit, by which the hub gives the same files for ever."""
 MAX_NAME_CHARACTERS = 80
-"""Characters of a memory's name."""
+"""The most characters of a memory's name."""
 GIB = 2**30
 """Bytes of a gibibyte, in which limits are told."""
 
@@ -227,6 +227,6 @@ def _bytes_below(path: Path) -> int:
     size = 0
     for below, _, files in os.walk(path):
         for name in files:
-            with contextlib.suppress(FileNotFoundError):  # a trainer replaces its files all the while
+            with contextlib.suppress(FileNotFoundError):  # A worker replaces its files all the while.
                 size += Path(below, name).lstat().st_size
     return size

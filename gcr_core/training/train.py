@@ -1,4 +1,4 @@
-"""Train: a backbone learns to say an image's identifier when shown the image or asked for it.
+"""Training: a backbone learns to generate an image's identifier when shown the image or asked for it.
 
 Stages: learning to memorise (picture → identifier) and to retrieve (query → identifier) after Li et al., ACL 2024;
 between them learning to describe (identifier → caption) after SIGMA. Later stages go on with batches of the earlier

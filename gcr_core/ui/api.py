@@ -1,4 +1,4 @@
-"""The API endpoints `/memorize`, `/job` and `/memories`: what the Memorise tab does, for programs."""
+"""API: the endpoints `/memorize`, `/job` and `/memories`: what the Memorise tab does, for programs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

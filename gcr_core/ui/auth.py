@@ -24,7 +24,9 @@ from gcr_core.settings import Settings
 COOKIE = "gcr-owner"
 HEADER = "X-GCR-Owner"
 SECRET = re.compile(r"[A-Za-z0-9_-]{32,128}")
+"""What is accepted as a secret."""
 KEPT_SECONDS = 365 * 24 * 3600
+"""How long a browser keeps its cookie."""
 
 
 class Visitors:

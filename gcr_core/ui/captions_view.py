@@ -1,4 +1,4 @@
-"""The captions of a draft, as HTML: the table that they are typed and corrected in, the offer to have them written.
+"""Captions view: a draft's captions as HTML, the table to type and correct them in, the offer to have them written.
 
 Functions from data to a string, as in `memorize_view`. What a person wrote and what the model wrote stand apart.
 """
@@ -11,7 +11,7 @@ from gcr_core.training.config import CAPTIONER
 from gcr_core.ui.html import count, duration, text
 
 ROWS = 12
-"""Pictures on a page of the table."""
+"""How many pictures a page of the table has."""
 Place = tuple[int, bool]
 """Which page, and whether only pictures without a caption are listed."""
 FIRST: Place = (0, False)

@@ -24,13 +24,15 @@ from gcr_core.errors import GcrError, InputError, NotFoundError
 from gcr_core.ui.auth import Visitors
 
 MAX_REQUEST_BYTES = 6 * MAX_CAPTIONS * MAX_CAPTION_CHARACTERS
-"""Of a request: all the captions that a picture may have, in JSON."""
+"""The most bytes of a request: as many as all the captions that a picture may have, in JSON."""
 FIELD = ("do", "gallery", "memory", "index", "which", "visit")
-"""What tells the fields of pages apart, each page with a `visit` of its own."""
+"""What names a field of a page; each page has a `visit` of its own."""
 MAX_FIELD_CHARACTERS = 200
+"""The most characters of such a name."""
 REMEMBERED = 4_096
-"""Fields whose last edit is known."""
+"""How many fields' last edits are remembered."""
 MAX_DIGITS = 15
+"""The most digits of an edit's number."""
 
 Does = Callable[[Any, dict[str, Any]], None]
 """Writes what a request's edit says. Raises GcrError, and changes nothing, where that cannot be."""

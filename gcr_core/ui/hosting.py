@@ -1,7 +1,6 @@
 """Hosting: what the page says of the place where it runs, and whether that place will do.
 
-On a Space or in a container what is stored may be lost with the next restart, and training may be switched off. Knows
-nothing about memories.
+On a Space or in a container what is stored may be lost with the next restart, and training may be switched off.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""HTML that tabs have in common: text from outside, headings, notices, times and numbers, a gallery's pictures."""
+"""HTML that the tabs have in common: text from outside, headings, notices, times and numbers, a gallery's pictures."""
 
 import html
 import math
@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from gcr_core.data.gallery import Gallery
 
 MOSAIC_PICTURES = 60
+"""The most pictures of a mosaic."""
 MOSAIC_STRIDE = 7
-"""Neighbours in the mosaic are so many places apart in the gallery, as a phone shows only its beginning."""
+"""How many places apart in the gallery neighbours in the mosaic are, as a phone shows only its beginning."""
 NO_PICTURE = "no-picture.svg"
 
 
@@ -27,11 +28,11 @@ class Album:
 
     gallery: "Gallery"
     id: str
-    """its pictures are at `picture/ID/...`"""
+    """The id of its memory or gallery: its pictures are at `picture/ID/...`."""
     own: bool = False
-    """whether images can be forgotten"""
+    """Whether images can be forgotten."""
     changes: dict[str, int] = field(default_factory=dict)
-    """images "added" and "forgotten" since the memory was trained"""
+    """Images "added" and "forgotten" since the memory was trained."""
 
     def url(self, index: int) -> str:
         """Where the page finds an image, or what stands for one whose picture is not in the memory; changes when the

@@ -1,6 +1,6 @@
-"""The draft: a gallery on its way to a memory. Its import, its captions, who writes them, and what will come of it.
+"""Draft: a gallery on its way to a memory. Its import, its captions, who writes them, and what will come of it.
 
-Keeps nothing that a reload would lose: the gallery, its captions and the models chosen for it are on the visitor's
+Keeps nothing that a reload would lose: the gallery, its captions and the models chosen for it are in the visitor's
 workspace; an import and the writing of captions go on whether or not anyone watches.
 """
 
@@ -32,8 +32,9 @@ from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.registry import Library
 
 IMPORT_POLL_SECONDS = 0.3
+"""How often the page shows how far an import is."""
 MODELS = {"backbone": "checkpoints/gcr-mini", "clip": "checkpoints/gcr-mini-clip"}
-"""What of a recipe is a model, with one that is always here."""
+"""The models of a recipe, each with one that is always here."""
 CHOSEN = ("name", "preset", "identifiers", "seed", *MODELS)
 """What a person chooses for a draft."""
 Shown = dict[Any, Any]
@@ -41,7 +42,7 @@ Shown = dict[Any, Any]
 Studied = tuple[Path, Recipe, int]
 """What an estimate is of: a gallery, a recipe, the captions; measured again where these have doubled."""
 RETRY_SECONDS = 30
-"""A model that the hub did not give is asked for again after so long."""
+"""After so long a model that the hub did not give is asked for again."""
 
 
 class Draft:

@@ -1,4 +1,4 @@
-"""The Memorise tab: from dropped pictures to a memory that can be searched, and what can be done with it later.
+"""Memorise tab: from dropped pictures to a memory that can be searched, and what can be done with it later.
 
 Keeps nothing that a reload would lose: what is shown is read from the visitor's workspace and jobs, which check every
 id that comes in. Models are asked in another process.
@@ -28,11 +28,12 @@ from gcr_core.ui.registry import Library
 from gcr_core.ui.search_tab import SCRIPT, SearchTab
 
 POLL_SECONDS = 1.0
+"""How often an open page asks what is new."""
 ADDED_AT_ONCE = 16
-"""Pictures that a memory takes in before it is saved."""
+"""How many pictures a memory takes in before it is saved."""
 LISTEN = "gcr.listen(element, trigger, 'act', watch); gcr.take(element, trigger, 'dropped')"
 ANSWERED = "async () => [await edits.before]"
-"""In the browser: what was typed before a reload has an answer before the page asks what there is."""
+"""Runs in the browser, so that what was typed before a reload is answered before the page asks what there is."""
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 

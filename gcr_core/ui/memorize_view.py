@@ -1,4 +1,4 @@
-"""What the Memorise tab shows, as HTML: where pictures are dropped, their captions, the recipe, jobs, the workspace.
+"""Memorise view: what the tab shows, as HTML: where pictures are dropped, their captions, the recipe, jobs, memories.
 
 Functions from data to a string. Text from outside goes through `html.text`. An element with data-do is passed to
 the server with its other data when it is clicked, sent or edited; what is typed or chosen in one with data-which too
@@ -17,10 +17,11 @@ from gcr_core.training.config import CAPTIONER
 from gcr_core.ui.html import Album, count, duration, heading, mosaic, percent, text
 
 LISTED = 200
-"""Files that a report names; the rest are counted."""
+"""How many files a report names; the rest are counted."""
 STRIP = 5
-"""Pictures beside a memory's name."""
+"""How many pictures stand beside a memory's name."""
 CURVE = (600, 120)
+"""The width and the height of a loss curve, in its own units."""
 
 STAGES = {
     "prepare": "Getting ready",
@@ -33,7 +34,7 @@ STAGES = {
     "save": "Putting the memory away",
 }
 STATES = {QUEUED: "waiting", RUNNING: "memorising"}
-"""The words for states of jobs that do not stand as they are on a badge."""
+"""The words for those states of a job that its badge does not show as they are."""
 SUGGESTED_MODELS = {
     "backbone": (
         "checkpoints/gcr-mini",
@@ -48,7 +49,7 @@ SUGGESTED_MODELS = {
         "google/siglip-base-patch16-224",
     ),
 }
-"""Models to choose from; any other of their kinds can be typed in."""
+"""The models that are suggested; any other of their kinds can be typed in."""
 
 
 def drop_zone() -> str:

@@ -1,4 +1,4 @@
-"""The page: head, theme and files around the tabs. `build`, then `launch`."""
+"""Page: head, theme and files around the tabs. `build`, then `launch`."""
 
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -17,10 +17,11 @@ from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.registry import Library
 
 UPLOADS_KEPT_SECONDS = 3600
+"""How long Gradio keeps an uploaded file."""
 TOOL = "/search"
 """The one endpoint that language models may call by MCP."""
 QUEUED_REQUESTS = 200
-"""Requests of all visitors that may wait; who comes later is told that the queue is full."""
+"""How many requests of all visitors may wait; who comes later is told that the queue is full."""
 ASSETS = ROOT / "assets"
 
 # The scripts stand in the page itself: Gradio asks its first questions without waiting for files.

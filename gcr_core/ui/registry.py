@@ -15,6 +15,7 @@ from gcr_core.ui.html import Album
 SHIPPED = "shipped"
 """The id of the memory that the app was started with; no memory of one's own has so short a one."""
 CACHED = 64
+"""The most memories and galleries that are kept open."""
 
 
 class Library:

@@ -1,4 +1,4 @@
-"""The Search tab: one box for words or a picture, two galleries side by side, and the API endpoint `/search`.
+"""Search tab: one box for words or a picture, two galleries side by side, and the API endpoint `/search`.
 
 Asks the chosen memory and shows what it answers; a mistake of the user's becomes a message in the page, or an error of
 the API.
@@ -17,17 +17,18 @@ from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.registry import SHIPPED, Library
 
 CHIPS = 6
+"""How many example queries are offered."""
 EMPTY: dict[str, Any] = {"text": "", "files": []}
 PASTED_CHARACTERS = 10_000_000
 """Gradio turns longer pasted text into a file; with so much room the query's own limit answers instead."""
 
 SCRIPT = '<script src="app.js"></script>'
-"""For each part that calls it: only so does Gradio wait until it is loaded."""
+"""Stands in each part that calls it, as only then Gradio waits until it is loaded."""
 AT_FIRST = "() => { const begin = () => window.gcr ? gcr.atFirst() : setTimeout(begin, 50); begin(); }"
 CLEAR = "() => [{text: '', files: []}, '']"
-"""In the browser, since an answer from the server would wipe what was typed until it came."""
+"""Runs in the browser, since an answer of the server would wipe what was typed until it came."""
 SESSION_STORAGE = "let kept = {}; try { kept = sessionStorage } catch {}"
-"""In the browser's tab, where that may keep something."""
+"""Names the storage of the browser's tab, or an object in its place where that may keep nothing."""
 CHOOSE = """
 %s
 const show = () => { const list = element.querySelector("select"); if (list) list.value = props.value; };
@@ -40,7 +41,7 @@ element.addEventListener("change", event => { props.value = event.target.value; 
 watch(["value", "options"], check);
 """ % (SESSION_STORAGE, SHIPPED)  # noqa: UP031 - braces are the script's
 CHOSEN_BEFORE = f"() => {{ {SESSION_STORAGE}; return kept.memory || '' }}"
-"""So that a reload goes on with the same memory."""
+"""Tells the memory that was chosen before a reload, which goes on with it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the Search tab shows, as HTML: two aligned galleries of cards, the beam trace, messages, the state.
+"""Search view: what the tab shows, as HTML: two aligned galleries of cards, the beam trace, messages, the state.
 
 Functions from an answer (the object of `recall --json`) to a string. Text from outside goes through `html.text`.
 """
@@ -10,11 +10,11 @@ from urllib.parse import quote
 from gcr_core.ui.html import Album, text
 
 TRACE_ROWS = 12
-"""Beams shown for a step of the trace; the rest are counted."""
+"""How many beams are shown for a step of the trace; the rest are counted."""
 WRITTEN = "written by the model: "
 STAR = '<span class="written" aria-hidden="true">✦</span>'
 MARK = f'{STAR}<span class="sr">{WRITTEN}</span>'
-"""Before captions that the model wrote."""
+"""Stands before captions that the model wrote."""
 
 SIDES = {
     "generative": ("Recalled from memory", "memory", "log p"),

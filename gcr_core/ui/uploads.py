@@ -1,7 +1,7 @@
 """Uploads: files that the browser has sent, laid out under the names that they had there.
 
 Gradio keeps each upload in a folder named after its content and removes it after an hour. A file is taken only from
-there, whatever path a request names. Knows nothing about pictures.
+there, whatever path a request names. Opens no picture.
 """
 
 import os

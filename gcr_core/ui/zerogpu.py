@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gradio import Error
 
 START_SECONDS = 15
-"""What a fork may take before it works: moving the models to the GPU, loading a memory of one's own."""
+"""How long a fork may take before it works: to move the models to the GPU, or to load a memory of one's own."""
 WORK: dict[str, Callable[..., float]] = {
     "answer": lambda folder, request: 0.02 * request.beams,
     "describe": lambda folder, file_names: 0.3 * len(file_names),
@@ -41,10 +41,11 @@ WORK: dict[str, Callable[..., float]] = {
 """What a question takes after that, in seconds, by what it is asked with."""
 OTHER_SECONDS = 45
 SLICE_SECONDS = 45
-"""Of training at a time. With START_SECONDS a minute, which is lent to everybody."""
+"""How long a slice of training is. With START_SECONDS it makes a minute, which is lent to everybody."""
 MAX_OWNERS = 256
+"""How many owners' last events are kept."""
 GPU_SECONDS = "gpu_seconds"
-"""In a job's status: how long it takes in all, as measured."""
+"""The key in a job's status under which stands how long it takes in all, as measured."""
 TOO_LARGE = (
     f"a part of this training takes longer than the {START_SECONDS + SLICE_SECONDS} s for which a GPU is lent: choose "
     "fewer pictures or a smaller backbone, or duplicate the Space to hardware of your own"
