@@ -116,8 +116,8 @@ class BriskBackbone(Backbone):
 
 
 def variant(augmenter: Augmenter, image_processor: Any, count: int, draws: random.Random) -> torch.Tensor:
-    """(count, 3, SIDE, SIDE) float16: that many pictures perturbed, ready for CLIP."""
-    pictures = [augmenter.perturbed(image, draws) for image in range(count)]
+    """(count, 3, SIDE, SIDE) float16: that many pictures augmented, ready for CLIP."""
+    pictures = [augmenter.augmented(image, draws) for image in range(count)]
     return image_processor(pictures, return_tensors="pt")["pixel_values"].half()
 
 

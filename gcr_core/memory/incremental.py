@@ -25,7 +25,7 @@ from gcr_core.errors import MemoryFormatError
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.beam_search import recall
 from gcr_core.retrieval.trie import IdentifierTrie
-from gcr_core.training.augment import input_side, perturb
+from gcr_core.training.augment import augment, input_side
 from gcr_core.training.batches import Pairs, text_inputs
 from gcr_core.training.config import Training
 from gcr_core.training.features import Features
@@ -86,7 +86,7 @@ class KnownQueries:
                 parts += [cls._of(backbone, trie, backbone.feature_inputs(view), chosen) for view in inputs]
                 continue
             pictures = [gallery.open(image) for image in chosen]
-            for views in (pictures, [perturb(picture, side, draws) for picture in pictures]):
+            for views in (pictures, [augment(picture, side, draws) for picture in pictures]):
                 parts.append(cls._of(backbone, trie, backbone.image_inputs(views), chosen))
         return cls.joined(parts)
 
@@ -153,7 +153,7 @@ class NewImage:
     @classmethod
     def read(cls, backbone: Backbone, picture: Image.Image, captions: list[str]) -> Self:
         draws, side = random.Random(0), input_side(backbone.processor.image_processor)
-        views = [picture, *(perturb(picture, side, draws) for _ in range(AUGMENTED_VIEWS))]
+        views = [picture, *(augment(picture, side, draws) for _ in range(AUGMENTED_VIEWS))]
         states = [_states(backbone, backbone.image_inputs(views))]
         weights = torch.full((len(views),), OWN_WEIGHT / len(views))
         if captions:

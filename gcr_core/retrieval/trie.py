@@ -1,4 +1,4 @@
-"""IdentifierTrie: the prefix tree of all identifiers, in flat arrays.
+"""Trie: the prefix tree of all identifiers, in flat arrays.
 
 Nodes are numbered in level order, the root is 0, siblings stand in the order of their tokens. So the children
 of a node are contiguous, and edge `e` leads to node `e + 1`: `indptr` and `token` are the whole tree. The

@@ -36,9 +36,9 @@ class Augmenter:
         held = HELD_BYTES // (BYTES_A_PIXEL * round(HELD_SCALE * self.side) ** 2)
         self.picture = lru_cache(held)(lambda image: reduced(gallery.open(image), self.side))
 
-    def perturbed(self, image: int, draws: random.Random) -> Image.Image:
-        """A picture as `perturb` makes it."""
-        return perturb(self.picture(int(image)), self.side, draws, self.square)
+    def augmented(self, image: int, draws: random.Random) -> Image.Image:
+        """A picture as `augment` makes it."""
+        return augment(self.picture(int(image)), self.side, draws, self.square)
 
 
 def input_side(image_processor: Any) -> int:
@@ -53,7 +53,7 @@ def reduced(picture: Image.Image, side: int) -> Image.Image:
     return picture
 
 
-def perturb(picture: Image.Image, side: int, draws: random.Random, square: bool = True) -> Image.Image:
+def augment(picture: Image.Image, side: int, draws: random.Random, square: bool = True) -> Image.Image:
     """The picture cropped, shrunk and compressed at random, so that the memory is of it and not of its file.
 
     `side`: the pixels that the model will see; the picture comes back with 0.6 to 1.5 times as many, as a square where

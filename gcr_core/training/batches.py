@@ -96,7 +96,7 @@ class PictureBatches:
             views = [one.randrange(self.features.views) for one in draws]
             inputs = self.backbone.feature_inputs(self.features.read(drawn, views))
         else:
-            pictures = [self.augmenter.perturbed(*one) for one in zip(drawn, draws, strict=True)]
+            pictures = [self.augmenter.augmented(*one) for one in zip(drawn, draws, strict=True)]
             inputs = self.backbone.image_inputs(pictures)
         images = torch.from_numpy(drawn).to(self.backbone.device)[:, None]
         return inputs, images, torch.ones_like(images, dtype=torch.float32)

@@ -166,7 +166,7 @@ class FeatureCache(Features):
         made = torch.empty(len(wanted), self.tokens, self.hidden, dtype=torch.bfloat16)
         for start in range(0, len(wanted), VISION_BATCH):
             pictures = [
-                augmenter.perturbed(image, random.Random(f"{seed} {image} {view}")) if view else gallery.open(image)
+                augmenter.augmented(image, random.Random(f"{seed} {image} {view}")) if view else gallery.open(image)
                 for image, view in wanted[start : start + VISION_BATCH]
             ]
             made[start : start + len(pictures)] = backbone.image_features(pictures)

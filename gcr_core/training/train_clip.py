@@ -73,7 +73,7 @@ def tune(
             images = [int(choice.choice(pairs.images[row], p=_shares(pairs.weights[row]))) for row in rows]
             distinct, where = np.unique(images, return_inverse=True)
             shown = [
-                augmenter.perturbed(image, random.Random(f"{seed} {step} {image}"))
+                augmenter.augmented(image, random.Random(f"{seed} {step} {image}"))
                 for image in distinct[share(len(distinct))]
             ]
             own = [asked[row] for row in share(size)]

@@ -206,8 +206,8 @@ def test_features_are_computed_once_and_an_interrupted_computation_goes_on(
     assert not again
     own = backbone.image_features([tiny_gallery.open(image) for image in (11, 3)])
     torch.testing.assert_close(features.pictures([11, 3]), own.bfloat16())
-    perturbed = features.read([11, 3], [1, 1])
-    assert not torch.equal(perturbed, features.pictures([11, 3]))
+    augmented = features.read([11, 3], [1, 1])
+    assert not torch.equal(augmented, features.pictures([11, 3]))
     whole = FeatureCache.compute(backbone, tiny_gallery, 2, 0, tmp_path / "whole")
     assert torch.equal(whole.read(range(12), [1] * 12), features.read(range(12), [1] * 12))
 

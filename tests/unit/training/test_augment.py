@@ -22,7 +22,7 @@ def test_no_more_pictures_are_held_than_the_limit_allows(
     side = round(HELD_SCALE * 32)
     monkeypatch.setattr(augment_module, "HELD_BYTES", 3 * BYTES_A_PIXEL * side**2)
     augmenter = Augmenter(Processor(), tiny_gallery)
-    first, again = ([augmenter.perturbed(image, random.Random(image)) for image in range(12)] for _ in range(2))
+    first, again = ([augmenter.augmented(image, random.Random(image)) for image in range(12)] for _ in range(2))
     assert augmenter.picture.cache_info().currsize == 3
     for one, other in zip(first, again, strict=True):
         assert ImageChops.difference(one.convert("RGB"), other.convert("RGB")).getbbox() is None

@@ -15,7 +15,7 @@ from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.beam_search import score_all
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES, Identifiers
 from gcr_core.retrieval.trie import IdentifierTrie
-from gcr_core.training.augment import misspell, perturb, vary
+from gcr_core.training.augment import augment, misspell, vary
 from gcr_core.training.batches import Pairs, PictureBatches, QueryBatches, TextBatches, text_inputs
 from gcr_core.training.config import STAGES, Training
 from gcr_core.training.train import IdentifierLoss, image_states, memorize
@@ -233,7 +233,7 @@ def test_a_long_query_may_lose_words_but_never_all_of_them():
 
 def test_a_perturbed_picture_is_rgb_another_one_and_as_large_as_asked_for():
     picture = Image.effect_mandelbrot((64, 64), (-2, -1, 1, 1), 20).convert("RGB")
-    changed = perturb(picture, 64, random.Random(1))
+    changed = augment(picture, 64, random.Random(1))
     assert changed.mode == "RGB"
     assert 40 <= changed.width == changed.height <= 96
     assert ImageChops.difference(changed.resize((64, 64)), picture).getbbox() is not None
