@@ -23,6 +23,16 @@ def client(app_address):
 
 
 @pytest.fixture(scope="session")
+def bare_client(tmp_path_factory):
+    """A client to an app without a memory, where training is switched off."""
+    folder = tmp_path_factory.mktemp("bare")
+    with serve(folder / "nothing", folder / "app.log", training=0) as address:
+        client = Client(address, verbose=False)
+        yield client
+        client.close()
+
+
+@pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("shared")
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -12,8 +13,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from gcr_core.memory.memory import Memory
-from gcr_core.serving.workspace import Workspace
-from tests.serving import serve
+from gcr_core.serving.workspace import Workspace, new_id
 
 PATIENCE_SECONDS = 300
 UNKNOWN = "AAAAAAAAAAAA"
@@ -89,9 +89,10 @@ def test_a_download_loads_as_a_memory_and_is_kept_nowhere_else(owner, done, shar
         assert time.monotonic() < deadline
 
 
-def test_a_memory_is_renamed_and_deleted(new_visitor, owner, tiny_gallery):
-    visitor = new_visitor()
-    id = until(visitor, memorize(visitor, tiny_gallery)["id"], "done")["memory"]
+def test_a_memory_is_renamed_and_deleted(new_visitor, shared_folder, tiny_memory_dir):
+    visitor, id = new_visitor(), new_id()
+    shelf = Workspace.of(shared_folder / "home", visitor.headers["X-GCR-Owner"])
+    shelf.keep(shutil.copytree(tiny_memory_dir, shelf.root / "copied"), id, "Shapes")
     assert memories(visitor, "rename", id, "Forms")["memories"][0]["name"] == "Forms"
     assert memories(visitor, "delete", id)["memories"] == []
     with pytest.raises(AppError, match="no such memory"):
@@ -178,16 +179,13 @@ def test_the_api_has_four_endpoints(client):
     assert documented["unnamed_endpoints"] == {}
 
 
-def test_where_training_is_switched_off_it_says_so(tiny_memory_dir, tiny_gallery, tmp_path):
-    with serve(tiny_memory_dir, tmp_path / "app.log", training=0) as address:
-        client = Client(address, verbose=False)
-        with pytest.raises(AppError, match="GCR_TRAINING"):
-            memorize(client, tiny_gallery)
-        with pytest.raises(AppError, match="GCR_TRAINING"):
-            job(client, "any", "resume")
-        client.close()
-        with urllib.request.urlopen(f"{address}config") as response:
-            assert json.load(response)["title"]
+def test_where_training_is_switched_off_it_says_so(bare_client, tiny_gallery):
+    with pytest.raises(AppError, match="GCR_TRAINING"):
+        memorize(bare_client, tiny_gallery)
+    with pytest.raises(AppError, match="GCR_TRAINING"):
+        job(bare_client, "any", "resume")
+    with urllib.request.urlopen(f"{bare_client.src}config") as response:
+        assert json.load(response)["title"]
 
 
 def test_a_refused_training_leaves_no_pictures_behind(new_visitor, tiny_gallery, shared_folder):

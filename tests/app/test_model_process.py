@@ -12,6 +12,8 @@ from gcr_core.retrieval.query import SearchRequest
 from gcr_core.serving.model_process import EndedError, ModelProcess
 from gcr_core.serving.remote_memory import RemoteMemory, memory_host
 
+pytestmark = pytest.mark.slow
+
 REQUEST = SearchRequest("a red circle", 3, 5)
 
 
@@ -59,9 +61,8 @@ def test_a_memory_whose_folder_went_is_said_to_be_gone(process, tiny_memory_dir,
         gone.answer(REQUEST)
 
 
-def test_a_process_that_was_killed_is_started_again_for_the_next_question(tiny_memory_dir):
-    process = ModelProcess(memory_host, "memory")
-    apart = RemoteMemory.fetch(str(tiny_memory_dir), process)
+def test_a_process_that_was_killed_is_started_again_for_the_next_question(apart, process):
+    assert apart.answer(REQUEST)["dense"]
     os.kill(process.pid, signal.SIGKILL)
     try:
         answer = apart.answer(REQUEST)
@@ -69,12 +70,12 @@ def test_a_process_that_was_killed_is_started_again_for_the_next_question(tiny_m
         assert "ask again" in str(ended)
         answer = apart.answer(REQUEST)
     assert answer["dense"]
-    process.end()
 
 
-def test_what_is_added_and_forgotten_is_on_the_disk_and_in_the_next_answer(tiny_memory_dir, tiny_gallery, tmp_path):
+def test_what_is_added_and_forgotten_is_on_the_disk_and_in_the_next_answer(
+    process, tiny_memory_dir, tiny_gallery, tmp_path
+):
     folder = shutil.copytree(tiny_memory_dir, tmp_path / "memory")
-    process = ModelProcess(memory_host, "memory")
     apart = RemoteMemory(folder, process)
     [name] = apart.add([("new.png", Image.new("RGB", (48, 48), "purple"))], [["something purple"]])
     assert name in apart.gallery.file_names
@@ -84,4 +85,3 @@ def test_what_is_added_and_forgotten_is_on_the_disk_and_in_the_next_answer(tiny_
     assert names == set(apart.gallery.file_names) == {*tiny_gallery.file_names, name} - {"red-circle.png"}
     assert apart.facts["changes"] == {"added": 1, "forgotten": 1, "captions": 0}
     assert all(isinstance(words, str) for words in apart.describe([name, "red-square.png"]))
-    process.end()

@@ -146,15 +146,14 @@ def test_no_other_host_is_named_for_fonts_or_styles(app_address):
             assert "http" not in response.read().decode().replace("http://www.w3.org/2000/svg", "")
 
 
-def test_without_a_memory_the_page_is_served_and_the_api_says_what_is_missing(tmp_path):
-    with serve(tmp_path / "nothing", tmp_path / "app.log") as address:
-        client = Client(address, verbose=False)
-        with pytest.raises(AppError, match="memory"):
-            search(client, QUERY)
-        with urllib.request.urlopen(f"{address}config") as response:
-            assert json.load(response)["title"]
+def test_without_a_memory_the_page_is_served_and_the_api_says_what_is_missing(bare_client):
+    with pytest.raises(AppError, match="memory"):
+        search(bare_client, QUERY)
+    with urllib.request.urlopen(f"{bare_client.src}config") as response:
+        assert json.load(response)["title"]
 
 
+@pytest.mark.slow
 def test_the_terminal_says_where_the_page_is_and_no_more(tmp_path):
     log = tmp_path / "app.log"
     with serve(ROOT / "checkpoints" / "emoji", log) as address:

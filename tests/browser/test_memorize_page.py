@@ -367,7 +367,7 @@ def test_too_long_a_caption_is_said_and_stands_there_until_it_is_shortened(desk,
     expect(desk.locator("#notes")).to_contain_text("11 of 12 images have no caption")
 
 
-def test_a_job_is_stopped_found_again_after_a_reload_and_resumed(desk, tiny_gallery):
+def test_a_job_is_stopped_found_again_after_a_reload_and_resumed(desk, shared, tiny_gallery):
     drop_folder(desk, tiny_gallery.root)
     memorise(desk, "Thorough")
     expect(desk.locator(".job .facts")).to_contain_text(re.compile(r"step [\d,]+ of [\d,]+"))
@@ -382,19 +382,19 @@ def test_a_job_is_stopped_found_again_after_a_reload_and_resumed(desk, tiny_gall
     expect(second.locator(".job .badge")).to_have_text("stopped")
     button(second, "Resume").click()
     expect(second.locator(".job .badge")).to_have_text(re.compile("memorising|done"))
+    serving.end_trainings(shared[1])  # the next test's would wait for it
 
 
-def test_a_killed_trainer_is_said_in_words_and_resumed(open_page, tiny_memory_dir, tiny_gallery, models, tmp_path):
-    with serving.serve(tiny_memory_dir, tmp_path / "app.log", **models) as address:
-        page = open_desk(open_page, address)
-        drop_folder(page, tiny_gallery.root)
-        memorise(page, "Balanced")
-        expect(page.locator(".job .facts")).to_contain_text("step")
-        os.kill(trainer(tmp_path / "home"), signal.SIGKILL)
-        expect(page.locator(".job .badge")).to_have_text("interrupted")
-        expect(page.locator(".job .why")).to_contain_text("killed")
-        button(page, "Resume").click()
-        expect(page.locator(".job .badge")).to_have_text(re.compile("memorising|done"))
+def test_a_killed_trainer_is_said_in_words_and_resumed(desk, shared, tiny_gallery):
+    drop_folder(desk, tiny_gallery.root)
+    memorise(desk, "Balanced")
+    expect(desk.locator(".job .facts")).to_contain_text("step")
+    os.kill(trainer(shared[1]), signal.SIGKILL)
+    expect(desk.locator(".job .badge")).to_have_text("interrupted")
+    expect(desk.locator(".job .why")).to_contain_text("killed")
+    button(desk, "Resume").click()
+    expect(desk.locator(".job .badge")).to_have_text(re.compile("memorising|done"))
+    serving.end_trainings(shared[1])
 
 
 def test_a_killed_server_finds_the_job_again(open_page, tiny_memory_dir, tiny_gallery, models, tmp_path):
@@ -415,10 +415,9 @@ def test_a_killed_server_finds_the_job_again(open_page, tiny_memory_dir, tiny_ga
         expect(page.locator(".job .badge")).to_have_text(re.compile("memorising|done"))
         expect(page.locator(".job .badge")).to_have_text("done")
     finally:
-        with contextlib.suppress(StopIteration, ProcessLookupError):
-            os.kill(trainer(tmp_path / "home"), signal.SIGKILL)
         server.terminate()
         server.wait()
+        serving.end_trainings(tmp_path / "home")
 
 
 def test_two_browsers_at_once_see_their_own_only(open_page, shared, cameras, tmp_path):

@@ -103,6 +103,7 @@ def test_memorize_trains_a_memory_that_recall_opens(
     assert json.loads(capsys.readouterr().out)["generative"][0]["file_name"] == "gold-bar.png"
 
 
+@pytest.mark.slow
 def test_memorize_lets_the_backbone_write_captions_and_says_how_many(
     tmp_path: Path, idefics3_folder: Path, tiny_clip_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 from gcr_core.data.gallery import Gallery
 from gcr_core.data.queries import load_queries
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 QUERIES = ROOT / "assets" / "emoji_queries.jsonl"
 sys.path.append(str(ROOT / "scripts"))

@@ -101,6 +101,7 @@ def test_every_file_that_the_words_on_hosting_name_is_there():
     assert (ROOT / "Dockerfile").is_file() and (ROOT / ".dockerignore").is_file()
 
 
+@pytest.mark.slow
 def test_every_hub_command_is_one_with_those_options():
     lines = re.findall(r"^\.venv/bin/hf (.*)$", HOSTING, re.MULTILINE)
     assert len(lines) >= 6

@@ -181,6 +181,7 @@ def test_an_adapter_is_pushed_alone_and_finds_its_backbone_on_the_hub(hub, adapt
     assert answers(adapter) == answers(tmp_path / "pulled")
 
 
+@pytest.mark.slow
 def test_a_downloaded_adapter_opens_where_its_backbone_was_never_fetched(hub, adapter, tmp_path, monkeypatch):
     here, there = (
         Workspace(tmp_path / "here"),

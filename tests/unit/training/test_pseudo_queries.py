@@ -10,6 +10,8 @@ from gcr_core.training.config import MAX_WRITTEN
 from gcr_core.training.preflight import check_written
 from gcr_core.training.pseudo_queries import BROKEN_OFF, INSTRUCTIONS, tidied, write_captions
 
+pytestmark = pytest.mark.slow
+
 STEPS = 150
 
 

@@ -105,6 +105,7 @@ def test_states_of_images_have_length_one_with_and_without_captions(llava_folder
     assert not np.allclose(states[0], with_captions[0], atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["atomic", "structured"])
 def test_a_small_gallery_is_recalled_from_its_pictures_and_captions(kind, llava_folder, tiny_gallery, tiny_memory):
     backbone, identifiers = untrained(llava_folder, tiny_gallery, kind)
