@@ -73,8 +73,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def nothing_left_behind() -> Iterator[None]:
     """No process that a test has started is there when the last test has ended."""
     yield
-    left = [process for process in psutil.process_iter() if _is_ours(process)]
-    _, left = psutil.wait_procs(left, END_SECONDS)
+    started = {*psutil.Process().children(recursive=True), *filter(_is_ours, psutil.process_iter())}
+    _, left = psutil.wait_procs(started - set(filter(_ends_with_this, started)), END_SECONDS)
     commands = [" ".join(process.cmdline()) for process in left if process.is_running()]
     for process in left:
         process.kill()
@@ -82,11 +82,19 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def _is_ours(process: psutil.Process) -> bool:
+    """Also one that outlived the process that started it."""
     try:
-        ours = process.environ().get("STARTED_BY_TESTS") == str(os.getpid()) and process.pid != os.getpid()
-        return ours and "multiprocessing.resource_tracker" not in " ".join(process.cmdline())  # ends with this one
+        return process.environ().get("STARTED_BY_TESTS") == str(os.getpid()) and process.pid != os.getpid()
     except psutil.Error:
         return False
+
+
+def _ends_with_this(process: psutil.Process) -> bool:
+    """Whether it is the one that multiprocessing keeps, and ends with its process."""
+    try:
+        return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return True
 
 
 def pytest_report_header() -> str:
