@@ -23,7 +23,7 @@ from gcr_core.errors import GcrError, HubError, InputError
 from gcr_core.files.atomic import changing
 from gcr_core.files.hub import fetch
 from gcr_core.memory.card import flat
-from gcr_core.memory.manifest import check_target, read_manifest
+from gcr_core.memory.manifest import check_memory, check_target, read_manifest
 from gcr_core.retrieval.query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest
 from gcr_core.settings import Settings
 from gcr_core.training.config import PRESET_WORDS, Recipe
@@ -343,7 +343,8 @@ def _info(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _load(path_or_id: str | Path) -> "Memory":
-    folder = fetch(path_or_id, instead="checkpoints/emoji")  # Before torch is imported: a wrong name is told at once.
+    folder = fetch(path_or_id, instead="checkpoints/emoji")
+    check_memory(folder)  # Before torch is imported: what is no memory is told at once.
     _hush()
     from gcr_core.memory.memory import Memory
 

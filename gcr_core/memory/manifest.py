@@ -10,15 +10,20 @@ from gcr_core.files.layout import ADAPTER_FILE, CARD_FILE, FORMAT_VERSION, MANIF
 from gcr_core.memory.card import model_card
 
 
+def check_memory(folder: str | Path) -> None:
+    """Raises MemoryFormatError for a folder that is no memory. Reads no file."""
+    if not (Path(folder) / MANIFEST_FILE).is_file():
+        raise MemoryFormatError(
+            f"{str(folder)!r} is no memory, it has no {MANIFEST_FILE}: name a memory, such as checkpoints/emoji"
+        )
+
+
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of the memory in a folder. Raises MemoryFormatError for none, or another format version."""
+    check_memory(folder)
     path = Path(folder) / MANIFEST_FILE
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MemoryFormatError(
-            f"{str(folder)!r} is no memory, it has no {MANIFEST_FILE}: name a memory, such as checkpoints/emoji"
-        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise MemoryFormatError(f"{path} cannot be read ({error}): memorise the gallery anew") from error
     version = manifest.get("format_version") if isinstance(manifest, dict) else None

@@ -9,6 +9,7 @@ the dense baseline.
 """
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -88,7 +89,7 @@ class IdentifierLoss:
         return loss
 
 
-class Task:
+class Task(ABC):
     """One kind of training step: what its batch is, the losses of that, and the size of its micro-batches."""
 
     size: int
@@ -99,15 +100,15 @@ class Task:
     def __init__(self, backbone: Backbone, micro_batcher: MicroBatcher):
         self.backbone, self.micro_batcher = backbone, micro_batcher
 
+    @abstractmethod
     def draw(self, step: int, rows: np.ndarray) -> tuple[Any, ...]:
         """These rows of a step's batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def micro_batch(self, batch: tuple[Any, ...]) -> int:
         """How many rows of a batch a micro-batch may have."""
-        raise NotImplementedError
 
-    def learnt(self, step: int, losses: torch.Tensor) -> None:
+    def learnt(self, step: int, losses: torch.Tensor) -> None:  # noqa: B027 - only pictures are drawn by their losses
         """Takes the losses (size,) of a step's batch, which later draws may follow."""
 
 

@@ -37,22 +37,11 @@ OVER = ("stopped", "interrupted", "failed", "done")
 
 STAND_IN = """
 import errno, json, os, shutil, subprocess, sys, time, types
-from dataclasses import dataclass
-
-@dataclass(frozen=True)
-class Progress:
-    stage: str
-    step: int
-    steps: int
-    seconds_left: float | None = None
-    loss: float | None = None
-    memorized: float | None = None
-    looked: int | None = None
-    looks: int | None = None
 
 def make_memory(gallery, recipe, out, on_progress, checkpoint=None):
     from gcr_core.files.atomic import write_text
     from gcr_core.errors import GalleryError
+    from gcr_core.training.progress import Progress
     checkpoint.mkdir(exist_ok=True)
     kept = checkpoint / "step"
     step = int(kept.read_text()) if kept.exists() else 0
@@ -88,7 +77,7 @@ def make_memory(gallery, recipe, out, on_progress, checkpoint=None):
     return {"images": len(gallery), "went_on_from": started_at}
 
 module = types.ModuleType("gcr_core.memory.build")
-vars(module).update(Progress=Progress, make_memory=make_memory)
+vars(module).update(make_memory=make_memory)
 sys.modules["gcr_core.memory.build"] = module
 """
 
