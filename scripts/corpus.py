@@ -13,10 +13,10 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 from build_emoji_gallery import CLDR, read_informal, words
+from counted import families, hours, in_words, keys, plural
 from wordnet import Synset, WordNet
 
 from gcr_core.training.augment import misspell
@@ -45,33 +45,6 @@ ACTIONS = (
     "i am {}",
     "she is {}",
 )
-KEYS = (
-    "number {}", "the number {}", "numeral {}", "{} key", "{} button", "number {} button", "button {}",
-)  # fmt: skip
-LETTERS = ("letter {}", "the letter {}", "capital {}", "capital letter {}", "letter {} button")
-HOURS = (
-    "{} o'clock", "{} o clock", "{} oclock", "at {} o'clock", "{} am", "{} pm", "{} in the morning",
-    "{} in the afternoon", "clock at {}",
-)  # fmt: skip
-FIGURE_HOURS = ("{}am", "{}pm")
-HALVES = (
-    "half past {}",
-    "at half past {}",
-    "half {}",
-    "{} thirty",
-    "{} thirty am",
-    "{} thirty pm",
-    "clock at {} thirty",
-)
-FIGURE_HALVES = ("{}:30 am", "{}:30 pm", "{}:30am", "{}:30pm", "clock at {}:30")
-PARENTS = (
-    {"man": "dad", "woman": "mom"},
-    {"man": "dad", "woman": "mum"},
-    {"man": "father", "woman": "mother"},
-    {"man": "daddy", "woman": "mummy"},
-)
-CHILDREN = ({"girl": "daughter", "boy": "son"}, {"girl": "girl", "boy": "boy"}, {"girl": "kid", "boy": "kid"})
-MEMBERS = ("{} {}", "{} and {}", "{} with {}")
 SLANG = Path(__file__).parent / "slang.txt"
 """What WordNet's and the teacher's English lack, and what it means: a line each, `haha: laughing`."""
 WORD_MET, DEFINITION_MET, INFORMAL_MET, MISSPELT_MET = 3.0, 1.5, 30.0, 1.0
@@ -146,7 +119,7 @@ def build(assets: Path, file_names: list[str], captions: list[list[str]], vocabu
     composed: dict[str, set[int]] = defaultdict(set)
     made = [*_from_captions(captions, net, draws), *_flags(file_names, captions, net)]
     excerpts = list(_excerpts(definitions, net, draws))
-    counted = [*_keys(names), *_hours(names, net), *_families(captions, net)]
+    counted = [*keys(names), *hours(names, net), *families(captions, net)]
     for text, image in made + excerpts + counted:
         composed[_plain(text)].add(image)
     english = dict.fromkeys(_short_definitions(net, known), DEFINITION_MET)
@@ -185,20 +158,8 @@ def _plain(text: str) -> str:
 def _other_names(name: str, net: WordNet) -> list[str]:
     """What a keycap shows, and names with numbers as words: "10", "keycap: ten" and "ten" for "keycap: 10"."""
     shown = name.removeprefix("keycap: ")
-    spoken = (" ".join(_in_words(part, net) for part in each.split()) for each in (name, shown))
+    spoken = (" ".join(in_words(part, net) for part in each.split()) for each in (name, shown))
     return [other for other in dict.fromkeys([shown, *spoken]) if other != name]
-
-
-def _in_words(number: str, net: WordNet) -> str:
-    """The word that WordNet writes a number with, if this is one."""
-    senses = net.first(number, 1) if any(map(str.isdigit, number)) else []
-    return senses[0].lemmas[0] if senses else number
-
-
-def _plural(word: str) -> str:
-    if re.search("(s|x|z|ch|sh)$", word):
-        return word + "es"
-    return re.sub("([^aeiou])y$", r"\1ie", word) + "s"
 
 
 def _doing(verb: str) -> str:
@@ -236,7 +197,7 @@ def _from_captions(captions: list[list[str]], net: WordNet, draws: random.Random
                         if other.lower() != part:
                             yield " ".join([*before, other, *after]), image
                 if _is(net, lemma, "n") and not part.endswith("s"):
-                    yield " ".join([*before, _plural(part), *after]), image
+                    yield " ".join([*before, plural(part), *after]), image
                 if part.endswith("s") and part != lemma:
                     yield " ".join([*before, lemma, *after]), image
                 if _is(net, lemma, "v"):
@@ -299,49 +260,6 @@ def _flags(file_names: list[str], captions: list[list[str]], net: WordNet) -> It
         for other in names:
             plain = other.replace("&", "and")
             yield from ((text, image) for text in (plain, f"{plain} flag", f"flag of {plain}", f"flag {plain}"))
-
-
-def _keys(names: list[list[str]]) -> Iterator[tuple[str, int]]:
-    """(text, image) for the numbers on keycaps, in figures and words, and for buttons with one letter."""
-    for image, named in enumerate(names):
-        shown = [name for name in named if not name.startswith("keycap: ")]
-        if shown[0].isdigit():
-            yield from ((frame.format(number), image) for number in shown for frame in KEYS)
-        elif letter := re.fullmatch(r"(?:circled )?([A-Z])( button.*)?", shown[0]):
-            yield from ((frame.format(letter[1]), image) for frame in LETTERS)
-
-
-def _hours(names: list[list[str]], net: WordNet) -> Iterator[tuple[str, int]]:
-    """(text, image) for the time that clocks show, in words and in figures, those of 24 hours as well."""
-    hours = {_in_words(str(hour), net): hour for hour in range(1, 13)}
-    for image, (name, *_) in enumerate(names):
-        if shown := re.fullmatch("(.+)( o’clock|-thirty)", name):
-            word, hour, minutes = shown[1], hours[shown[1]], "00" if shown[2] == " o’clock" else "30"
-            said, written = (HOURS, FIGURE_HOURS) if minutes == "00" else (HALVES, FIGURE_HALVES)
-            yield from ((frame.format(either), image) for either in (word, hour) for frame in said)
-            yield from ((frame.format(hour), image) for frame in written)
-            yield f"{(hour + 12) % 24}:{minutes}", image
-
-
-def _families(captions: list[list[str]], net: WordNet) -> Iterator[tuple[str, int]]:
-    """(text, image) for families by their members: "mom and two daughters", "family of three"."""
-    for image, name in ((image, text) for image, texts in enumerate(captions) for text in texts):
-        if not name.startswith("family: "):
-            continue
-        members = name.removeprefix("family: ").split(", ")[::-1]
-        size = str(len(members))
-        yield from ((f"family of {count}", image) for count in (size, _in_words(size, net)))
-        for parents, children, two in product(PARENTS, CHILDREN, ("two", "2")):
-            grown, small = (
-                _together([said[who] for who in members if who in said], two) for said in (parents, children)
-            )
-            yield from ((frame.format(grown, small), image) for frame in MEMBERS)
-
-
-def _together(members: list[str], two: str) -> str:
-    """One or two of a family: "dad", "mom and dad", "two sons"."""
-    one, *other = members
-    return f"{two} {_plural(one)}" if other == [one] else " and ".join(members)
 
 
 def _definitions(captions: list[list[str]], net: WordNet) -> Iterator[tuple[str, int]]:

@@ -60,25 +60,25 @@ def test_english_holds_what_definitions_and_examples_are_written_in(net):
 
 
 def test_keycaps_and_letters_are_asked_for_by_what_they_show():
-    from corpus import _keys
+    from counted import keys
 
-    asked = dict(_keys([["keycap: 7", "7", "seven"], ["keycap: #", "#"], ["A button (blood type)"], ["OK button"]]))
+    asked = dict(keys([["keycap: 7", "7", "seven"], ["keycap: #", "#"], ["A button (blood type)"], ["OK button"]]))
     assert (asked["number 7"], asked["button seven"], asked["letter A"]) == (0, 0, 2)
     assert set(asked.values()) == {0, 2}
 
 
 def test_clocks_are_asked_for_by_the_time_in_figures_and_words(net, monkeypatch):
-    import corpus
+    import counted
 
-    monkeypatch.setattr(corpus, "_in_words", lambda number, net: {"3": "three"}.get(number, number))
-    asked = dict(corpus._hours([["three o’clock"], ["three-thirty"], ["alarm clock"]], net))
+    monkeypatch.setattr(counted, "in_words", lambda number, net: {"3": "three"}.get(number, number))
+    asked = dict(counted.hours([["three o’clock"], ["three-thirty"], ["alarm clock"]], net))
     assert (asked["three pm"], asked["15:00"], asked["half past three"], asked["3:30 pm"]) == (0, 0, 1, 1)
     assert set(asked.values()) == {0, 1}
 
 
 def test_families_are_asked_for_by_their_members(net):
-    from corpus import _families
+    from counted import families
 
-    asked = list(_families([["family"], ["family: man, woman, girl"], ["family: woman, boy, boy"]], net))
+    asked = list(families([["family"], ["family: man, woman, girl"], ["family: woman, boy, boy"]], net))
     assert {("mom and two sons", 2), ("mom and dad with girl", 1), ("family of 3", 1), ("family of 3", 2)} <= {*asked}
     assert {image for _, image in asked} == {1, 2}
