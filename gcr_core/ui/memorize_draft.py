@@ -29,7 +29,7 @@ from gcr_core.training.preflight import can_describe_pictures, check_written, re
 from gcr_core.ui import captions_view, memorize_view, uploads, zerogpu
 from gcr_core.ui.edits import Edits, whole
 from gcr_core.ui.gradio_import import gr
-from gcr_core.ui.registry import Library
+from gcr_core.ui.registry import Registry
 
 IMPORT_POLL_SECONDS = 0.3
 """How often the page shows how far an import is."""
@@ -48,12 +48,12 @@ RETRY_SECONDS = 30
 class Draft:
     """The parts of the page that a draft fills, and what a person does with it. Takes the request of whoever asks."""
 
-    def __init__(self, library: Library, jobs: JobQueue, part: dict[str, Any]) -> None:
+    def __init__(self, registry: Registry, jobs: JobQueue, part: dict[str, Any]) -> None:
         """`part`: how each part of the tab is made."""
-        self.library, self.jobs = library, jobs
-        self.settings: Settings = library.visitors.settings
+        self.registry, self.jobs = registry, jobs
+        self.settings: Settings = registry.visitors.settings
         self.caption_writer = CaptionWriter(zerogpu.host(task_host, "caption writer"))
-        self.edits = Edits(library.visitors, {"caption": self.caption, "choose": self.choose})
+        self.edits = Edits(registry.visitors, {"caption": self.caption, "choose": self.choose})
         self.task_host = zerogpu.host(task_host, "estimate")
         self._submitting = threading.Lock()
         self._imports: dict[Path, Importing] = {}
@@ -75,13 +75,13 @@ class Draft:
         """The newest gallery that no job has taken up, or the one with an `id`; without any, where to drop one."""
         if not self.settings.training:
             return self._instead(memorize_view.training_is_off())
-        workspace = self.library.visitors.workspace(request)
+        workspace = self.registry.visitors.workspace(request)
         if (importing := self._imports.get(workspace.root)) and importing.is_alive():
             return self._instead(memorize_view.importing(*importing.progress))
         id = id or self._newest(workspace)
         if not id:
             return self._instead(memorize_view.drop_zone())
-        gallery, report = self.library.gallery(request, id), read_report(workspace.gallery(id))
+        gallery, report = self.registry.gallery(request, id), read_report(workspace.gallery(id))
         moves = place[1] and self.caption_writer.of(workspace.gallery(id))  # rows leave the table as they get captions
         return {
             self.prepare: memorize_view.taken_in(id, gallery, report),
@@ -94,13 +94,13 @@ class Draft:
 
     def _show_table(self, request: Any, id: str, place: captions_view.Place) -> Shown:
         edition = self.edits.edition
-        table = captions_view.table(id, self.library.gallery(request, id), place, edition)
+        table = captions_view.table(id, self.registry.gallery(request, id), place, edition)
         return {self.table: table, self.place: place}
 
     def _show_prospects(self, request: Any, id: str) -> Shown:
         """What will be found, and how long each preset takes, once that has been measured."""
         edition = self.edits.edition
-        gallery, folder = self.library.gallery(request, id), self.library.visitors.workspace(request).gallery(id)
+        gallery, folder = self.registry.gallery(request, id), self.registry.visitors.workspace(request).gallery(id)
         recipe, writing = self._chosen(folder), self.caption_writer.of(folder)
         key, able = _studied(folder, recipe, gallery), False
         try:
@@ -157,13 +157,13 @@ class Draft:
     def take_in(self, request: Any, files: Any) -> Iterator[Shown]:
         """Imports uploads; shows how far that is, and in the end the new draft."""
         self.check_training()
-        workspace = self.library.visitors.workspace(request)
+        workspace = self.registry.visitors.workspace(request)
         importing = self._imports[workspace.root] = Importing(workspace, files, uploads.laid_out)
         yield from self._watch(request, importing)
 
     def follow(self, request: Any) -> Iterator[Shown]:
         """How far an import is that goes on, and in the end the new draft; nothing where none does."""
-        importing = self._imports.get(self.library.visitors.workspace(request).root)
+        importing = self._imports.get(self.registry.visitors.workspace(request).root)
         if importing and importing.is_alive():
             yield from self._watch(request, importing)
         elif importing:
@@ -182,10 +182,10 @@ class Draft:
         Another page of the visitor's may have had it measured meanwhile.
         """
         try:
-            workspace = self.library.visitors.workspace(request)
+            workspace = self.registry.visitors.workspace(request)
             if not self.settings.training or not (id := self._newest(workspace)):
                 return
-            folder, gallery = workspace.gallery(id), self.library.gallery(request, id)
+            folder, gallery = workspace.gallery(id), self.registry.gallery(request, id)
             recipe = self._chosen(folder)
             key = _studied(folder, recipe, gallery)
             asked = self._refused.get(key, (-math.inf, ""))[0]
@@ -213,7 +213,7 @@ class Draft:
         """Writes the captions of a picture: "own", a person's, and "models", the model's, of which the corrected are a
         person's from now on. One of the two that the page did not show stays as it is."""
         index = whole(edit, "index")
-        folder = self.library.visitors.workspace(request).gallery(_id(edit))
+        folder = self.registry.visitors.workspace(request).gallery(_id(edit))
         with self.caption_writer.editing:
             gallery = Gallery.load(folder)
             if index >= len(gallery):
@@ -234,14 +234,14 @@ class Draft:
         which, value = str(edit.get("which")), str(edit.get("value") or "").strip()
         if which not in CHOSEN:
             raise InputError(f"{which[:40]!r} is nothing to memorise with: choose {', '.join(CHOSEN)}")
-        folder = self.library.visitors.workspace(request).gallery(_id(edit))
+        folder = self.registry.visitors.workspace(request).gallery(_id(edit))
         if which == "name":
             value = clean_name(value) if value else ""
         else:
             recipe = self.recipe(self._report(folder) | {which: value})
         if which in MODELS:
             here(getattr(recipe, which), instead=MODELS[which])
-            self._refused.pop(_studied(folder, recipe, self.library.gallery(request, _id(edit))), None)
+            self._refused.pop(_studied(folder, recipe, self.registry.gallery(request, _id(edit))), None)
         write_report(folder, read_report(folder) | {which: value})
 
     def edited(self, request: Any, data: dict[str, Any]) -> Shown:
@@ -252,13 +252,13 @@ class Draft:
         shown = self._show_prospects(request, id)
         if which == "models":
             shown |= self._show_table(request, id, (whole(data, "page"), _only(data)))
-        return {} if id in self._taken(self.library.visitors.workspace(request)) else shown
+        return {} if id in self._taken(self.registry.visitors.workspace(request)) else shown
 
     def write(self, request: Any, data: dict[str, Any]) -> Shown:
         """Lets the model write captions for the pictures without any."""
         self.check_training()
         id = _id(data)
-        folder = self.library.visitors.workspace(request).gallery(id)
+        folder = self.registry.visitors.workspace(request).gallery(id)
         recipe = self._chosen(folder)
         check_written(DEFAULT_WRITTEN, recipe.backbone)
         self.caption_writer.begin(folder, recipe.backbone)
@@ -266,13 +266,13 @@ class Draft:
 
     def hush(self, request: Any, data: dict[str, Any]) -> Shown:
         """Stops the model's writing."""
-        self.caption_writer.stop(self.library.visitors.workspace(request).gallery(_id(data)))
+        self.caption_writer.stop(self.registry.visitors.workspace(request).gallery(_id(data)))
         return {}
 
     def discard(self, request: Any, data: dict[str, Any]) -> Shown:
         """Deletes the gallery."""
         id = _id(data)
-        workspace = self.library.visitors.workspace(request)
+        workspace = self.registry.visitors.workspace(request)
         self.caption_writer.stop(workspace.gallery(id))
         workspace.delete(id)
         return self.show(request)
@@ -280,7 +280,7 @@ class Draft:
     def memorise(self, request: Any, data: dict[str, Any]) -> None:
         """Queues a job for the gallery, as the form says."""
         self.check_training()
-        workspace, id = self.library.visitors.workspace(request), _id(data)
+        workspace, id = self.registry.visitors.workspace(request), _id(data)
         if self.caption_writer.of(workspace.gallery(id)):
             raise InputError("the model still writes captions for these pictures: wait until it is done, or stop it")
         with self._submitting:

@@ -24,7 +24,7 @@ from gcr_core.ui import hosting, html, hub_push, memorize_view, uploads, zerogpu
 from gcr_core.ui.captions_view import Place
 from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.memorize_draft import Draft
-from gcr_core.ui.registry import Library
+from gcr_core.ui.registry import Registry
 from gcr_core.ui.search_tab import SCRIPT, SearchTab
 
 POLL_SECONDS = 1.0
@@ -74,16 +74,16 @@ class Chores:
 class MemorizeTab:
     """The tab's parts and what fills them. Its methods take the request of whoever asks."""
 
-    def __init__(self, library: Library, jobs: JobQueue, search: SearchTab, tabs: gr.Tabs) -> None:
-        self.library, self.jobs, self.search, self.tabs = library, jobs, search, tabs
-        self.settings: Settings = library.visitors.settings
-        self.chores = Chores(library.doing)
+    def __init__(self, registry: Registry, jobs: JobQueue, search: SearchTab, tabs: gr.Tabs) -> None:
+        self.registry, self.jobs, self.search, self.tabs = registry, jobs, search, tabs
+        self.settings: Settings = registry.visitors.settings
+        self.chores = Chores(registry.doing)
         self.training = zerogpu.host(task_host, "consolidation")
         part: dict[str, Any] = {"apply_default_css": False, "head": SCRIPT, "js_on_load": LISTEN}
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=5, elem_id="flow"):
                 self.work = gr.HTML("", elem_id="jobs", **part)
-                self.draft = Draft(library, jobs, part)
+                self.draft = Draft(registry, jobs, part)
             with gr.Column(scale=3, elem_id="aside"):
                 self.kept = gr.HTML("", elem_id="shelf", **part)
                 hub_push.sign_in()
@@ -97,7 +97,7 @@ class MemorizeTab:
         return [self.work, *self.draft.parts, self.kept, self.notice, self.timer, self.seen, self.search.chosen]
 
     def workspace(self, request: Any) -> Workspace:
-        return self.library.visitors.workspace(request)
+        return self.registry.visitors.workspace(request)
 
     # What is shown
 
@@ -123,7 +123,7 @@ class MemorizeTab:
         return {self.work: work, self.timer: gr.Timer(active=bool(alive)), self.seen: seen}
 
     def show_memories(self, request: Any) -> dict[Any, Any]:
-        rows = [(row, self.library.album(request, row["id"])) for row in self.workspace(request).memories()]
+        rows = [(row, self.registry.album(request, row["id"])) for row in self.workspace(request).memories()]
         token, kept_for = hub_push.instead_of_token(self.settings), hosting.kept_for(self.settings)
         kept = memorize_view.memories(rows, self.chores.doing, token, kept_for)
         return {self.kept: kept, self.search.chosen: self.search.offered(request)}
@@ -258,7 +258,7 @@ class MemorizeTab:
 
     def _add(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id, lines = _id(data, "memory"), str(data.get("captions") or "").splitlines()
-        memory, settings = self.library.own_memory(request, id), self.settings
+        memory, settings = self.registry.own_memory(request, id), self.settings
         captions = [line.strip() for line in lines if line.strip()]
         self.workspace(request).check_upload(0)
         most = settings.max_pictures - len(memory.gallery)
@@ -294,7 +294,7 @@ class MemorizeTab:
     def _consolidate(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         self.draft.check_training()
         id = _id(data, "memory")
-        self.library.own_memory(request, id)
+        self.registry.own_memory(request, id)
         folder = self.workspace(request).memory(id)
 
         def work(say: Callable[[str], None]) -> str:
@@ -310,7 +310,7 @@ class MemorizeTab:
 
     def _push(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id = _id(data, "memory")
-        self.library.own_memory(request, id)
+        self.registry.own_memory(request, id)
         folder = self.workspace(request).memory(id)
         self.chores.begin(id, "Pushing…", hub_push.pushing(self.settings, folder, data, data["signed_in"]))
         return {**self.show_work(request), **self.show_memories(request)}
@@ -328,7 +328,7 @@ class MemorizeTab:
 
     def change(self, request: Any, verb: Literal["rename", "delete"], id: str, *arguments: str) -> None:
         """Renames or deletes one of the asker's memories that rests."""
-        self.library.own_memory(request, id)
+        self.registry.own_memory(request, id)
         getattr(self.workspace(request), verb)(id, *arguments)
 
 
@@ -341,10 +341,10 @@ def _id(data: dict[str, Any], kind: str) -> str:
 
 
 def build(
-    page: gr.Blocks, place: gr.Tab, library: Library, jobs: JobQueue, search: SearchTab, tabs: gr.Tabs
+    page: gr.Blocks, place: gr.Tab, registry: Registry, jobs: JobQueue, search: SearchTab, tabs: gr.Tabs
 ) -> MemorizeTab:
     """Lays the tab out in its place of the page."""
-    tab = MemorizeTab(library, jobs, search, tabs)
+    tab = MemorizeTab(registry, jobs, search, tabs)
     studied = {"concurrency_id": "study", "concurrency_limit": 1, **PRIVATE}
     often = {"trigger_mode": "multiple", "concurrency_limit": None, **PRIVATE}
     opened = page.load(tab.open_page, [tab.notice], tab.parts, js=ANSWERED, **PRIVATE)

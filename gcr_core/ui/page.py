@@ -14,7 +14,7 @@ from gcr_core.settings import ROOT, Settings
 from gcr_core.ui import api, edits, hosting, memorize_tab, routes, search_tab, zerogpu
 from gcr_core.ui.auth import OwnerCookie, Visitors
 from gcr_core.ui.gradio_import import gr
-from gcr_core.ui.registry import Library
+from gcr_core.ui.registry import Registry
 
 UPLOADS_KEPT_SECONDS = 3600
 """How long Gradio keeps an uploaded file."""
@@ -50,11 +50,11 @@ class App:
         requests = zerogpu.Requests()
         self.settings = settings
         self.visitors = Visitors(settings, requests.remember if zerogpu.is_here() else lambda root: None)
-        self.library = Library(loading, memory_host, self.visitors)
+        self.registry = Registry(loading, memory_host, self.visitors)
         self.jobs = JobQueue(
             settings.home, zerogpu.Slices(requests, settings.max_gpu_seconds) if zerogpu.is_here() else None
         )
-        self.routes: list[BaseRoute] = [*routes.routes(self.library), hosting.health(loading), *_look()]
+        self.routes: list[BaseRoute] = [*routes.routes(self.registry), hosting.health(loading), *_look()]
         retention.begin(settings)
 
 
@@ -70,9 +70,9 @@ def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
             gr.HTML(notices, apply_default_css=False, elem_id="hosting")
         with gr.Tabs(selected="search", elem_id="tabs") as tabs:
             with gr.Tab("Search", id="search", elem_id="search") as tab:
-                searching = search_tab.build(page, tab, app.library, examples)
+                searching = search_tab.build(page, tab, app.registry, examples)
             with gr.Tab("Memorise", id="memorise", elem_id="memorise", render_children=True) as tab:
-                memorising = memorize_tab.build(page, tab, app.library, app.jobs, searching, tabs)
+                memorising = memorize_tab.build(page, tab, app.registry, app.jobs, searching, tabs)
                 api.offer(memorising)
     app.routes.append(edits.route(memorising.draft.edits))
     return page.queue(default_concurrency_limit=4, max_size=QUEUED_REQUESTS)

@@ -18,7 +18,7 @@ CACHED = 64
 """The most memories and galleries that are kept open."""
 
 
-class Library:
+class Registry:
     """Memories by id, for whoever asks. "" is the shipped one too."""
 
     def __init__(self, loading: LoadingMemory, memory_host: ModelProcess, visitors: Visitors) -> None:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
-from gcr_core.ui.registry import SHIPPED, Library
+from gcr_core.ui.registry import SHIPPED, Registry
 
 PICTURE_HEADERS = {
     "Cache-Control": "private, max-age=31536000, immutable",
@@ -23,19 +23,19 @@ PICTURE_HEADERS = {
 NOT_FOUND = 404
 
 
-def routes(library: Library) -> list[Route]:
+def routes(registry: Registry) -> list[Route]:
     def picture(request: Request) -> Response:
         id = request.path_params["id"]
-        if id == SHIPPED and library.loading.state != "ready":
+        if id == SHIPPED and registry.loading.state != "ready":
             return Response(status_code=NOT_FOUND)
-        return _picture(lambda: library.album(request, id).gallery, Gallery.path, request)
+        return _picture(lambda: registry.album(request, id).gallery, Gallery.path, request)
 
     def thumbnail(request: Request) -> Response:
-        return _picture(lambda: library.gallery(request, request.path_params["id"]), Gallery.thumbnail, request)
+        return _picture(lambda: registry.gallery(request, request.path_params["id"]), Gallery.thumbnail, request)
 
     def download(request: Request) -> Response:
         try:
-            archive = library.visitors.workspace(request).export(request.path_params["id"])
+            archive = registry.visitors.workspace(request).export(request.path_params["id"])
         except GcrError:
             return Response(status_code=NOT_FOUND)
         sent = BackgroundTask(archive.unlink, missing_ok=True)

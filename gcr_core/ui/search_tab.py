@@ -14,7 +14,7 @@ from gcr_core.retrieval.query import DEFAULT_BEAMS, DEFAULT_TOP, MAX_TOP, Search
 from gcr_core.serving.remote_memory import RemoteMemory
 from gcr_core.ui import html, search_view
 from gcr_core.ui.gradio_import import gr
-from gcr_core.ui.registry import SHIPPED, Library
+from gcr_core.ui.registry import SHIPPED, Registry
 
 CHIPS = 6
 """How many example queries are offered."""
@@ -52,7 +52,7 @@ class SearchTab:
     offered: Callable[..., Any]
 
 
-def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, ...]) -> SearchTab:
+def build(page: gr.Blocks, tab: gr.Tab, registry: Registry, examples: tuple[str, ...]) -> SearchTab:
     """Lays the tab out in the page. `examples` are queries for the shipped memory; where there
     are none, captions of the gallery serve."""
     with gr.Row(elem_id="which"):
@@ -97,12 +97,12 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
     asked_last = gr.State(EMPTY)
 
     def ask(entry: dict[str, Any], top: Any, beams: Any, id: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        if library.loading.state == "waking":
+        if registry.loading.state == "waking":
             yield {results: search_view.waiting()}
         try:
             # A picture moves to the head of the results, so that the next words are not asked together with it.
             taken = {box: EMPTY} if entry["files"] else {}
-            answers = _answers(library, request, id, entry, top, beams)
+            answers = _answers(registry, request, id, entry, top, beams)
             yield from _first_with(taken, ({results: answer, asked_last: entry} for answer in answers))
         except GcrError as mistake:
             yield {results: search_view.message(mistake)}
@@ -116,13 +116,13 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
     ) -> Iterator[dict[Any, Any]]:
         id, file_name = str(event._data.get("memory")), str(event._data.get("file"))
         try:
-            library.own_memory(request, id).forget([file_name])
+            registry.own_memory(request, id).forget([file_name])
         except GcrError as mistake:
             yield {results: search_view.message(mistake)}
             return
         left = {
-            mosaic: html.mosaic(library.album(request, id)),
-            state: search_view.state("ready", f"ready: {_contents(library.memory(request, id))}"),
+            mosaic: html.mosaic(registry.album(request, id)),
+            state: search_view.state("ready", f"ready: {_contents(registry.memory(request, id))}"),
             chosen: offered(request),
         }
         yield from _first_with(left, ask(entry, top, beams, id, request))
@@ -130,7 +130,7 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
     def show(id: str, request: gr.Request) -> dict[Any, Any]:
         """A memory, chosen or waking: what it holds, some of its pictures, examples to ask it with."""
         try:
-            memory, album = library.memory(request, id), library.album(request, id)
+            memory, album = registry.memory(request, id), registry.album(request, id)
         except GcrError as failure:
             return {state: search_view.state("failed", str(failure))}
         suggested = examples if examples and album.id == SHIPPED else _captions(album)
@@ -145,11 +145,11 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
 
     def offered(request: Any, id: str = "") -> Any:
         """The memories to choose from, once there is a choice; the one with an `id` chosen where one is given."""
-        options = _options(library.own(request), id)
+        options = _options(registry.own(request), id)
         return gr.HTML(value=id, options=options) if id else gr.HTML(options=options)
 
     def open_page(id: str, request: gr.Request) -> Any:
-        own = {row["id"] for row in library.own(request)}
+        own = {row["id"] for row in registry.own(request)}
         return offered(request, id if id in own else "")
 
     def search(
@@ -160,7 +160,7 @@ def build(page: gr.Blocks, tab: gr.Tab, library: Library, examples: tuple[str, .
         /memories); without it the memory that the page opens with is asked."""
         try:
             asked = SearchRequest(query, top, beams)
-            return library.memory(request, memory).answer(asked)
+            return registry.memory(request, memory).answer(asked)
         except GcrError as mistake:
             raise gr.Error(str(mistake), print_exception=False) from mistake
 
@@ -192,16 +192,16 @@ def _first_with(more: dict[Any, Any], updates: Iterator[dict[Any, Any]]) -> Iter
         more = {}
 
 
-def _answers(library: Library, request: Any, id: str, entry: dict[str, Any], top: Any, beams: Any) -> Iterator[str]:
+def _answers(registry: Registry, request: Any, id: str, entry: dict[str, Any], top: Any, beams: Any) -> Iterator[str]:
     """The results of one query of the page, as HTML; once more with what the model says of them."""
     words, files = entry["text"], entry["files"]
     if files and words.strip():
         raise InputError("words and a picture were given: ask with one of them, and remove the other")
     picture = files[0] if files else None
     query = SearchRequest(open_image(picture) if picture else words, top, beams, trace=True)
-    memory = library.memory(request, id)
+    memory = registry.memory(request, id)
     answer = memory.answer(query)
-    album, engines = library.album(request, id), _engines(memory, beams)
+    album, engines = registry.album(request, id), _engines(memory, beams)
     asked = search_view.uploaded_url(picture) if picture else None
     if not _can_describe(memory):
         yield search_view.results(answer, album, engines, asked)

@@ -20,7 +20,7 @@ from gcr_core.settings import Settings
 from gcr_core.ui import edits
 from gcr_core.ui.auth import COOKIE, HEADER, Visitors
 from gcr_core.ui.memorize_draft import Draft
-from gcr_core.ui.registry import Library
+from gcr_core.ui.registry import Registry
 
 ORIGIN = "http://testserver"
 PAGE = "fc3k2j"
@@ -29,8 +29,8 @@ PAGE = "fc3k2j"
 @pytest.fixture
 def draft(tmp_path):
     with gr.Blocks():
-        library = Library(None, None, Visitors(Settings(home=tmp_path / "home", visitors=True)))
-        return Draft(library, SimpleNamespace(list=lambda shelf: []), {})
+        registry = Registry(None, None, Visitors(Settings(home=tmp_path / "home", visitors=True)))
+        return Draft(registry, SimpleNamespace(list=lambda shelf: []), {})
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def kept(draft, owner, tmp_path):
     for number in range(2):
         Image.new("RGB", (16, 16), (99 * number, 0, 0)).save(tmp_path / f"IMG_{number}.png")
     request = SimpleNamespace(headers={HEADER: owner.cookies[COOKIE]}, cookies={})
-    id, made = draft.library.visitors.workspace(request).collect(sorted(tmp_path.glob("*.png")))
+    id, made = draft.registry.visitors.workspace(request).collect(sorted(tmp_path.glob("*.png")))
     return SimpleNamespace(id=id, folder=made.root, captions=lambda: Gallery.load(made.root).captions, request=request)
 
 
@@ -180,7 +180,7 @@ def test_of_edits_that_come_all_at_once_the_last_typed_stays(draft, kept):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(keep, numbers))
     assert kept.captions() == [["edit 40"], ["edit 39"]]
-    assert draft.library.gallery(kept.request, kept.id).captions == kept.captions()
+    assert draft.registry.gallery(kept.request, kept.id).captions == kept.captions()
 
 
 @pytest.mark.parametrize(

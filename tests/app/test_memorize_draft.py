@@ -19,7 +19,7 @@ from gcr_core.training.config import PRESET_WORDS
 from gcr_core.ui import uploads
 from gcr_core.ui.auth import Visitors
 from gcr_core.ui.memorize_draft import Draft
-from gcr_core.ui.registry import Library
+from gcr_core.ui.registry import Registry
 from tests import tiny
 from tests.patience import until
 
@@ -45,8 +45,8 @@ def draft(settings):
 
 def made(settings):
     with gr.Blocks():
-        library = Library(None, None, Visitors(settings))
-        return Draft(library, SimpleNamespace(list=lambda shelf: []), {})
+        registry = Registry(None, None, Visitors(settings))
+        return Draft(registry, SimpleNamespace(list=lambda shelf: []), {})
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def cameras(tmp_path):
 
 
 def shelf(draft):
-    return draft.library.visitors.workspace(None)
+    return draft.registry.visitors.workspace(None)
 
 
 def import_(draft, paths):
@@ -227,7 +227,7 @@ def test_a_models_folder_is_named_so_that_a_process_begun_elsewhere_finds_it(dra
 def test_visitors_choose_no_models(settings, models, cameras):
     shared = made(Settings(home=settings.home, backbone=models.cannot, clip=models.clip, visitors=True))
     request = SimpleNamespace(headers={"X-GCR-Owner": "a" * 32}, cookies={})
-    id, _ = shared.library.visitors.workspace(request).collect(cameras[:2])
+    id, _ = shared.registry.visitors.workspace(request).collect(cameras[:2])
     with pytest.raises(InputError, match="fixed on this page"):
         shared.choose(request, {"gallery": id, "which": "backbone", "value": models.able})
     shared.choose(request, {"gallery": id, "which": "preset", "value": "quick"})
@@ -240,7 +240,7 @@ def test_visitors_send_the_fixed_models_as_the_page_shows_them(settings, models,
     monkeypatch.chdir(Path(models.able).parent)
     shared = made(Settings(home=settings.home, backbone="idefics3/", clip="llava", visitors=True))
     request = SimpleNamespace(headers={"X-GCR-Owner": "a" * 32}, cookies={})
-    shared.library.visitors.workspace(request).collect(cameras[:2])
+    shared.registry.visitors.workspace(request).collect(cameras[:2])
     sent = dict(re.findall('name="(backbone|clip)" value="(.*?)"', shared.show(request)[shared.how]))
     recipe = shared.recipe(sent)
     assert (recipe.backbone, recipe.clip) == (models.able, models.cannot)
