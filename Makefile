@@ -7,10 +7,10 @@ TORCH_INDEX ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 # What is never imported need not be compiled.
-INSTALL := $(RUN) -m pip install --disable-pip-version-check --no-compile
+INSTALL := $(RUN) -m pip install --disable-pip-version-check
 # More workers than the two cores of a small machine: a third of the time a test waits for a process or a page. The
 # longest tests come first, as tests/conftest.py orders them.
-PYTEST := HF_HUB_OFFLINE=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile
+PYTEST := HF_HUB_OFFLINE=1 $(RUN) -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test test-fast coverage lint bench lock chromium clean
 

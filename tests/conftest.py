@@ -44,14 +44,30 @@ for name in [name for name in os.environ if name.startswith("GCR_") or name == "
     del os.environ[name]  # what a developer has set reaches no test, nor an app that one starts
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what asks an app as slow, and what is in browser/ as browser."""
+    """Marks what asks an app as slow, what is in browser/ as browser, and puts the longest first.
+
+    Tests that ask one app are a group, which one worker runs: it is started once. So are those of a file, but for
+    those that are slow by themselves: each of these is on its own, as a file of them would keep one worker to the end.
+    """
+    groups: dict[str, list[pytest.Item]] = {}
     for item in items:
-        folders = item.path.relative_to(ROOT).parts
-        if "browser" in folders:
+        folder = item.path.relative_to(ROOT).parts[0]
+        app = next((name for name in APPS if folder != "unit" and name in getattr(item, "fixturenames", ())), None)
+        if folder == "browser":
             item.add_marker("browser")
-        if "unit" not in folders and any(name in getattr(item, "fixturenames", ()) for name in APPS):
+        alone = any(mark.name == "slow" for mark in item.own_markers)
+        if app:
             item.add_marker("slow")
+        group = f"{folder}/{app}" if app else item.nodeid.split("[")[0] if alone else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group.replace("@", "")))
+        groups.setdefault(group, []).append(item)
+
+    def slow(group: list[pytest.Item]) -> int:
+        return sum(any(item.iter_markers(name)) for item in group for name in ("slow", "browser"))
+
+    items[:] = [item for group in sorted(groups.values(), key=slow, reverse=True) for item in group]
 
 
 @pytest.fixture(autouse=True, scope="session")
