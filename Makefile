@@ -6,7 +6,6 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
-# What is never imported need not be compiled.
 INSTALL := $(RUN) -m pip install --disable-pip-version-check
 # More workers than the two cores of a small machine: a third of the time a test waits for a process or a page. The
 # longest tests come first, as tests/conftest.py orders them.
