@@ -42,7 +42,7 @@ class Augmenter:
 
 
 def input_side(image_processor: Any) -> int:
-    """The pixels of the side that a model sees of a picture, at most LARGEST_SIDE."""
+    """The pixels of the side that a model sees of a picture, at most MAX_SIDE."""
     size = getattr(image_processor, "max_image_size", None) or image_processor.size
     return min(MAX_SIDE, max(pixels for pixels in dict(size).values() if pixels))
 
