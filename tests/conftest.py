@@ -38,6 +38,7 @@ APPS = ("app_address", "shared_address", "bare_client", "space", "call", "shared
 """Fixtures in app/ and browser/ that start an app which several tests ask."""
 SEED = 0
 END_SECONDS = 30
+MAX_TEST_ID = 100
 
 
 for name in [name for name in os.environ if name.startswith("GCR_") or name == "SPACE_ID"]:
@@ -68,6 +69,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return sum(any(item.iter_markers(name)) for item in group for name in ("slow", "browser"))
 
     items[:] = [item for group in sorted(groups.values(), key=slow, reverse=True) for item in group]
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """The argument's name for a value too long to read: pytest would write out hundreds of megabytes."""
+    return argname if isinstance(val, str | bytes) and len(val) > MAX_TEST_ID else None
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -24,7 +24,7 @@ QUIET = [
     "--disable-sync",
 ]
 """Works as root, and asks no host of Google's for anything."""
-PATIENCE_MS = 120_000
+PATIENCE_MS = 300_000
 """How long an expectation may take to come true: enough for a busy machine that still imports torch."""
 
 expect.set_options(timeout=PATIENCE_MS)
