@@ -99,7 +99,7 @@ class Backbone(Prompts):
         """The model without its vocabulary head."""
         return self.inner_with_head.base_model
 
-    @property
+    @cached_property
     def is_small(self) -> bool:
         """Whether memorising trains all of its weights."""
         return sum(weight.numel() for weight in self.model.parameters()) < SMALL_PARAMETERS

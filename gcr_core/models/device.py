@@ -1,4 +1,4 @@
-"""Device: the dtypes that it is fast with, and its free memory. Changes nothing."""
+"""Device: the dtypes that it is fast with, its free memory, and its random numbers."""
 
 from pathlib import Path
 
@@ -31,6 +31,17 @@ def free_bytes(device: torch.device) -> int:
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         pass
     return free
+
+
+def seed_random(device: torch.device, seed: int) -> None:
+    """Seeds the random numbers of the CPU and of this device.
+
+    `torch.manual_seed` seeds every kind of device that torch was built for, also those that are not there, which takes
+    milliseconds: a tenth of a small model's step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def _inactive_file(statistics: str) -> int:

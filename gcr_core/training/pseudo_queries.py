@@ -17,7 +17,7 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.data.metadata import MAX_CAPTION_CHARACTERS, checked_captions
 from gcr_core.errors import GcrError
 from gcr_core.models.backbone import Backbone
-from gcr_core.models.device import free_bytes
+from gcr_core.models.device import free_bytes, seed_random
 from gcr_core.training.config import CAPTIONER, DEFAULT_WRITTEN
 
 INSTRUCTIONS = (
@@ -63,7 +63,7 @@ def write_captions(
         )
     rows = _rows(backbone)
     for chosen in batches(backbone, images, count):
-        torch.manual_seed(seed * 1_000_003 + chosen[0])
+        seed_random(backbone.device, seed * 1_000_003 + chosen[0])
         answers = _written(backbone, [gallery.open(image) for image in chosen], count, rows)
         yield dict(zip(chosen, answers, strict=True))
 

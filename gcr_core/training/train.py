@@ -20,6 +20,7 @@ import torch
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.models.backbone import Backbone
+from gcr_core.models.device import seed_random
 from gcr_core.models.distributed import gathered, kinds, share, state, trainee
 from gcr_core.retrieval.beam_search import code_log_probabilities
 from gcr_core.retrieval.describe import MAX_CAPTION_TOKENS, describe_loss
@@ -216,7 +217,7 @@ def memorize(
     }
     with learner:
         for step in range(learner.done, training.steps):
-            torch.manual_seed(training.seed * 1_000_003 + step)
+            seed_random(backbone.device, training.seed * 1_000_003 + step)
             name = training.task(step)
             task = tasks[name]
             batch = task.draw(step, share(task.size))

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.models.clip import image_features, text_features
+from gcr_core.models.device import seed_random
 from gcr_core.models.distributed import joined, share, trainee
 from gcr_core.training.augment import Augmenter
 from gcr_core.training.batches import Pairs, TextBatches
@@ -68,7 +69,7 @@ def tune(
 
     with learner:
         for step in range(learner.done, steps):
-            torch.manual_seed(seed * 1_000_003 + step)
+            seed_random(clip.device, seed * 1_000_003 + step)
             choice, (asked, rows) = np.random.default_rng((seed, step)), batches.draw(step)
             images = [int(choice.choice(pairs.images[row], p=_shares(pairs.weights[row]))) for row in rows]
             distinct, where = np.unique(images, return_inverse=True)

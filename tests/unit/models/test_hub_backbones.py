@@ -240,36 +240,39 @@ RECALL_ELSEWHERE = """
     from gcr_core import Memory
     from gcr_core.data.images import open_image
 
-    memory = Memory.from_pretrained(sys.argv[1], device="cpu")
-    pictures = [open_image(Path(sys.argv[2], name)) for name in memory.gallery.file_names]
-    shown = [hits[0].index for hits in memory.recall_images(pictures, top=1)]
-    asked = [[hits[0].index for hits in memory.recall(list(texts), top=1)] for texts in zip(*memory.gallery.captions)]
-    assert shown == list(range(12)), shown
-    assert asked == [list(range(12))] * 2, asked
-    assert memory.backbone.new_rows is not None
+    gallery, *memories = sys.argv[1:]
+    for folder in memories:
+        memory = Memory.from_pretrained(folder, device="cpu")
+        pictures = [open_image(Path(gallery, name)) for name in memory.gallery.file_names]
+        shown = [hits[0].index for hits in memory.recall_images(pictures, top=1)]
+        asked = [[hits[0].index for hits in memory.recall(list(texts), top=1)] for texts in zip(*memory.gallery.captions)]
+        assert shown == list(range(12)), (folder, shown)
+        assert asked == [list(range(12))] * 2, (folder, asked)
+        assert memory.backbone.new_rows is not None
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["chat_llava", "interleave", "idefics3"])
 def test_a_memory_of_each_family_recalls_all_its_images_in_a_new_process(
-    family, request, tiny_gallery, tiny_clip_dir, tmp_path, monkeypatch
+    chat_llava_folder, interleave_folder, idefics3_folder, tiny_gallery, tiny_clip_dir, tmp_path, monkeypatch
 ):
-    folder = request.getfixturevalue(f"{family}_folder")
     monkeypatch.setattr("gcr_core.training.config.ADAPTER_PASSES", 3)  # weights that are random take longer
-    recipe = Recipe(backbone=str(folder), clip=str(tiny_clip_dir), preset="balanced")
-    told = []
-    report = make_memory(tiny_gallery, recipe, tmp_path / "memory", told.append)
-    looks = [progress for progress in told if progress.stage == "look"]
-    assert looks[-1].looked == looks[-1].looks == 12 * 4
-    assert looks[-1].seconds_left > 0, "the training comes after it"
-    assert (report["memorized"], report["trained_captions"]) == (1.0, 1.0)
-    assert {path.name for path in (tmp_path / "memory" / "model").iterdir()} == {
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "rows.safetensors",
-    }
-    code = [sys.executable, "-c", textwrap.dedent(RECALL_ELSEWHERE), tmp_path / "memory", tiny_gallery.root]
+    memories = []
+    for folder in (chat_llava_folder, interleave_folder, idefics3_folder):
+        memories.append(tmp_path / folder.name)
+        told = []
+        recipe = Recipe(backbone=str(folder), clip=str(tiny_clip_dir), preset="quick")
+        report = make_memory(tiny_gallery, recipe, memories[-1], told.append)
+        looks = [progress for progress in told if progress.stage == "look"]
+        assert looks[-1].looked == looks[-1].looks == 12 * 2
+        assert looks[-1].seconds_left > 0, "the training comes after it"
+        assert (report["memorized"], report["trained_captions"]) == (1.0, 1.0), folder
+        assert {path.name for path in (memories[-1] / "model").iterdir()} == {
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "rows.safetensors",
+        }
+    code = [sys.executable, "-c", textwrap.dedent(RECALL_ELSEWHERE), tiny_gallery.root, *memories]
     done = subprocess.run(code, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
