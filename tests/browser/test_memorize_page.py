@@ -19,7 +19,7 @@ from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
 from gcr_core.ui.auth import COOKIE
 from tests import serving, tiny
-from tests.browser.test_search_page import contrast, open_options
+from tests.browser.test_search_page import assert_on_screen, contrast, open_options
 
 PHONE = 390
 COLOURS = ("red", "green", "blue", "gold", "purple", "black")
@@ -542,10 +542,7 @@ def test_on_a_phone_nothing_reaches_past_the_screen_and_text_can_be_read(open_pa
     page = open_desk(open_page, shared[0], width=PHONE, height=844, color_scheme=scheme)
     drop(page, cameras)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
-    for element in page.locator(".panel, .note, #captions li, .preset, .go, .drop").all():
-        place = element.bounding_box()
-        assert place["x"] >= 0
-        assert place["x"] + place["width"] <= PHONE
+    assert_on_screen(page.locator(".panel, .note, #captions li, .preset, .go, .drop"), PHONE)
     page.get_by_text("Advanced").click()
     for selector in (".step-of", ".taken", ".note", "#captions p", "textarea", ".preset b", ".preset span", ".hint"):
         assert contrast(page, f"#desk {selector}") >= 4.5, selector
