@@ -7,8 +7,8 @@ TORCH_INDEX ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check
-# More workers than the two cores of a small machine: a third of the time a test waits for a process or a page. The
-# longest tests come first, as tests/conftest.py orders them.
+# More workers than the two cores of a small machine, as tests wait for processes and pages. The longest come first, as
+# tests/conftest.py orders them.
 PYTEST := HF_HUB_OFFLINE=1 $(RUN) -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test test-fast coverage lint bench lock chromium clean
@@ -22,7 +22,7 @@ demo: $(VENV)/.app  ## the web app on http://127.0.0.1:7860
 test: $(VENV)/.dev chromium  ## every test: units, the app through its API, the page in a browser
 	$(PYTEST)
 
-test-fast: $(VENV)/.dev  ## the tests that take no longer than three seconds each, without a browser: in a minute
+test-fast: $(VENV)/.dev  ## the tests that take no longer than three seconds each, without a browser
 	$(PYTEST) -m "not slow and not browser"
 
 coverage: $(VENV)/.dev chromium  ## the tests, slower, and the lines of gcr_core that none of them runs

@@ -38,7 +38,8 @@ APPS = ("app_address", "shared_address", "bare_client", "space", "call", "shared
 """Fixtures in app/ and browser/ that start an app which several tests ask."""
 SEED = 0
 END_SECONDS = 30
-MAX_TEST_ID = 100
+MAX_ID_CHARACTERS = 100
+"""The longest value that is written out in the name of a parametrized test."""
 
 
 for name in [name for name in os.environ if name.startswith("GCR_") or name == "SPACE_ID"]:
@@ -58,10 +59,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         app = next((name for name in APPS if folder != "unit" and name in getattr(item, "fixturenames", ())), None)
         if folder == "browser":
             item.add_marker("browser")
-        alone = any(mark.name == "slow" for mark in item.own_markers)
         if app:
             item.add_marker("slow")
-        group = f"{folder}/{app}" if app else item.nodeid.split("[")[0] if alone else item.nodeid.split("::")[0]
+            group = f"{folder}/{app}"
+        elif any(mark.name == "slow" for mark in item.own_markers):
+            group = item.nodeid.split("[")[0]
+        else:
+            group = item.nodeid.split("::")[0]
         item.add_marker(pytest.mark.xdist_group(group.replace("@", "")))
         groups.setdefault(group, []).append(item)
 
@@ -73,7 +77,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """The argument's name for a value too long to read: pytest would write out hundreds of megabytes."""
-    return argname if isinstance(val, str | bytes) and len(val) > MAX_TEST_ID else None
+    return argname if isinstance(val, str | bytes) and len(val) > MAX_ID_CHARACTERS else None
 
 
 @pytest.fixture(autouse=True, scope="session")

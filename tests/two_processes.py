@@ -2,9 +2,8 @@
 
 Trains a CLIP and a backbone on a gallery, the backbone whole and then an adapter of it, each batch in parts, and
 evaluates the memory. The first process appends the losses to `OUT/curve.jsonl` as they come and writes
-`OUT/answer.json`. Checkpoints are kept in OUT; with STEP, they are written after every step, and at that one of the
-whole backbone's training the process VICTIM kills itself. Where Accelerate is to share weights out, which it does on
-GPUs alone, CPUs pass for these.
+`OUT/answer.json`. Checkpoints are kept in OUT after every step; at the STEP of the whole backbone's training the
+process VICTIM kills itself. Where Accelerate is to share weights out, which it does on GPUs alone, CPUs pass for these.
 """
 
 import json
@@ -94,6 +93,5 @@ def pass_for_gpus() -> None:
 if __name__ == "__main__":
     if "ACCELERATE_USE_FSDP" in os.environ:
         pass_for_gpus()
-    if len(sys.argv) > 5:
-        checkpoint.SAVE_EVERY_SECONDS = 0.0
+    checkpoint.SAVE_EVERY_SECONDS = 0.0
     run(*map(Path, sys.argv[1:5]), *map(int, sys.argv[5:]))

@@ -33,12 +33,13 @@ def free_bytes(device: torch.device) -> int:
     return free
 
 
-def seed_random(device: torch.device, seed: int) -> None:
-    """Seeds the random numbers of the CPU and of this device.
+def seed_random(device: torch.device, seed: int, step: int) -> None:
+    """Makes the random numbers of the CPU and of this device those of a training's step.
 
-    `torch.manual_seed` seeds every kind of device that torch was built for, also those that are not there, which takes
-    milliseconds: a tenth of a small model's step.
+    `torch.manual_seed` seeds every kind of device that torch knows, also those that are not there, and a small model
+    feels that in each step.
     """
+    seed = seed * 1_000_003 + step
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
         torch.get_device_module(device).manual_seed(seed)

@@ -69,7 +69,7 @@ def tune(
 
     with learner:
         for step in range(learner.done, steps):
-            seed_random(clip.device, seed * 1_000_003 + step)
+            seed_random(clip.device, seed, step)
             choice, (asked, rows) = np.random.default_rng((seed, step)), batches.draw(step)
             images = [int(choice.choice(pairs.images[row], p=_shares(pairs.weights[row]))) for row in rows]
             distinct, where = np.unique(images, return_inverse=True)

@@ -25,7 +25,7 @@ QUIET = [
 ]
 """Works as root, and asks no host of Google's for anything."""
 PATIENCE_MS = 300_000
-"""How long an expectation may take to come true: enough for a busy machine that still imports torch."""
+"""How long an expectation may take to come true: enough for a training on a busy machine."""
 
 expect.set_options(timeout=PATIENCE_MS)
 

@@ -63,33 +63,22 @@ def one(made_of: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [None, SHARDED])
 def test_two_processes_one_of_them_killed_at_a_random_step_learn_what_one_learns(
-    one: Path, made_of: tuple[Path, Path, Path], tmp_path: Path
+    options: str | None, one: Path, made_of: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
+    two = tmp_path
     step, victim = random.randrange(2, TRAINING.steps), random.randrange(2)
-    killed = launch("tests/two_processes.py", *made_of, tmp_path, step, victim)
-    assert killed.returncode != 0 and not (tmp_path / "answer.json").exists()
-    resumed = launch("tests/two_processes.py", *made_of, tmp_path)
+    killed = launch("tests/two_processes.py", *made_of, two, step, victim, options=options)
+    assert killed.returncode != 0 and not (two / "answer.json").exists()
+    resumed = launch("tests/two_processes.py", *made_of, two, options=options)
     assert resumed.returncode == 0, resumed.stderr
-    assert_same(one, tmp_path)
 
-
-@pytest.mark.slow
-def test_two_processes_that_share_the_weights_out_learn_what_one_learns(
-    one: Path, made_of: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
-    done = launch("tests/two_processes.py", *made_of, tmp_path, options=SHARDED)
-    assert done.returncode == 0, done.stderr
-    assert_same(one, tmp_path)
-
-
-def assert_same(one: Path, two: Path) -> None:
-    """The losses of every step, and the answers of the memory."""
     alone, shared = curve(one), curve(two)
     assert [line[:2] for line in shared] == [line[:2] for line in alone]
     assert len(alone) == DENSE_STEPS + TRAINING.steps + ADAPTER.steps
     for (name, number, loss), (_, _, same) in zip(alone, shared, strict=True):
-        assert same == pytest.approx(loss, abs=1e-3), f"{name} step {number}"
+        assert same == pytest.approx(loss, abs=1e-3), f"{name} step {number}, process {victim} killed at {step}"
     answers = [json.loads((folder / "answer.json").read_text()) for folder in (one, two)]
     assert [answer.pop("processes") for answer in answers] == [1, 2]
     assert answers[0].pop("score") == pytest.approx(answers[1].pop("score"), abs=1e-3)
