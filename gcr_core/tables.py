@@ -15,6 +15,8 @@ def recall(answer: dict[str, Any], gallery: Gallery) -> str:
     columns = []
     for engine, title in titles.items():
         lines = [f"{title}, {answer['latency_ms'][engine]:.0f} ms"]
+        if engine in (match := answer.get("match", {})):
+            lines[0] += f", match {match[engine]:.0%}"
         for hit in answer[engine]:
             caption = next(iter(gallery.captions[gallery.index(hit["file_name"])]), "")
             lines.append(f"{hit['rank']:>3}  {hit['score']:>7.3f}  {hit['file_name']}  {caption}")
@@ -32,15 +34,30 @@ def memorize(answer: dict[str, Any], report: dict[str, Any], gallery: Gallery) -
     if report["pseudo_queries"]:
         lines.append(f"captions: {report['captions']:,}, {report['pseudo_queries']:,} of them written by the model")
     lines += [f"skipped {name}: {reason}" for name, reason in gallery.skipped]
+    lines += [f"note: {name} {remark}" for name, remark in gallery.notes]
     return "\n".join([*lines, *report["remarks"]])
 
 
 def evaluate(answer: dict[str, Any]) -> str:
-    lines = [f"{answer['queries']:,} queries, {answer['images']:,} images"]
-    lines.append(f"{'':18}{'generative':>12}{'dense':>12}")
+    """Figures of both sides with their intervals, and whether the sides differ."""
+    lines = [f"{answer['queries']:,} queries, {answer['images']:,} images; in brackets 95 % intervals"]
+    lines.append(f"{'':18}{'generative':>26}{'dense':>26}")
     for name in answer["generative"]:
-        left, right = (answer[engine][name] for engine in ("generative", "dense"))
-        lines.append(f"{name:<18}{_number(left):>12}{_number(right):>12}")
+        cells = []
+        for engine in ("generative", "dense"):
+            interval = answer["intervals"][engine].get(name)
+            words = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
+            cells.append(f"{_number(answer[engine][name]) + words:>26}")
+        lines.append(f"{name:<18}{''.join(cells)}")
+    for name in answer.get("no_match", {}).get("generative", {}):
+        left, right = (_number(answer["no_match"][engine][name]) for engine in ("generative", "dense"))
+        lines.append(f"{'no match, ' + name:<18}{left:>26}{right:>26}")
+    paired = answer["paired"]
+    lines.append(
+        f"right at rank 1: {paired['both']:,} by both, {paired['generative_only']:,} by the generative side alone, "
+        f"{paired['dense_only']:,} by the dense one alone, {paired['neither']:,} by neither; McNemar's exact test: "
+        f"p = {paired['p']:.2g}"
+    )
     return "\n".join(lines)
 
 

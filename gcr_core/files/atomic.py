@@ -1,6 +1,7 @@
 """Atomic writing: folders and files appear whole or not at all, written beside their place, then put there in one step.
 
-What a killed writer leaves beside the place is hidden, and swept once its writer is known to be dead.
+What is put there is on the disk before it is, so that a loss of power leaves the old one or the new one too. What a
+killed writer leaves beside the place is hidden, and swept once its writer is known to be dead.
 """
 
 import ctypes
@@ -10,10 +11,12 @@ import secrets
 import shutil
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 
 from gcr_core.errors import InputError, NotFoundError
 from gcr_core.files.locks import is_locked, locked, try_lock
@@ -60,6 +63,22 @@ def new_folder(target: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+class Temporary(TemporaryDirectory[str]):
+    """A folder in the system's temporary one, removed with this object; `sweep_temporary` removes those of the dead."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix=prefix)
+        if (lock := _try_lock(Path(self.name))) is not None:
+            weakref.finalize(self, os.close, lock)
+
+
+def sweep_temporary(prefix: str) -> None:
+    """Removes what is left of `Temporary` folders with this prefix whose processes were killed."""
+    for folder in Path(gettempdir()).glob(f"{prefix}*"):
+        if folder.is_dir() and not folder.is_symlink() and _is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def changing(folder: Path, wait: bool = True) -> Iterator[None]:
     """Lets nobody else who asks so change a folder until the block, which may put a new one in its place, has ended.
@@ -81,12 +100,14 @@ def changing(folder: Path, wait: bool = True) -> Iterator[None]:
 def new_file(target: Path) -> Iterator[Path]:
     """A path beside `target` to write a file at; the file takes `target`'s place when the block ends well.
 
-    A reader, or a kill at any moment, finds the old file or the new one.
+    A reader, or a kill or a loss of power at any moment, finds the old file or the new one.
     """
     building = _sibling(target)
     try:
         yield building
+        _flush_path(building)
         building.replace(target)
+        _flush_path(target.parent)
     finally:
         building.unlink(missing_ok=True)
 

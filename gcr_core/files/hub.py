@@ -9,13 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gcr_core.errors import HubError, first_line
+from gcr_core.settings import ROOT
 
 REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 TEXT_FILES = ("*.json", "*.jsonl", "*.txt", "*.md", "*.jinja", "*.model")
-DATA_FILES = ("*.safetensors", "*.faiss", "*.png", "*.jpg", "*.jpeg", "*.webp", "*.gif", "*.bmp")
+DATA_FILES = (
+    *("*.safetensors", "*.faiss", "*.png", "*.jpg", "*.jpeg", "*.webp", "*.gif", "*.bmp"),
+    *("*.jpe", "*.jfif", "*.mpo", "*.heic", "*.heif", "*.hif", "*.avif"),
+)
 FETCHED = ["".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in kind) for kind in (*TEXT_FILES, *DATA_FILES)]
 """The patterns of these files for the hub, which tells capitals from small letters: cameras write IMG_0001.JPG."""
-
+CHECKPOINTS = "checkpoints"
+"""The folder of the models that the project ships; a relative name that begins with it is the project's anywhere."""
 
 CONVERTER, CONVERSION = "SFconvertbot", "Adding `safetensors` variant of this model"
 """The hub's own bot, and the title of the pull requests by which it offers a model's weights as safetensors."""
@@ -63,6 +68,13 @@ def absolute(path_or_id: str) -> str:
     return str(_here(path_or_id) or path_or_id)
 
 
+def portable(path_or_id: str) -> str:
+    """What other machines know a folder by that the project ships, "checkpoints/NAME"; any other name as it is."""
+    folder = _here(path_or_id)
+    shipped = folder and folder.resolve().parent == (ROOT / CHECKPOINTS).resolve()
+    return f"{CHECKPOINTS}/{folder.resolve().name}" if folder and shipped else path_or_id
+
+
 def commit(folder: Path) -> str | None:
     """The commit hash that a folder of the hub's cache is of; None for any other folder."""
     return folder.name if folder.parent.name == "snapshots" else None
@@ -89,9 +101,11 @@ def _folder(path_or_id: str | Path, instead: str) -> Path | None:
 
 
 def _here(path_or_id: str | Path) -> Path | None:
-    """The absolute path of a folder that there is."""
+    """The absolute path of a folder that there is: below the working directory, else among what the project ships."""
     try:
         path = Path(path_or_id).expanduser()
+        if path.parts[:1] == (CHECKPOINTS,) and not path.is_dir():
+            path = ROOT / path
         return path.absolute() if str(path_or_id) and path.is_dir() else None
     except (OSError, RuntimeError):  # too long a name, or the home of nobody
         return None

@@ -64,6 +64,13 @@ def is_locked(path: Path) -> bool:
     return handle is None
 
 
+def is_suspended(pid: int | None) -> bool:
+    """Whether the system says that a process is stopped, as by SIGSTOP; False where it does not say."""
+    with contextlib.suppress(OSError):
+        return pid is not None and Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    return False
+
+
 def unlock(handle: int) -> None:
     """Gives up a lock for all who have inherited it, as processes have that were forked meanwhile."""
     import fcntl

@@ -12,6 +12,14 @@ MAX_SUFFIX_BYTES = 10
 """A longer suffix is taken for a part of the name."""
 UNSAFE_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of control characters, surrogates, line and paragraph separators."""
+SYSTEM_NAMES = frozenset(
+    (
+        *("__macosx", "icon\r", "@eadir", "#recycle", "@recycle", "#snapshot", "@recently-snapshot", "lost+found"),
+        *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "zbthumbnail.info"),
+        *("$recycle.bin", "recycler", "system volume information"),
+    )
+)
+"""What macOS, Windows, NAS and picture managers keep beside a person's files, in lower case."""
 BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -31,8 +39,9 @@ def check_name(name: str) -> None:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether systems keep such files for themselves (`.DS_Store`, `__MACOSX/`)."""
-    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in re.split(r"[/\\]", name))
+    """Whether systems keep such files for themselves (`.DS_Store`, `__MACOSX/`, `@eaDir/`, `Thumbs.db`)."""
+    parts = (part for part in re.split(r"[/\\]", name) if part not in (".", ".."))
+    return any(part.startswith(".") or part.casefold() in SYSTEM_NAMES for part in parts)
 
 
 def printable(name: str) -> str:
@@ -45,11 +54,15 @@ def base_name(name: str) -> str:
     return re.split(r"[/\\]", name)[-1]
 
 
+def folder_name(name: str) -> str:
+    """What stands before the last slash of either kind, in slashes of one kind; "" where there is none."""
+    return "/".join(part for part in re.split(r"[/\\]", name)[:-1] if part not in ("", "."))
+
+
 def safe_name(name: str) -> str:
-    """The base name with what no file system should see replaced by `_`, not hidden and not too long."""
-    safe = "".join(
-        "_" if unicodedata.category(c) in UNSAFE_CATEGORIES or c in BIDI_CONTROLS else c for c in base_name(name)
-    )
+    """The base name, composed, with what no file system should see replaced by `_`, not hidden and not too long."""
+    composed = unicodedata.normalize("NFC", base_name(name))
+    safe = "".join("_" if unicodedata.category(c) in UNSAFE_CATEGORIES or c in BIDI_CONTROLS else c for c in composed)
     suffix = PurePosixPath(safe).suffix
     if len(suffix.encode()) > MAX_SUFFIX_BYTES:
         suffix = ""

@@ -8,15 +8,19 @@ import os
 import stat
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from gcr_core.errors import GalleryError, InputError
+from gcr_core.files.code_pages import STANDARD, readings, spelled_out, utf8
 from gcr_core.files.names import check_name, is_hidden
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 ARCHIVE_MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")
+UTF8_FLAG, FAT = 0x800, 0
+"""What says of a member that its name is UTF-8, and the system whose names may have backslashes for slashes."""
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """The compression methods that are read: the others can unpack without bound in one step."""
 RECORD = b"PK\x01\x02"
@@ -46,6 +50,8 @@ class Zip:
     name: str
     members: list[zipfile.ZipInfo]
     """The files by name, hidden ones left out."""
+    code_pages: dict[str, list[str]]
+    """Where names can be read in several ways: the names, by code page; see `decide`."""
 
     def __init__(self, archive: str | Path | BinaryIO, limits: Limits | None = None) -> None:
         """Raises GalleryError for what is no zip or is over a limit as a whole."""
@@ -62,8 +68,8 @@ class Zip:
             raise GalleryError(f"{self.name} cannot be read ({error.strerror or error}): check its path") from error
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise GalleryError(f"{self.name} cannot be read as a zip ({error}): make the zip anew") from error
-        files = (member for member in self._zip.infolist() if not member.is_dir() and not is_hidden(member.filename))
-        self.members = sorted(files, key=lambda member: member.filename)
+        self._decode()
+        self._list()
         try:
             self._check_sizes()
         except GalleryError:
@@ -75,6 +81,17 @@ class Zip:
 
     def __exit__(self, *_: object) -> None:
         self._zip.close()
+
+    def decide(self, code_page: str) -> None:
+        """Reads the names that could be read in several ways in this one of `code_pages`."""
+        for member, name in zip(self._doubtful, self.code_pages[code_page], strict=True):
+            member.filename = name
+        self.code_pages = {}
+        self._list()
+
+    def checksum(self, member: zipfile.ZipInfo) -> int:
+        """The CRC-32 that the directory says."""
+        return member.CRC
 
     def read(self, member: zipfile.ZipInfo) -> bytes:
         """The member's bytes. Raises InputError where it is refused, damaged or over a limit."""
@@ -92,14 +109,38 @@ class Zip:
                     size += len(chunk)
                     if size > allowed:
                         raise InputError(
-                            f"unpacks to {_size(member.file_size)}, over {self.limits.ratio} times its packed size, "
-                            "the limit: store it without compression"
+                            f"unpacks to {size_words(member.file_size)}, over {self.limits.ratio} times its packed "
+                            "size, the limit: store it without compression"
                         )
                     yield chunk
         except InputError:
             raise
         except Exception as error:
             raise InputError(f"cannot be unpacked ({error}): the zip is damaged there, make it anew") from error
+
+    def _decode(self) -> None:
+        """Reads the names that are not said to be UTF-8; those of several readings are spelled out until `decide`."""
+        self._doubtful: list[zipfile.ZipInfo] = []
+        raw = []
+        for member in self._zip.infolist():
+            if member.flag_bits & UTF8_FLAG or member.filename.isascii():
+                continue
+            with suppress(UnicodeEncodeError):
+                name = member.filename.encode(STANDARD)
+                member.filename = utf8(name) or spelled_out(name)
+                if not utf8(name):
+                    self._doubtful.append(member)
+                    raw.append(name)
+        self.code_pages = (readings(raw) or {STANDARD: [name.decode(STANDARD) for name in raw]}) if raw else {}
+        if len(self.code_pages) == 1:
+            self.decide(*self.code_pages)
+
+    def _list(self) -> None:
+        for member in self._zip.infolist():
+            if member.create_system == FAT:
+                member.filename = member.filename.replace("\\", "/")
+        files = (member for member in self._zip.infolist() if not member.is_dir() and not is_hidden(member.filename))
+        self.members = sorted(files, key=lambda member: member.filename.split("/"))
 
     def _check_entries(self, file: BinaryIO) -> None:
         """Counts the directory records in the raw bytes, before zipfile makes an object of each.
@@ -121,13 +162,12 @@ class Zip:
         """What the directory says is the most that zipfile unpacks: a false directory only refuses itself."""
         unpacked = sum(member.file_size for member in self.members)
         if unpacked > self.limits.total_bytes:
-            raise GalleryError(
-                f"{self.name} holds {_size(unpacked)} unpacked, the limit is {_size(self.limits.total_bytes)}: split it"
-            )
+            limit = size_words(self.limits.total_bytes)
+            raise GalleryError(f"{self.name} holds {size_words(unpacked)} unpacked, the limit is {limit}: split it")
         packed = sum(member.compress_size for member in self.members)
         if packed > self._bytes:
             raise GalleryError(
-                f"{self.name} says it packs {_size(packed)} into its {_size(self._bytes)}: make the zip anew"
+                f"{self.name} says it packs {size_words(packed)} into its {size_words(self._bytes)}: make the zip anew"
             )
 
     def _check_member(self, member: zipfile.ZipInfo) -> None:
@@ -143,12 +183,12 @@ class Zip:
             raise InputError(f"is packed by method {member.compress_type}, not by Deflate: zip it anew")
         if member.file_size > self.limits.member_bytes:
             raise InputError(
-                f"has {_size(member.file_size)} unpacked, the limit is {_size(self.limits.member_bytes)}: "
+                f"has {size_words(member.file_size)} unpacked, the limit is {size_words(self.limits.member_bytes)}: "
                 "make it smaller"
             )
 
 
-def _size(count: int) -> str:
+def size_words(count: int) -> str:
     """1536 is "1.5 KiB"."""
     size, unit = float(count), "bytes"
     for larger in ("KiB", "MiB", "GiB", "TiB"):

@@ -162,3 +162,24 @@ def test_a_folder_that_is_gone_cannot_be_changed_and_does_not_come_back(tmp_path
     with pytest.raises(NotFoundError, match="gone"), changing(tmp_path / "folder"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_put_in_its_place_is_on_the_disk_before_and_the_place_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    flush, replace = os.fsync, Path.replace
+
+    def fsync(handle: int) -> None:
+        order.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        flush(handle)
+
+    def replaced(path: Path, target: Path) -> Path:
+        order.append("replaced")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replaced)
+    write_text(tmp_path / "file", "x")
+    assert Path(order[0]).name.startswith(".file.")
+    assert order[1:] == ["replaced", str(tmp_path)]
