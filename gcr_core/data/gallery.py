@@ -1,34 +1,43 @@
 """Gallery: images with captions, in a folder of the Hugging Face ImageFolder convention.
 
-A folder is used where it stands; files, folders and zips in any mix are imported into a new one. Pictures of the same
-pixels are one image, with all their captions and names. What cannot be used is left out and listed in `skipped`; the
-rest goes on. Knows nothing about models.
+A folder is used where it stands; files, folders and archives in any mix are imported into a new one. A sub-folder is an
+album. Pictures of the same pixels are one image, with all their captions and names, in the album of the first that is
+in one. What cannot be used is left out and listed in `skipped`; the rest goes on. Knows nothing about models.
 """
 
 import json
-import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
-from gcr_core.data.images import OTHER_SUFFIXES, SUFFIXES, encoded, fingerprint, is_bare, open_image, shrink
-from gcr_core.data.importer import Importer, Sources, check_count, check_files, file_at, files_below
-from gcr_core.data.metadata import METADATA_NAMES, checked_captions, checked_row
-from gcr_core.errors import GalleryError
+from gcr_core.data.caption_files import METADATA_NAMES
+from gcr_core.data.formats import HEAD_BYTES, format_of
+from gcr_core.data.images import fingerprint, open_image
+from gcr_core.data.importer import Importer
+from gcr_core.data.kinds import is_archive
+from gcr_core.data.metadata import checked_album, checked_captions, checked_row
+from gcr_core.data.pictures import (
+    IMPORT_SIDE,
+    MODEL_SIDE,
+    THUMBNAIL_SIDE,
+    THUMBNAILS,
+    Files,
+    Imported,
+    import_name,
+    put,
+)
+from gcr_core.data.sources import Sources, check_count, check_files, files_below
+from gcr_core.errors import GalleryError, InputError
 from gcr_core.files.atomic import new_folder, write_text
-from gcr_core.files.names import printable, safe_name, stays_inside, unique
+from gcr_core.files.names import stays_inside, unique
 
-IMPORT_SIDE = 1024
-"""The longest side of an imported picture, in pixels."""
-THUMBNAIL_SIDE = 256
-"""The longest side of a thumbnail, in pixels."""
-THUMBNAILS = ".thumbnails"
-"""The folder of an imported gallery that holds its thumbnails; hidden, so that none is taken for an image."""
+NAMED_ALBUMS = 5
+"""How many of a gallery's albums a message names."""
 
 
 class Gallery:
@@ -41,10 +50,16 @@ class Gallery:
     """For each image, the other names that the same pixels came under; `index` knows them."""
     skipped: list[tuple[str, str]]
     """(file name or metadata line, why it was left out)."""
+    notes: list[tuple[str, str]]
+    """(files or caption, what was read otherwise than written, or is to be known of them)."""
     pseudo_queries: list[list[str]]
     """For each image, those of its captions that the model wrote."""
-    unsaved: dict[str, bytes]
-    """File name → the file, of pictures that `with_pictures` took in since the gallery was saved."""
+    albums: list[str]
+    """For each image, the album that it is in, the folders of a nested one joined by "/"; "" for none."""
+    unsaved: dict[str, Files]
+    """File name → its files, of pictures that came in since the gallery was saved."""
+    originals: Path | None
+    """Where a memory keeps the pictures that are larger than their thumbnails; None for a gallery of its own."""
 
     def __init__(
         self,
@@ -54,12 +69,15 @@ class Gallery:
         skipped: Iterable[tuple[str, str]] = (),
         also: list[list[str]] | None = None,
         pseudo_queries: list[list[str]] | None = None,
+        albums: list[str] | None = None,
+        notes: Iterable[tuple[str, str]] = (),
     ) -> None:
         """Raises GalleryError for a name that leaves `root` or stands twice."""
         self.root, self.file_names, self.captions = Path(root), file_names, captions
-        self.skipped, self.also = list(skipped), also or [[] for _ in file_names]
+        self.skipped, self.notes, self.also = list(skipped), list(notes), also or [[] for _ in file_names]
         self.pseudo_queries = pseudo_queries or [[] for _ in file_names]
-        self.unsaved = {}
+        self.albums = albums or [""] * len(file_names)
+        self.unsaved, self.originals = {}, None
         names = [(name, i) for i, others in enumerate(self.also) for name in (file_names[i], *others)]
         self._index = dict(names)
         if len(self._index) != len(names):
@@ -70,6 +88,10 @@ class Gallery:
 
     def __len__(self) -> int:
         return len(self.file_names)
+
+    def __contains__(self, file_name: object) -> bool:
+        """Whether an image has this name, or had it once."""
+        return file_name in self._index
 
     @property
     def bare(self) -> list[int]:
@@ -84,9 +106,15 @@ class Gallery:
         small = self.root / THUMBNAILS / self.file_names[index]
         return small if small.exists() else self.path(index)
 
+    def original(self, index: int) -> Path:
+        """The file to show in large; where a memory keeps none, the image."""
+        large = self.originals / self.file_names[index] if self.originals else None
+        return large if large and large.exists() else self.path(index)
+
     def open(self, index: int) -> Image.Image:
-        """The image, upright, RGB, at most IMPORT_SIDE long. Raises InputError where the file is gone or damaged."""
-        return open_image(self.unsaved.get(self.file_names[index]) or self.path(index), IMPORT_SIDE)
+        """The image, upright, RGB, at most MODEL_SIDE long. Raises InputError where the file is gone or damaged."""
+        files = self.unsaved.get(self.file_names[index])
+        return open_image(files.small if files else self.path(index), MODEL_SIDE)
 
     def has_picture(self, index: int) -> bool:
         """Whether the image's file is here: a memory can be published without its pictures."""
@@ -109,34 +137,60 @@ class Gallery:
                 f"image {file_name!r} is not in the gallery of {len(self):,} images: name one of its files"
             ) from None
 
+    @property
+    def album_sizes(self) -> dict[str, int]:
+        """Album → its images, by name."""
+        return dict(sorted(Counter(filter(None, self.albums)).items()))
+
+    def in_album(self, album: str) -> list[int]:
+        """The images of an album. Raises InputError, naming a few, for one that the gallery lacks."""
+        images = [image for image, name in enumerate(self.albums) if name == album]
+        if not album or not images:
+            known = list(self.album_sizes)
+            named = ", ".join(map(repr, known[:NAMED_ALBUMS])) + (", ..." if len(known) > NAMED_ALBUMS else "")
+            raise InputError(
+                f"there is no album {album[:40]!r}: "
+                + (f"name one of {len(known):,}, such as {named}" if known else "this gallery has no albums")
+            )
+        return images
+
     @classmethod
     def from_folder(cls, root: str | Path) -> "Gallery":
         """The images below a folder, each opened once to see that it can be; names are relative to it.
 
-        Pictures of other kinds are listed in `skipped`, what is no picture by its name is passed over.
-        Raises GalleryError for no folder or no image at all.
+        Archives are listed in `skipped` with what cannot be used. Raises GalleryError for no folder or no image at all.
         """
         root = Path(root)
         if not root.is_dir():
-            raise GalleryError(f"gallery {str(root)!r} is no folder: name a folder of images or a zip of one")
-        below, wanted = files_below(root), SUFFIXES + METADATA_NAMES
-        files = [file_at(path, name) for name, path in below if name.lower().endswith(wanted)]
-        others = [printable(name) for name, _ in below if name.lower().endswith(OTHER_SUFFIXES)]
-        importer = Importer(
-            (name, "is no JPEG, PNG, WebP, GIF or BMP file by its name: save it as one") for name in others
-        )
-        for name, digest in importer.pictures(files, lambda image, _: fingerprint(image)):
-            importer.add(name, name, digest)
+            raise GalleryError(f"gallery {str(root)!r} is no folder: name a folder of images or an archive of one")
+        with Sources([root], sys.maxsize, archives=False) as given:
+            importer = Importer(given.skipped)
+            for name, digest in importer.pictures(given.files, lambda image, _: fingerprint(image)):
+                importer.add(name, name, digest)
         return cls._of(importer, root)
 
     @classmethod
     def from_zip(cls, archive: str | Path | BinaryIO, into: str | Path) -> "Gallery":
-        """`collect` of one zip. Raises GalleryError for what is no zip, over a limit as a whole, or holds no image."""
+        """`collect` of one zip or tar. Raises GalleryError for what is none, over a limit, or without an image."""
         try:
             with Path(archive).open("rb") if isinstance(archive, (str, Path)) else nullcontext(archive) as file:
+                head = file.read(HEAD_BYTES)
+                file.seek(0)
+                if format_of(head) is not None:
+                    raise GalleryError(f"{archive} is a picture, no gallery: name a folder, zip or tar of pictures")
                 return cls.collect([file], into)
         except OSError as error:
             raise GalleryError(f"zip {str(archive)!r} cannot be read ({error.strerror}): check its path") from error
+
+    @classmethod
+    def read(cls, given: str | Path, into: str | Path) -> "Gallery":
+        """A folder where it stands; an archive, or a folder that holds archives, imported into `into`."""
+        given = Path(given)
+        if given.is_file():
+            return cls.from_zip(given, into)
+        if given.is_dir() and any(is_archive(path.name) for _, path in files_below(given)[0]):
+            return cls.collect([given], into)
+        return cls.from_folder(given)
 
     @classmethod
     def collect(
@@ -146,7 +200,7 @@ class Gallery:
         on_progress: Callable[[int, int], None] = lambda done, total: None,
         max_pictures: int = sys.maxsize,
     ) -> "Gallery":
-        """The images of files, metadata files, folders and zips in any mix, imported into the new folder `into`.
+        """The images of files, metadata files, folders and archives in any mix, imported into the new folder `into`.
 
         Each is decoded, made at most IMPORT_SIDE pixels long and written anew, without metadata, under its own base
         name, made safe and unique; one longer than THUMBNAIL_SIDE gets a thumbnail. `on_progress(done, total)` counts
@@ -159,11 +213,11 @@ class Gallery:
         try:
             with Sources(sources) as given, new_folder(into) as building:
                 check_files([(file.name, file.checksum) for file in given.files], max_pictures)
-                importer = Importer(given.skipped)
+                importer = Importer(given.skipped, given.notes)
                 taken = set(METADATA_NAMES)
                 written: set[bytes] = set()
-                for path, picture in importer.pictures(given.files, _Picture.made, on_progress):
-                    name = unique(_import_name(path), taken)
+                for path, picture in importer.pictures(given.files, Imported.made, on_progress):
+                    name = unique(import_name(path), taken)
                     importer.add(path, name, picture.fingerprint)
                     if picture.fingerprint not in written:
                         written.add(picture.fingerprint)
@@ -198,6 +252,19 @@ class Gallery:
         ]
         self._write_metadata(self.root)
 
+    def with_albums(self, albums: list[str]) -> None:
+        """Puts all images into albums anew, "" for none, here and in `metadata.jsonl`.
+
+        Raises GalleryError, and changes nothing, for names that metadata could not hold.
+        """
+        if len(albums) != len(self):
+            raise GalleryError(f"{len(albums):,} albums for {len(self):,} images: name one for each, '' for none")
+        try:
+            self.albums = [checked_album(album) for album in albums]
+        except ValueError as error:
+            raise GalleryError(f"an image {error}") from error
+        self._write_metadata(self.root)
+
     def with_pseudo_queries(self, written: dict[int, list[str]]) -> "Gallery":
         """The same images, those named with captions that the model wrote behind the others; no file is touched.
 
@@ -208,61 +275,94 @@ class Gallery:
             captions[image] = _checked(self.file_names[image], [*captions[image], *texts])
             new = [text for text in captions[image] if text not in self.captions[image]]
             pseudo_queries[image] = pseudo_queries[image] + new
-        gallery = Gallery(self.root, self.file_names, captions, self.skipped, self.also, pseudo_queries)
-        gallery.unsaved = self.unsaved
+        columns = (self.also, pseudo_queries, self.albums, self.notes)
+        gallery = Gallery(self.root, self.file_names, captions, self.skipped, *columns)
+        gallery.unsaved, gallery.originals = self.unsaved, self.originals
         return gallery
 
-    def with_pictures(self, pictures: list[tuple[str, Image.Image]], captions: list[list[str]]) -> "Gallery":
+    def with_pictures(
+        self, pictures: list[tuple[str, Image.Image]], captions: list[list[str]], longest: int = IMPORT_SIDE
+    ) -> "Gallery":
         """These images and, behind them, new ones under their names made safe and unique; not written before `save`.
 
-        Raises GalleryError for captions that metadata could not hold.
+        They are kept at most `longest` pixels long. Raises GalleryError for captions that metadata could not hold.
         """
         taken = {name.casefold() for name in (*self._index, *METADATA_NAMES)}
-        names = [unique(_import_name(name), taken) for name, _ in pictures]
+        names = [unique(import_name(name), taken) for name, _ in pictures]
         gallery = Gallery(
             self.root,
             self.file_names + names,
             self.captions + [_checked(name, texts) for name, texts in zip(names, captions, strict=True)],
             also=self.also + [[] for _ in names],
             pseudo_queries=self.pseudo_queries + [[] for _ in names],
+            albums=self.albums + ["" for _ in names],
         )
-        files = [thumbnail_of(picture, name) for name, (_, picture) in zip(names, pictures, strict=True)]
-        gallery.unsaved = self.unsaved | dict(zip(names, files, strict=True))
+        files = [Files.of(picture, name, longest) for name, (_, picture) in zip(names, pictures, strict=True)]
+        gallery.unsaved, gallery.originals = self.unsaved | dict(zip(names, files, strict=True)), self.originals
         return gallery
 
     def without(self, images: Iterable[int]) -> "Gallery":
         """The other images, in their order; no file is touched before `save`."""
         left = set(images)
-        kept = [image for image in range(len(self)) if image not in left]
+        return self.joined([image for image in range(len(self)) if image not in left])
+
+    def joined(self, images: list[int], more: "Gallery | None" = None) -> "Gallery":
+        """Some images in this order, counted from 0 through these and those of `more`, whose files are its `unsaved`.
+
+        Raises GalleryError where two have one name.
+        """
+        parts = [self] if more is None else [self, more]
+
+        def column(name: str) -> list[Any]:
+            values = [value for part in parts for value in getattr(part, name)]
+            return [values[image] for image in images]
+
         gallery = Gallery(
             self.root,
-            [self.file_names[image] for image in kept],
-            [self.captions[image] for image in kept],
-            also=[self.also[image] for image in kept],
-            pseudo_queries=[self.pseudo_queries[image] for image in kept],
+            column("file_names"),
+            column("captions"),
+            also=column("also"),
+            pseudo_queries=column("pseudo_queries"),
+            albums=column("albums"),
         )
-        gallery.unsaved = {name: file for name, file in self.unsaved.items() if name in gallery._index}
+        unsaved = {name: files for part in parts for name, files in part.unsaved.items()}
+        gallery.unsaved = {name: files for name, files in unsaved.items() if name in gallery._index}
+        gallery.originals = self.originals
         return gallery
 
-    def save(self, folder: str | Path) -> None:
-        """Writes thumbnails, at most THUMBNAIL_SIDE pixels long, and `metadata.jsonl` into `folder`."""
+    def bytes_kept(self, longest: int) -> int:
+        """About how many bytes the pictures of an imported gallery take in a memory that keeps them so long."""
+        share = min(1.0, (longest / IMPORT_SIDE) ** 2) if longest > THUMBNAIL_SIDE else 0.0
+        size = 0.0
+        for image in range(len(self)):
+            small, large = self.thumbnail(image), self.path(image)
+            size += small.stat().st_size + (0 if small == large else share * large.stat().st_size)
+        return round(size)
+
+    def files(self, index: int, longest: int) -> Files:
+        """The files that `save` writes of an image whose picture is here."""
+        name = self.file_names[index]
+        if name in self.unsaved:
+            return self.unsaved[name]
+        if self.originals is None:
+            return Files.made(self.path(index), self.thumbnail(index), longest)
+        large = self.original(index)
+        return Files(self.path(index), large if large != self.path(index) else None)
+
+    def save(self, folder: str | Path, originals: Path | None = None, longest: int = IMPORT_SIDE) -> None:
+        """Writes thumbnails, at most THUMBNAIL_SIDE pixels long, and `metadata.jsonl` into `folder`, and into
+        `originals` the pictures that are larger, at most `longest` long; those that a memory keeps stay as they are."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for i, name in enumerate(self.file_names):
-            if not self.has_picture(i):
-                continue
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if name in self.unsaved:
-                target.write_bytes(self.unsaved[name])
-            elif is_bare(self.thumbnail(i), THUMBNAIL_SIDE):
-                shutil.copyfile(self.thumbnail(i), target)
-            else:
-                target.write_bytes(encoded(self.open(i), THUMBNAIL_SIDE, name))
+        for image in filter(self.has_picture, range(len(self))):
+            name, files = self.file_names[image], self.files(image, longest)
+            put(files.small, folder / name)
+            if files.large is not None and originals is not None:
+                put(files.large, originals / name, link=files.large != self.path(image))
         self._write_metadata(folder)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Gallery":
+    def load(cls, folder: str | Path, originals: Path | None = None) -> "Gallery":
         """What `collect` or `save` wrote, in its order, without opening an image. Raises GalleryError."""
         path = Path(folder) / "metadata.jsonl"
         try:
@@ -270,53 +370,27 @@ class Gallery:
             rows = [checked_row(json.loads(line)) for line in lines if line]
         except (OSError, ValueError, RecursionError) as error:
             raise GalleryError(f"{path} is no saved gallery ({error!r}): save it anew") from error
-        names, captions, also, pseudo_queries = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [])
-        return cls(Path(folder), names, captions, also=also, pseudo_queries=pseudo_queries)
+        names, captions, also, pseudo_queries, given = map(list, zip(*rows, strict=True)) if rows else ([],) * 5
+        texts, albums = [some or [] for some in captions], [album or "" for album in given]
+        gallery = cls(Path(folder), names, texts, also=also, pseudo_queries=pseudo_queries, albums=albums)
+        gallery.originals = originals
+        return gallery
 
     @classmethod
     def _of(cls, importer: Importer, root: Path) -> "Gallery":
-        images = importer.images()
-        return cls(root, images.file_names, images.captions, importer.skipped, images.also, images.pseudo_queries)
+        names, captions, also, pseudo_queries, albums = importer.images()
+        return cls(root, names, captions, importer.skipped, also, pseudo_queries, albums, importer.notes)
 
     def _write_metadata(self, folder: Path) -> None:
-        columns = zip(self.file_names, self.captions, self.also, self.pseudo_queries, strict=True)
+        columns = zip(self.file_names, self.captions, self.also, self.pseudo_queries, self.albums, strict=True)
         rows = (
             {"file_name": name, "text": captions}
             | ({"also": also} if also else {})
             | ({"pseudo_queries": written} if written else {})
-            for name, captions, also, written in columns
+            | ({"album": album} if album else {})
+            for name, captions, also, written, album in columns
         )
         write_text(folder / "metadata.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A picture on its way into a gallery: what its own pixels were, and the bytes to write."""
-
-    fingerprint: bytes
-    image: bytes
-    thumbnail: bytes | None
-
-    @classmethod
-    def made(cls, image: Image.Image, path: str) -> "_Picture":
-        digest, is_small = fingerprint(image), max(image.size) <= THUMBNAIL_SIDE
-        name = _import_name(path)
-        return cls(
-            digest, encoded(image, IMPORT_SIDE, name), None if is_small else encoded(image, THUMBNAIL_SIDE, name)
-        )
-
-    def write(self, folder: Path, name: str) -> None:
-        (folder / name).write_bytes(self.image)
-        if self.thumbnail is not None:
-            (folder / THUMBNAILS).mkdir(exist_ok=True)
-            (folder / THUMBNAILS / name).write_bytes(self.thumbnail)
-
-
-def thumbnail_of(picture: Image.Image, name: str) -> bytes:
-    """The bytes of a picture's thumbnail `name`, the same as an import makes."""
-    small = picture.copy()
-    shrink(small, IMPORT_SIDE)
-    return encoded(small, THUMBNAIL_SIDE, name)
 
 
 def _checked(name: str, captions: list[str]) -> list[str]:
@@ -324,9 +398,3 @@ def _checked(name: str, captions: list[str]) -> list[str]:
         return checked_captions(captions)
     except ValueError as error:
         raise GalleryError(f"{name} {error}") from error
-
-
-def _import_name(path: str) -> str:
-    """The file name that a picture asks for: its own, made safe, with a picture's suffix."""
-    name = safe_name(path)
-    return name if name.lower().endswith(SUFFIXES) else f"{name}.png"

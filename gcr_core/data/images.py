@@ -1,34 +1,43 @@
 """Images: the one place that opens an image file, whatever its source, as an upright RGB picture, and that encodes one.
 
-The format is told by content, never by name; the pixel limit is checked before decoding; EXIF rotation is
-applied; transparency is laid on white; of an animation, the first frame counts. No metadata survives, no URL
-is fetched.
+The format is told by content, never by name; what a file asks of a decoder is counted before decoding; colours are
+sRGB; EXIF rotation is applied; transparency is laid on white; of an animation, the first frame counts. No metadata
+survives, no URL is fetched.
 """
 
 import hashlib
 import io
+import math
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
-from gcr_core.errors import InputError
+from gcr_core.data import formats
+from gcr_core.data.colour import bands, on_white
+from gcr_core.data.formats import PHOTO_SUFFIXES, Encoded
+from gcr_core.errors import InputError, first_line
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-OTHER_SUFFIXES = (".jpe", ".jfif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".dng")
-"""The suffixes of pictures in formats that no gallery has."""
-WRITTEN_AS = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+WRITTEN_AS = {".webp": "WEBP"} | dict.fromkeys((".jpg", ".jpeg", *PHOTO_SUFFIXES), "JPEG")
 """The format that a picture is written in, by its suffix; for every other suffix it is PNG."""
 MAX_PIXELS = 64_000_000
 """The most pixels of a picture that is decoded."""
+MAX_PIXELS_OF = {"WEBP": 30_000_000, "HEIF": 50_000_000, "AVIF": 50_000_000}
+"""The most of formats whose decoders take several times the picture's memory: half a gigabyte at these."""
+MAX_FRAMES = 10_000
+"""The most frames of a picture, of which the first is decoded."""
 MAX_FILE_BYTES = 64 * 2**20
 """The most bytes of an image file that is read."""
-BAND_PIXELS = 2**22
-"""How many pixels of a picture are converted at a time, to save memory."""
+LARGE_PIXELS = 16_000_000
+"""A picture of more pixels is decoded while no other such one is, to save memory."""
+ROOM = 1.5
+"""How many times longer than asked for a picture may be before it is filtered to its length."""
+PROBE = b"\x55" * 4096
+"""What stands in the place of a lost end: a decoder that needed more than there was makes other pixels of it."""
 
 BARE_FACTS = frozenset(
     ("jfif", "jfif_version", "jfif_unit", "jfif_density", "loop", "background", "timestamp", "duration")
@@ -47,36 +56,37 @@ UPRIGHT = {
 
 # MAX_PIXELS is the stricter limit and comes with a message of its own.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# What they remark on EXIF that is broken is nothing that its reader could act on.
+warnings.filterwarnings("ignore", module=r"PIL\b|pillow_heif\b")
+
+_large = threading.Lock()
 
 
 def open_image(source: str | Path | bytes | BinaryIO, longest: int | None = None) -> Image.Image:
     """The picture in `source` (a path, the file's bytes or an open binary file), upright, mode RGB, shrunk to `longest`
-    pixels where it is longer.
+    pixels where it is longer; then it takes less time and memory.
 
-    Raises InputError for what is no file, too large, damaged, or no JPEG, PNG, WebP, GIF or BMP.
+    Raises InputError for what is no file, too large, damaged, or no JPEG, PNG, WebP, GIF, BMP, HEIC or AVIF.
     """
     name, data = _read(source)
-    if not data:
-        raise InputError(f"{name} has 0 bytes: save the picture anew")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise _too_many_pixels(name, f"over {2 * (Image.MAX_IMAGE_PIXELS or 0):,}") from error
-    except Exception as error:
-        raise InputError(
-            f"{name} is no JPEG, PNG, WebP, GIF or BMP picture: save it in one of these formats"
-        ) from error
-    with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise _too_many_pixels(name, f"{image.width:,} x {image.height:,}")
-        try:
-            image.load()
-            flat = _on_white(_upright(image))
-        except Exception as error:
-            raise InputError(f"{name} cannot be decoded ({error}): it is damaged or cut off, save it anew") from error
-    if longest is not None:
-        shrink(flat, longest)
-    return flat
+    encoded = formats.read(name, data)
+    del data
+    with _decoder(name, encoded) as image:
+        exif = encoded.exif or image.info.get("exif")
+        profile = encoded.profile or formats.small(image.info.get("icc_profile"))
+        size = image.size if longest is None else _fitted(image.width, image.height, longest)
+        # A shorter side that was rounded up would ask for twice the picture.
+        asked = tuple(side - (side < max(size)) or 1 for side in size)
+        drafted = image.draft(None, asked) if encoded.format == "JPEG" else None
+        image.load()
+        if not encoded.is_ended:
+            _check_end(image, encoded)
+        factor = int(max(image.size) / max(size) / ROOM) or 1
+        flat = on_white(image, profile, encoded.clear, encoded.depth, factor)
+        if flat.size != size:
+            width, height = drafted[1][2:] if drafted else image.size
+            flat = flat.resize(size, Image.Resampling.LANCZOS, (0, 0, width / factor, height / factor), ROOM)
+        return _upright(flat, exif)
 
 
 def read_file(path: str | Path) -> bytes:
@@ -96,14 +106,14 @@ def read_file(path: str | Path) -> bytes:
 def fingerprint(image: Image.Image) -> bytes:
     """32 bytes that only pictures of the same size and pixels share."""
     digest = hashlib.sha256(b"%d %d " % image.size)
-    for box in _bands(image):
+    for box in bands(image):
         digest.update(image.crop(box).tobytes())
     return digest.digest()
 
 
 def shrink(image: Image.Image, longest: int) -> None:
     """Makes the image itself at most so many pixels long."""
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=1.5)
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=ROOM)
 
 
 def encoded(image: Image.Image, longest: int, name: str) -> bytes:
@@ -117,7 +127,7 @@ def encoded(image: Image.Image, longest: int, name: str) -> bytes:
 def is_bare(path: Path, longest: int) -> bool:
     """Whether `encoded` would have nothing to do: the file is not larger than that and holds only the picture."""
     try:
-        with Image.open(path, formats=tuple({"PNG", *WRITTEN_AS.values()})) as image:
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
             return max(image.size) <= longest and image.mode == "RGB" and image.info.keys() <= BARE_FACTS
     except Exception:
         return False
@@ -139,40 +149,80 @@ def _checked_size(name: str, data: bytes) -> bytes:
     return data
 
 
-def _too_many_pixels(name: str, size: str) -> InputError:
-    return InputError(f"{name} has {size} pixels, the limit is {MAX_PIXELS:,}: make the picture smaller")
+def _too_many_pixels(name: str, size: str, kind: str) -> InputError:
+    limit = MAX_PIXELS_OF.get(kind, MAX_PIXELS)
+    of = f" for {formats.NAMES[kind]}" if kind in MAX_PIXELS_OF else ""
+    return InputError(f"{name} has {size} pixels, the limit is {limit:,}{of}: make the picture smaller")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; EXIF that cannot be read turns nothing."""
+@contextmanager
+def _decoder(name: str, encoded: Encoded) -> Iterator[Any]:
+    """The picture, its header read and within the limits, to be decoded in the block. Raises InputError for a damaged
+    one."""
+    if encoded.format == "HEIF":
+        _register_heif()
     try:
-        orientation = image.getexif().get(ORIENTATION_TAG)
+        image: Any = Image.open(io.BytesIO(encoded.data), formats=(encoded.format,))
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels(name, f"over {2 * (Image.MAX_IMAGE_PIXELS or 0):,}", encoded.format) from error
+    except Exception as error:
+        raise _damaged(name, "its header makes no sense") from error
+    with image:
+        pixels = image.width * image.height
+        if pixels > MAX_PIXELS_OF.get(encoded.format, MAX_PIXELS):
+            raise _too_many_pixels(name, f"{image.width:,} x {image.height:,}", encoded.format)
+        try:
+            if encoded.format != "GIF" and getattr(image, "n_frames", 1) > MAX_FRAMES:
+                raise ValueError(f"{image.n_frames:,} frames, the limit is {MAX_FRAMES:,}")
+            with _large if pixels > LARGE_PIXELS else nullcontext():
+                yield image
+        except (Exception, RecursionError) as error:
+            raise _damaged(name, first_line(error)) from error
+
+
+def _damaged(name: str, why: str) -> InputError:
+    return InputError(f"{name} cannot be decoded ({why}): it is damaged or cut off, save it anew")
+
+
+def _register_heif() -> None:
+    """Lets Pillow read HEIC: the picture itself, no thumbnail that a file has of it."""
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+
+
+def _fitted(width: int, height: int, longest: int) -> tuple[int, int]:
+    """The size that `shrink` makes of another."""
+    aspect = width / height
+    if max(width, height) <= longest:
+        return width, height
+    if aspect > 1:
+        exact = longest / aspect
+        sides = math.floor(exact), math.ceil(exact)
+        return longest, max(1, min(sides, key=lambda side: side and abs(aspect - longest / side)))
+    exact = longest * aspect
+    return max(1, min(math.floor(exact), math.ceil(exact), key=lambda side: abs(aspect - side / longest))), longest
+
+
+def _check_end(image: Any, encoded: Encoded) -> None:
+    """Raises ValueError where a JPEG without its end marker lacks pixels, too: then these are as what comes last is."""
+    other = Image.open(io.BytesIO(encoded.data[:-2] + PROBE + encoded.data[-2:]), formats=("JPEG",))
+    with other:
+        other.draft(None, image.size)
+        other.load()
+        lacks = other.size != image.size or ImageChops.difference(image, other).getbbox(alpha_only=False)
+    if lacks:
+        raise ValueError("its last part is missing")
+
+
+def _upright(image: Image.Image, exif: bytes | None) -> Image.Image:
+    """The image turned as its EXIF orientation says; EXIF that cannot be read turns nothing."""
+    if not exif:
+        return image
+    given = Image.Exif()
+    try:
+        given.load(exif)
+        orientation = given.get(ORIENTATION_TAG)
     except Exception:
         return image
     return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """The image as bare RGB: 16-bit grey scaled to 8, transparency laid on white."""
-    flat = _flattened(image)
-    flat.info.clear()
-    return flat
-
-
-def _flattened(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    flat = Image.new("RGB", image.size)
-    for box in _bands(image):
-        band = image.crop(box).convert("RGBA")
-        flat.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), box)
-    return flat
-
-
-def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes that cover the image from top to bottom: what is made of one does not take as much memory as all of it."""
-    rows = max(1, BAND_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        yield 0, top, image.width, min(top + rows, image.height)

@@ -14,7 +14,7 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.data.metadata import MAX_LISTED, checked_captions
 from gcr_core.errors import GalleryError
 
-READ_KEYS = ("images", "filepath", "filename", "split", "sentences", "raw")
+READ_KEYS = ("images", "file_name", "filepath", "filename", "split", "sentences", "raw")
 """The keys that are read; all others, such as the tokens of sentences, are dropped while the file is parsed."""
 
 
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 def read_entries(path: str | Path, splits: Collection[str]) -> list[Entry]:
     """The entries of some splits, in the file's order. Raises GalleryError for another format or split."""
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with Path(path).open(encoding="utf-8-sig") as file:
             images = json.load(file, object_hook=_kept)["images"]
         entries = [_entry(number, image) for number, image in enumerate(images, start=1)]
     except OSError as error:
@@ -83,6 +83,8 @@ def _entry(number: int, image: Any) -> Entry:
     """Raises ValueError saying what is wrong with an image's entry."""
     if not isinstance(image, dict):
         raise ValueError(f"image {number:,} is no JSON object")
+    if "file_name" in image:
+        raise ValueError("it is of COCO's form, without splits: put it beside its pictures and memorize that folder")
     name, split, below = image.get("filename"), image.get("split"), image.get("filepath", "")
     if not (isinstance(name, str) and name and isinstance(split, str) and isinstance(below, str)):
         raise ValueError(f"image {number:,} has no filename or no split")
@@ -92,4 +94,5 @@ def _entry(number: int, image: Any) -> Entry:
         raise ValueError(f"image {number:,} has a sentence without raw text") from None
     except ValueError as error:
         raise ValueError(f"image {number:,} {error}") from None
+    below, name = below.replace("\\", "/"), name.replace("\\", "/")
     return Entry((PurePosixPath(below) / name).as_posix(), split, captions)

@@ -1,16 +1,24 @@
-"""Queries: what an evaluation asks, from a JSON Lines file or Karpathy's splits, with the images that answer it.
+"""Queries: what an evaluation asks, from a query file, a text or Karpathy's splits, with the images that answer it.
 
 Every name of an answer is looked up in the gallery. Opens no picture, loads no model.
 """
 
-import json
+import io
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gcr_core.data import query_rows
 from gcr_core.data.gallery import Gallery
 from gcr_core.data.karpathy import read_entries
 from gcr_core.errors import GalleryError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+"""How query files are called that are tables."""
+JSON_ROW = '{"query": "...", "relevant": ["file_name", ...]}'
+ROW = "write each line as query | file_name"
+"""How the rows are to be written."""
 
 
 @dataclass(frozen=True)
@@ -22,31 +30,71 @@ class Query:
     relevant: frozenset[str]
 
 
-def load_queries(path: str | Path, gallery: Gallery) -> list[Query]:
-    """The queries of a JSON Lines file.
+class QueryFile(Collection[Query]):
+    """The queries of a file, read anew each time that they are gone through: there may be more than memory holds.
 
-    A line is {"query": text} or {"image": path}, each with "relevant": [file_name, ...]. An image's path is
-    relative to the file's folder. A name that was merged into an image stands for it. Raises GalleryError naming file
-    and line.
+    A line of JSON Lines is {"query": text} or {"image": path}, each with "relevant": [file_name, ...], which is empty
+    where nothing is. An image's path is relative to the file's folder. A file called .csv, .tsv or .txt is a table, as
+    `query_rows` reads it. A name that was merged into an image stands for it.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GalleryError(f"query file {str(path)!r} cannot be read ({error}): check the path") from error
-    queries = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+
+    def __init__(self, path: str | Path, gallery: Gallery) -> None:
+        """Reads all of it once. Raises GalleryError naming file and line."""
+        self.path, self._gallery = Path(path), gallery
+        self._count = sum(1 for _ in self)
+        if not self._count:
+            raise GalleryError(f'{path} has no query: write a line {{"query": "...", "relevant": ["file_name"]}}')
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, query: object) -> bool:
+        return any(each == query for each in self)
+
+    def __iter__(self) -> Iterator[Query]:
         try:
-            queries.append(_checked(json.loads(line), path.parent, gallery))
-        except (ValueError, RecursionError, GalleryError) as error:
-            reason = "is not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
-            raise GalleryError(
-                f'{path}:{number}: {reason}; write {{"query": "...", "relevant": ["file_name", ...]}}'
-            ) from error
+            with self.path.open(encoding="utf-8-sig") as lines:
+                for number, row in self._rows(lines):
+                    try:
+                        yield checked(row, self._gallery, self.path.parent)
+                    except (ValueError, GalleryError) as error:
+                        raise GalleryError(f"{self.path}:{number}: {error}; {self._remedy}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise GalleryError(f"query file {str(self.path)!r} cannot be read ({error}): check the path") from error
+
+    @property
+    def _is_table(self) -> bool:
+        return self.path.suffix.lower() in TABLE_SUFFIXES
+
+    @property
+    def _remedy(self) -> str:
+        return ROW if self._is_table else f"write {JSON_ROW}"
+
+    def _rows(self, lines: Iterable[str]) -> query_rows.Numbered:
+        if self._is_table:
+            return query_rows.read(lines, self._gallery)
+        return query_rows.read_json((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+
+
+def load_queries(path: str | Path, gallery: Gallery) -> list[Query]:
+    """The queries of a file, as `QueryFile` reads them, all at once."""
+    return list(QueryFile(path, gallery))
+
+
+def pasted_queries(text: str, gallery: Gallery) -> list[Query]:
+    """The queries in a text: JSON Lines or a table, as `query_rows` reads them. Raises GalleryError naming the first
+    line that is none and, as what others send opens no file here, for a query that is a picture's path."""
+    queries, wrong = [], []
+    for number, row in query_rows.read(io.StringIO(text.removeprefix("\ufeff"), newline=None), gallery):
+        try:
+            queries.append(checked(row, gallery))
+        except (ValueError, GalleryError) as error:
+            wrong.append(f"line {number}: {error}")
+    if wrong:
+        more = f" ({len(wrong) - 1:,} more such lines)" if len(wrong) > 1 else ""
+        raise GalleryError(f"{wrong[0]}{more}; {ROW}")
     if not queries:
-        raise GalleryError(f'{path} has no query: write a line {{"query": "...", "relevant": ["file_name"]}}')
+        raise GalleryError(f"there is no query: {ROW}")
     return queries
 
 
@@ -66,14 +114,21 @@ def karpathy_queries(path: str | Path, split: str, gallery: Gallery) -> list[Que
     return queries
 
 
-def _checked(row: Any, folder: Path, gallery: Gallery) -> Query:
-    """The query in a parsed line. Raises ValueError or GalleryError saying what is wrong with it."""
+def checked(row: Any, gallery: Gallery, folder: Path | None = None) -> Query:
+    """The query in a row of a query file, which may be a picture below `folder` where that is given.
+
+    Raises ValueError or GalleryError saying what is wrong with it.
+    """
+    if isinstance(row, ValueError):
+        raise row
     if not isinstance(row, dict):
         raise ValueError("is no JSON object")
     text, image, relevant = row.get("query"), row.get("image"), row.get("relevant")
     if isinstance(text, str) == isinstance(image, str):
         raise ValueError('needs a string as "query" or as "image", one of the two')
-    if not isinstance(relevant, list) or not relevant or not all(isinstance(name, str) for name in relevant):
-        raise ValueError('needs "relevant", a list of at least one file name')
+    if folder is None and text is None:
+        raise ValueError("asks with a picture: ask in words here, or use `gcr evaluate`")
+    if not isinstance(relevant, list) or not all(isinstance(name, str) for name in relevant):
+        raise ValueError('needs "relevant", a list of file names')
     stored = frozenset(gallery.file_names[gallery.index(name)] for name in relevant)
-    return Query(text, folder / image if isinstance(image, str) else None, stored)
+    return Query(text, folder / image if folder and isinstance(image, str) else None, stored)

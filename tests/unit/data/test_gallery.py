@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gcr_core.data.gallery import IMPORT_SIDE, THUMBNAIL_SIDE, Gallery, thumbnail_of
+from gcr_core.data.gallery import Gallery
 from gcr_core.data.metadata import MAX_CAPTION_CHARACTERS
-from gcr_core.errors import GalleryError
+from gcr_core.data.pictures import IMPORT_SIDE, THUMBNAIL_SIDE, thumbnail_of
+from gcr_core.errors import GalleryError, InputError
 from tests.uploads import encoded, everything_below, picture, zipped
 
 
@@ -147,7 +148,7 @@ def test_files_folders_zips_and_metadata_are_one_gallery(tmp_path: Path) -> None
     )
     assert gallery.file_names == ["red-boat.png", "IMG_2.png", "IMG_1.png", "IMG_1-2.png"]
     assert gallery.captions == [["red boat"], ["a cat"], [], ["a hat", "a cap"]]
-    assert gallery.skipped == [("IMG_1.png", "the metadata names it but there is no such image")]
+    assert gallery.skipped == [("IMG_1.png", "could be sub/IMG_1.png and photos.zip/IMG_1.png: write its path")]
     assert counted == [(done, 6) for done in range(1, 7)]
     assert Gallery.load(tmp_path / "into").captions == gallery.captions
 
@@ -318,3 +319,175 @@ def test_loading_what_was_never_saved_is_a_named_error(row: str, tmp_path: Path)
     (tmp_path / "metadata.jsonl").write_text(row)
     with pytest.raises(GalleryError, match="is no saved gallery"):
         Gallery.load(tmp_path)
+
+
+def laid(folder: Path, *names: str) -> Path:
+    """A folder of different pictures under these names."""
+    for seed, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(picture(seed=seed + sum(map(ord, folder.name))))
+    return folder
+
+
+def albums(gallery: Gallery) -> dict[str, str]:
+    return dict(zip(gallery.file_names, gallery.albums, strict=True))
+
+
+@pytest.mark.parametrize("how", ["folder", "dropped", "zip", "nested zip"])
+def test_a_sub_folder_is_an_album_and_the_folder_that_holds_all_is_none(how: str, tmp_path: Path) -> None:
+    names = ("a.png", "beach/b.png", "trip/day 1/c.png")
+    if how == "folder":
+        gallery = Gallery.from_folder(laid(tmp_path / "photos", *names))
+        assert gallery.albums == ["", "beach", "trip/day 1"]
+        return
+    if how == "dropped":
+        source = laid(tmp_path / "photos", *names)
+    else:
+        top = "" if how == "zip" else "top/photos/"
+        members = {top + name: picture(seed=seed) for seed, name in enumerate(names)}
+        source = zipped(tmp_path / "photos.zip", members)
+    gallery = Gallery.collect([source], tmp_path / "into")
+    assert albums(gallery) == {"a.png": "", "b.png": "beach", "c.png": "trip/day 1"}
+    assert Gallery.load(tmp_path / "into").albums == gallery.albums
+    assert Gallery.from_folder(tmp_path / "into").albums == gallery.albums
+
+
+def test_dropped_folders_are_albums_beside_loose_pictures_but_zips_are_none(tmp_path: Path) -> None:
+    loose = laid(tmp_path, "loose.png") / "loose.png"
+    beach, archive = laid(tmp_path / "beach", "b.png"), zipped(tmp_path / "z.zip", {"c.png": picture(seed=1)})
+    zipped(beach / "more.zip", {"sea/d.png": picture(seed=2)})
+    gallery = Gallery.collect([loose, beach, archive], tmp_path / "into")
+    assert albums(gallery) == {"loose.png": "", "b.png": "beach", "d.png": "beach/sea", "c.png": ""}
+
+
+def test_a_gallery_that_is_collected_again_with_more_pictures_keeps_its_albums(tmp_path: Path) -> None:
+    first = Gallery.collect([laid(tmp_path / "one", "a.png", "beach/b.png")], tmp_path / "first")
+    more = laid(tmp_path / "town", "c.png")
+    assert albums(Gallery.collect([first.root, more], tmp_path / "both")) == {
+        "a.png": "",
+        "b.png": "beach",
+        "c.png": "town",
+    }
+
+
+def test_the_album_in_the_metadata_wins_and_may_be_none(tmp_path: Path) -> None:
+    folder = laid(tmp_path / "photos", "a.png", "beach/b.png", "beach/c.png")
+    rows = [{"file_name": "a.png", "album": "  my \n favourites "}, {"file_name": "beach/b.png", "album": ""}]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert albums(Gallery.from_folder(folder)) == {
+        "a.png": "my favourites",
+        "beach/b.png": "",
+        "beach/c.png": "beach",
+    }
+
+
+def test_pictures_of_the_same_pixels_keep_the_first_album(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for name in ("a.png", "beach/b.png", "town/c.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(picture())
+    gallery = Gallery.from_folder(folder)
+    assert (gallery.file_names, gallery.albums) == (["a.png"], ["beach"])
+
+
+def test_an_album_that_cannot_be_used_is_listed(tmp_path: Path) -> None:
+    folder = laid(tmp_path / "photos", "a.png", "b.png", "/".join(["x" * 100] * 3) + "/c.png")
+    rows = [{"file_name": "a.png", "album": ["beach"]}, {"file_name": "b.png", "album": "y" * 201}]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    gallery = Gallery.from_folder(folder)
+    assert gallery.albums == ["", "", ""]
+    assert [name for name, _ in gallery.skipped] == [
+        "metadata.jsonl:1",
+        "metadata.jsonl:2",
+        "/".join(["x" * 100] * 3),
+    ]
+    assert "no text" in gallery.skipped[0][1]
+    assert all("the limit is 200" in reason for _, reason in gallery.skipped[1:])
+
+
+def test_images_can_be_moved_to_albums(tmp_path: Path) -> None:
+    gallery = Gallery.collect([laid(tmp_path / "photos", "a.png", "beach/b.png")], tmp_path / "into")
+    gallery.with_albums(["sea ", ""])
+    assert Gallery.load(tmp_path / "into").albums == gallery.albums == ["sea", ""]
+    with pytest.raises(GalleryError, match="an album of 201 characters, the limit is 200"):
+        gallery.with_albums(["x" * 201, ""])
+    with pytest.raises(GalleryError, match="1 albums for 2 images"):
+        gallery.with_albums(["x"])
+    assert Gallery.load(tmp_path / "into").albums == gallery.albums == ["sea", ""]
+
+
+def test_every_gallery_made_of_another_keeps_the_albums(tmp_path: Path) -> None:
+    gallery = Gallery.from_folder(laid(tmp_path / "photos", "a.png", "beach/b.png", "town/c.png"))
+    assert gallery.with_pseudo_queries({0: ["a dog"]}).albums == ["", "beach", "town"]
+    assert gallery.without([1]).albums == ["", "town"]
+    new = [("d.png", Image.new("RGB", (8, 8)))]
+    assert gallery.with_pictures(new, [[]]).albums == ["", "beach", "town", ""]
+    gallery.with_pictures(new, [[]]).save(tmp_path / "saved")
+    assert Gallery.load(tmp_path / "saved").albums == ["", "beach", "town", ""]
+
+
+def test_an_album_is_found_by_its_name(tmp_path: Path) -> None:
+    gallery = Gallery.from_folder(laid(tmp_path / "photos", "a.png", *(f"album {i}/{i}.png" for i in range(7))))
+    assert gallery.in_album("album 3") == [gallery.index("album 3/3.png")]
+    assert gallery.album_sizes == {f"album {i}": 1 for i in range(7)}
+    with pytest.raises(InputError, match=r"no album 'beach': name one of 7, such as 'album 0', .*'album 4', \.\.\.$"):
+        gallery.in_album("beach")
+    with pytest.raises(InputError, match="this gallery has no albums"):
+        gallery.without(range(1, 8)).in_album("beach")
+
+
+def sizes(gallery: Gallery, longest: int, folder: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """The longer sides of what a memory keeps, thumbnails and larger pictures."""
+    gallery.save(folder / "gallery", folder / "originals", longest)
+    return tuple(  # type: ignore[return-value]
+        {path.name: max(Image.open(path).size) for path in (folder / part).rglob("*.*") if path.suffix != ".jsonl"}
+        for part in ("gallery", "originals")
+    )
+
+
+@pytest.mark.parametrize("imported", [True, False])
+def test_a_memory_keeps_pictures_at_most_so_large_beside_their_thumbnails(imported: bool, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for side in (100, 256, 700, 2000):
+        name = f"{side}.png" if side != 700 else "700.jpg"
+        made = picture((side, 90), "JPEG" if side == 700 else "PNG")
+        (tmp_path / "photos" / name).write_bytes(made)
+    gallery = Gallery.from_folder(tmp_path / "photos")
+    if imported:
+        gallery = Gallery.collect([tmp_path / "photos"], tmp_path / "into")
+    small = {"100.png": 100, "256.png": 256, "700.jpg": 256, "2000.png": 256}
+    assert sizes(gallery, 1600, tmp_path / "m") == (small, {"700.jpg": 700, "2000.png": 1600})
+    assert sizes(gallery, 500, tmp_path / "less") == (small, {"700.jpg": 500, "2000.png": 500})
+    assert sizes(gallery, 256, tmp_path / "none") == (small, {})
+    loaded = Gallery.load(tmp_path / "m" / "gallery", tmp_path / "m" / "originals")
+    assert max(Image.open(loaded.original(loaded.index("2000.png"))).size) == 1600
+    assert loaded.original(0) == loaded.path(0)
+    assert loaded.open(loaded.index("2000.png")).width == THUMBNAIL_SIDE
+
+
+def test_what_a_memory_keeps_stays_byte_for_byte_when_it_is_saved_again(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(picture((700, 90), "JPEG"))
+    Gallery.from_folder(tmp_path / "photos").save(tmp_path / "one" / "gallery", tmp_path / "one" / "originals")
+    loaded = Gallery.load(tmp_path / "one" / "gallery", tmp_path / "one" / "originals")
+    new = Image.new("RGB", (2000, 900), "red")
+    gallery = loaded.with_pictures([("new.png", new)], [[]]).without([])
+    gallery.save(tmp_path / "two" / "gallery", tmp_path / "two" / "originals", 256)
+    kept = tmp_path / "two" / "originals" / "a.jpg"
+    assert kept.read_bytes() == loaded.original(0).read_bytes() == (tmp_path / "photos" / "a.jpg").read_bytes()
+    assert kept.samefile(loaded.original(0)), "no second copy on the disk"
+    assert not loaded.original(0).samefile(tmp_path / "photos" / "a.jpg"), "a person's file is theirs"
+    with Image.open(tmp_path / "two" / "originals" / "new.png") as image:
+        assert image.size == (1600, 720)
+
+
+def test_the_bytes_that_a_memory_will_keep_are_known_before(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for side in (100, 700, 2000):
+        (tmp_path / "photos" / f"{side}.jpg").write_bytes(picture((side, side), "JPEG", seed=side))
+    gallery = Gallery.collect([tmp_path / "photos"], tmp_path / "into")
+    for longest in (1600, 256):
+        sizes(gallery, longest, tmp_path / str(longest))
+        kept = [path for part in ("gallery", "originals") for path in (tmp_path / str(longest) / part).rglob("*.jpg")]
+        assert gallery.bytes_kept(longest) == sum(path.stat().st_size for path in kept)
+    assert gallery.bytes_kept(256) < gallery.bytes_kept(800) < gallery.bytes_kept(1600)

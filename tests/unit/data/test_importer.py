@@ -75,14 +75,14 @@ def zip_that_claims(path: Path, size: int) -> Path:
         ("bomb.bmp", b"BM" + bytes(20_000_000), "19.1 MiB, over 200 times its packed size, the limit"),
         ("bomb.png", bytes(70_000_000), "has 66.8 MiB unpacked, the limit is 64 MiB: make it smaller"),
         ("claims.png", png_header(50_000, 50_000), "pixels, the limit is 64,000,000: make the picture smaller"),
-        ("eps.jpg", encoded(PHOTO, "EPS"), "is no JPEG, PNG, WebP, GIF or BMP picture: save it in one of these"),
-        ("svg.jpg", SVG, "is no JPEG, PNG, WebP, GIF or BMP picture: save it in one of these"),
-        ("tiff.jpg", encoded(PHOTO, "TIFF"), "is no JPEG, PNG, WebP, GIF or BMP picture: save it in one of these"),
+        ("eps.jpg", encoded(PHOTO, "EPS"), "is no JPEG, PNG, WebP, GIF, BMP, HEIC or AVIF picture"),
+        ("svg.jpg", SVG, "is no JPEG, PNG, WebP, GIF, BMP, HEIC or AVIF picture"),
+        ("tiff.jpg", encoded(PHOTO, "TIFF"), "is no JPEG, PNG, WebP, GIF, BMP, HEIC or AVIF picture"),
         ("cut.jpg", encoded(PHOTO, "JPEG")[:-800], "damaged or cut off, save it anew"),
         ("cut.png", encoded(PHOTO, "PNG")[:-2_000], "damaged or cut off, save it anew"),
         ("cut.webp", encoded(PHOTO, "WEBP")[:-200], "save it"),
         ("empty.png", b"", "has 0 bytes: save the picture anew"),
-        ("captions.csv", b"file_name,text\n", "save it in one of these"),
+        ("captions.csv", b"file_name,text\n", "looks like captions, is not read: it has no rows"),
     ],
 )
 @pytest.mark.parametrize("alone", [True, False])
@@ -230,13 +230,13 @@ def test_any_file_name_is_taken_in_with_its_caption(name: str, tmp_path: Path) -
     ("metadata", "name", "reason"),
     [
         (
-            {"metadata.csv": "image,caption\na.png,x\n"},
+            {"metadata.csv": "sheet,words\na,x\n"},
             "metadata.csv",
-            "has no column 'file_name' but 'image, caption'",
+            "has no column 'file_name' but 'sheet, words'",
         ),
         ({"metadata.csv": "file_name\na.png\n"}, "metadata.csv", "has no column 'text' but 'file_name'"),
         (
-            {"metadata.csv": b"\xff\xfe\x00a"},
+            {"metadata.csv": b"\xff,a"},
             "metadata.csv",
             "is not UTF-8 text (invalid start byte at byte 0): save it",
         ),
@@ -298,7 +298,7 @@ def test_no_row_is_so_bad_that_the_gallery_cannot_be_kept(tmp_path: Path) -> Non
 def test_more_files_than_the_limit_are_listed_and_the_rest_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gcr_core.data.importer.MAX_FILES", 3)
+    monkeypatch.setattr("gcr_core.data.sources.MAX_FILES", 3)
     few, many = (
         zipped(tmp_path / f"{count}.zip", {f"{i}.png": picture(seed=count + i) for i in range(count)})
         for count in (2, 5)
@@ -314,7 +314,7 @@ def test_more_files_than_the_limit_are_listed_and_the_rest_is_kept(
 def test_more_pictures_than_the_limit_are_refused_before_one_is_decoded(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importer, "open_image", lambda data: pytest.fail("a picture was decoded"))
+    monkeypatch.setattr(importer, "open_image", lambda data, longest: pytest.fail("a picture was decoded"))
     sources = sources_of({f"{i}.PNG": picture(seed=i) for i in range(4)}, how, tmp_path)
     with pytest.raises(GalleryError, match=r"^4 pictures were given, the limit is 3: choose fewer$"):
         Gallery.collect(sources, tmp_path / "home" / "into", max_pictures=3)
@@ -333,7 +333,7 @@ def test_pictures_that_their_names_hide_are_decoded_until_they_are_more_than_the
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[bytes] = []
-    monkeypatch.setattr(importer, "open_image", lambda data: decoded.append(data) or open_image(data))
+    monkeypatch.setattr(importer, "open_image", lambda data, longest: decoded.append(data) or open_image(data, longest))
     archive = zipped(tmp_path / "a.zip", {f"{i:03}.dat": picture(seed=i) for i in range(200)})
     with pytest.raises(GalleryError, match=r"^4 or more pictures were given, the limit is 3: choose fewer$"):
         Gallery.collect([archive], tmp_path / "home" / "into", max_pictures=3)

@@ -71,6 +71,14 @@ def test_coco_names_images_below_their_year(tmp_path: Path) -> None:
     assert Gallery.load(tmp_path / "saved").open(0).size == (8, 8)
 
 
+def test_a_split_with_a_byte_order_mark_and_backslashes_is_read(tmp_path: Path) -> None:
+    coco = [image("COCO_val2014_000000000042.jpg", "restval", "A shoe .", filepath="val2014")]
+    path = write(tmp_path, coco)
+    coco[0]["filename"], coco[0]["filepath"] = "val2014\\COCO_val2014_000000000042.jpg", ".\\"
+    path.write_text("\ufeff" + json.dumps({"images": coco}), encoding="utf-8")
+    assert read_gallery(path, tmp_path / "images", ["restval"]).file_names == ["val2014/COCO_val2014_000000000042.jpg"]
+
+
 def test_no_picture_is_opened_before_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, FLICKR)
     monkeypatch.setattr("gcr_core.data.gallery.open_image", None)
@@ -108,6 +116,10 @@ def test_an_unknown_split_names_those_that_there_are(tmp_path: Path) -> None:
         ('{"annotations": []}', "no list of images"),
         ("[" * 100_000, "no list of images"),
         ('{"images": [5]}', "image 1 is no JSON object"),
+        (
+            '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}',
+            "COCO's form, without splits: put it beside",
+        ),
         ('{"images": [{"filename": "a.jpg"}]}', "image 1 has no filename or no split"),
         ('{"images": [{"filename": 5, "split": "train"}]}', "image 1 has no filename"),
         ('{"images": [{"filename": "a", "split": "train", "sentences": [{"text": "a"}]}]}', "without raw text"),

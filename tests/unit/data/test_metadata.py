@@ -5,32 +5,14 @@ import json
 import pytest
 
 from gcr_core.data import metadata as metadata_module
-from gcr_core.data.metadata import MAX_CAPTION_CHARACTERS, MAX_LISTED, Metadata, stem_captions
+from gcr_core.data.metadata import MAX_CAPTION_CHARACTERS, MAX_LISTED, Metadata
+from gcr_core.data.stems import album_words
 
 
 def read(name: str, text: str, paths: list[str]) -> tuple[list[list[str]], list[tuple[str, str]]]:
     metadata = Metadata()
     metadata.read(name, text.encode())
     return [list(captions) for captions in metadata.captions(paths)], metadata.skipped
-
-
-@pytest.mark.parametrize(
-    ("path", "captions"),
-    [
-        ("red-boat_2.jpg", ["red boat"]),
-        ("holiday/A dog's dinner.png", ["A dog's dinner"]),
-        ("sunsetOverSea03.webp", ["sunset Over Sea"]),
-        ("IMG_1234.jpg", []),
-        ("DSC00012.JPG", []),
-        ("Screenshot 2024-01-02 at 11.22.33.png", []),
-        ("1f600.png", []),
-        ("3fa9c2b1e.png", []),
-        ("猫.png", ["猫"]),
-        ("x.png", []),
-    ],
-)
-def test_a_stem_is_a_caption_where_it_holds_words(path: str, captions: list[str]) -> None:
-    assert stem_captions(path) == captions
 
 
 def test_text_is_a_string_or_a_list_and_white_space_is_tidied() -> None:
@@ -131,7 +113,7 @@ def test_half_a_character_and_control_characters_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "missing"), [("image,text", "file_name"), ("file_name,caption", "text"), ("", "file_name")]
+    ("columns", "missing"), [("sheet,text", "file_name"), ("file_name,words", "text"), (" ,text", "file_name")]
 )
 def test_a_csv_without_a_column_is_listed_once(columns: str, missing: str) -> None:
     captions, skipped = read("metadata.csv", f"{columns}\n" + "a-dog.png,x\n" * 50, ["a-dog.png"])
@@ -171,3 +153,22 @@ def test_a_caption_that_the_model_wrote_stays_the_models_until_a_person_gives_or
     metadata.read("metadata.jsonl", "\n".join(map(json.dumps, rows)).encode())
     assert metadata.captions(["a.png"]) == [{"a dog": False, "a hound": True, "a tail": False}]
     assert not metadata.skipped
+
+
+@pytest.mark.parametrize(
+    ("album", "words"),
+    [
+        ("Trip to Rome/Day_2", "Trip to Rome Day"),
+        ("annasBirthday", "annas Birthday"),
+        ("St. Moritz 2021", "St Moritz"),
+        ("DCIM/Rome", "Rome"),
+        ("\u732b", "\u732b"),
+        ("DCIM/100APPLE", ""),
+        ("Camera Roll", ""),
+        ("2021/03", ""),
+        ("New folder (2)", ""),
+        ("", ""),
+    ],
+)
+def test_an_albums_name_has_words_unless_a_camera_or_a_program_gave_it(album: str, words: str) -> None:
+    assert album_words(album) == words
