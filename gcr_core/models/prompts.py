@@ -1,8 +1,8 @@
 """Prompts: what a multimodal model is asked, as token ids, by its processor.
 
 A query becomes `prefix_ids + tokens of the query + suffix_ids`; what stands before and after the query never changes.
-With a chat template that is an instruction inside the template; without one it is BOS, query, line break. Knows the
-tokenizer and the image processor, no weights.
+With a chat template that is an instruction inside the template; without one it is BOS, query, line break, or as a
+sentence encoder reads it, CLS, query, SEP. Knows the tokenizer and the image processor, no weights.
 """
 
 import re
@@ -48,6 +48,8 @@ class Prompts(ABC):
         self.has_template = bool(getattr(processor, "chat_template", None))
         if self.has_template:
             self.prefix_ids, self.suffix_ids = self._around(QUERY_INSTRUCTION)
+        elif self.tokenizer.cls_token_id is not None and self.tokenizer.sep_token_id is not None:
+            self.prefix_ids, self.suffix_ids = [self.tokenizer.cls_token_id], [self.tokenizer.sep_token_id]
         else:
             start = self.tokenizer.bos_token_id
             self.prefix_ids = [self.tokenizer.eos_token_id if start is None else start]
@@ -130,6 +132,7 @@ class Prompts(ABC):
                 images=[[image] for image in images],
                 add_special_tokens=False,
                 padding=True,
+                max_length=None,
                 padding_side="left",
                 return_tensors="pt",
             )

@@ -9,11 +9,13 @@ from PIL import Image
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 from gcr_core.errors import InputError
+from gcr_core.files.layout import WEIGHTS_FILE, weight_files
 from gcr_core.memory.memory import Memory
+from gcr_core.models import mini  # noqa: F401 - makes gcr-mini known to transformers
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINTS = ROOT / "checkpoints"
-MAX_BYTES = 80_000_000
+MAX_BYTES = 120_000_000
 
 
 @pytest.fixture(scope="module")
@@ -24,22 +26,32 @@ def memory():
 def test_gcr_mini_loads_as_any_hub_model_and_runs_on_text_and_picture():
     processor = AutoProcessor.from_pretrained(CHECKPOINTS / "gcr-mini", backend="pil")
     model = AutoModelForImageTextToText.from_pretrained(CHECKPOINTS / "gcr-mini", dtype=torch.float32)
-    assert model.config.model_type == "llava"
-    assert sum(weight.numel() for weight in model.parameters()) < 10_000_000
-    inputs = processor(text="<image>\n", images=Image.new("RGB", (80, 60), "red"), return_tensors="pt")
+    assert model.config.model_type == "gcr_mini"
+    assert sum(weight.numel() for weight in model.parameters()) < 32_000_000
+    inputs = processor(text="<image>", images=Image.new("RGB", (80, 60), "red"), return_tensors="pt")
     assert model(**inputs).logits.isfinite().all()
 
 
 def test_gcr_mini_clip_loads_as_any_hub_model_and_embeds_both_sides_alike():
     processor = AutoProcessor.from_pretrained(CHECKPOINTS / "gcr-mini-clip", backend="pil")
     model = AutoModel.from_pretrained(CHECKPOINTS / "gcr-mini-clip", dtype=torch.float32)
-    assert model.config.model_type == "clip"
+    assert model.config.model_type == "gcr_mini_clip"
     inputs = processor(text=["a dog"], images=Image.new("RGB", (80, 60)), return_tensors="pt")
-    output = model(**inputs)
+    output = model(inputs["input_ids"], inputs["attention_mask"], inputs["pixel_values"])
     assert output.text_embeds.shape == output.image_embeds.shape
 
 
-def test_assets_and_checkpoints_stay_under_80_megabytes():
+def test_gcr_mini_clip_is_gcr_mini_with_another_face_and_shares_its_weights():
+    whole, clip = CHECKPOINTS / "gcr-mini", CHECKPOINTS / "gcr-mini-clip"
+    assert [file.resolve() for file in weight_files(clip)] == weight_files(whole) == [whole / WEIGHTS_FILE]
+    model, loading = AutoModel.from_pretrained(clip, dtype=torch.float32, output_loading_info=True)
+    assert not any(loading.values())
+    said = AutoModelForImageTextToText.from_pretrained(whole, dtype=torch.float32).state_dict()
+    assert model.state_dict().keys() == said.keys()
+    assert all(torch.equal(weight, said[name]) for name, weight in model.state_dict().items())
+
+
+def test_assets_and_checkpoints_stay_under_120_megabytes():
     files = [path for folder in ("assets", "checkpoints") for path in (ROOT / folder).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < MAX_BYTES
 
