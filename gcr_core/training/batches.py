@@ -7,7 +7,7 @@ not how a loss is computed.
 
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class Pairs:
     """(texts,) float64: the probability with which a text is drawn; sums to 1."""
 
     @classmethod
-    def from_captions(cls, captions: list[list[str]]) -> "Pairs":
+    def from_captions(cls, captions: list[list[str]]) -> Self:
         """Every caption asks equally for each image that has it; all captions are drawn equally often.
 
         One of more than MAX_IMAGES_A_TEXT images asks for so many of them, evenly over the gallery. Raises GcrError

@@ -15,9 +15,9 @@ from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES
 from gcr_core.settings import Settings
 
 PRESET_WORDS = {
-    "quick": "A first look: knows the pictures, finds them by words close to their captions.",
-    "balanced": "The usual choice: knows every picture and caption, finds most by other words too.",
-    "thorough": "For keeping: four times as long, for large galleries and pictures that look alike.",
+    "quick": "For a first look: few passes over the pictures and their captions.",
+    "balanced": "The usual choice: as many passes as most galleries need.",
+    "thorough": "When time does not matter: three to four times as many passes as usual.",
 }
 """The presets, with what the page says of each."""
 PRESETS = tuple(PRESET_WORDS)
@@ -34,6 +34,9 @@ MAX_WRITTEN = 20
 STAGES = ("memorise", "describe", "retrieve", "finish")
 """The stages of a backbone's training, in their order."""
 
+TRAINED = ("whole", "adapter", "rows", "solved")
+"""What is trained of a backbone: all weights, LoRA and the identifiers' rows, these rows alone, or these without
+steps: they are solved for on its frozen states."""
 PASSES: dict[str, float] = {"quick": 6, "balanced": 12, "thorough": 50}
 """Epochs over the captions that each preset trains for."""
 ADAPTER_PASSES = 1 / 2
@@ -50,6 +53,18 @@ MIN_BATCHES = 6
 """The fewest batches of an epoch, which makes the batches of a small gallery small."""
 MOST_QUERIES, MOST_PICTURES = 256, 96
 """The most queries, and the most pictures or descriptions, of a batch."""
+
+ROW_PASSES = {"quick": 6, "balanced": 15, "thorough": 40}
+"""Epochs over the captions where rows alone are trained, on cached states."""
+SEVERAL = 3
+"""How many times as long rows are trained where identifiers have several tokens: a code of many images has no row that
+answers for all of them from the start."""
+ROW_FINISH = 0.5
+"""The share of these steps, which are cheap, that the stage "finish" takes."""
+MIN_ROW_BATCHES = 16
+"""The fewest batches of an epoch of them: a small gallery is taught by as many steps as a larger one."""
+SOLVE_ROUNDS = 5
+"""The most rounds in which rows are solved for, once before and once after held-out captions are taught."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,8 @@ class Training:
     """The captions of a batch of descriptions."""
     queries: int = 256
     """The queries of a batch."""
+    trained: str = "whole"
+    """One of TRAINED."""
     views: int = 4
     """How many views of a picture a frozen vision tower encodes once: the picture as it is, and augmented ones."""
     learning_rate: float = 1e-3
@@ -140,32 +157,87 @@ class Step:
     """The share of the pictures whose identifier was the likeliest when they were last trained on, in [0, 1]."""
 
 
-def plan(gallery: Gallery, preset: str, seed: int = 0, small: bool = True) -> tuple[Training, int, int]:
-    """The backbone's training, and the dense baseline's steps before and after its captions are complete.
+def trained(recipe: Recipe, small: bool, joint: bool) -> str:
+    """What is trained of a backbone, one of TRAINED; `small` and `joint`: as `Backbone` has it.
 
-    `small`: whether the backbone is trained whole.
+    Where words and pictures have joint states, more than rows was measured to teach nothing and to cost what was known.
+    Elsewhere the state behind a code depends on the code, so that frozen states tell identifiers of one token alone.
     """
+    if small:
+        return "whole"
+    if joint:
+        return "rows"
+    return "solved" if (recipe.preset, recipe.identifiers) == ("quick", "atomic") else "adapter"
+
+
+def plan(gallery: Gallery, recipe: Recipe, small: bool = True, joint: bool = False) -> Training:
+    """The backbone's training; `small` and `joint`: as `trained` takes them."""
+    what = trained(recipe, small, joint)
     captions = sum(map(len, gallery.captions))
+    if what == "rows":
+        return _plan_rows(captions, len(gallery), recipe)
+    if what == "solved":
+        return Training(
+            memorise=0 if captions else SOLVE_ROUNDS,
+            describe=0,
+            retrieve=SOLVE_ROUNDS if captions else 0,
+            finish=SOLVE_ROUNDS if captions else 0,
+            descriptions_every=0,
+            pictures=len(gallery),
+            queries=max(1, captions),
+            trained="solved",
+            views=1,
+            seed=recipe.seed,
+        )
+    return plan_tuning(gallery, recipe, small)
+
+
+def plan_tuning(gallery: Gallery, recipe: Recipe, small: bool) -> Training:
+    """A training of all weights, or of an adapter where the backbone is not `small`."""
+    preset, captions = recipe.preset, sum(map(len, gallery.captions))
     queries = _batch(captions / MIN_BATCHES, MOST_QUERIES)
     pictures = _batch(len(gallery) / MIN_BATCHES, MOST_PICTURES)
     epoch, picture_epoch = max(MIN_BATCHES, captions / queries), max(MIN_BATCHES, len(gallery) / pictures)
     passes = PASSES[preset] * (1 if small else ADAPTER_PASSES)
-    asked, shown, dense_steps = passes * epoch, passes * picture_epoch, PASSES[preset] * epoch
+    asked, shown = passes * epoch, passes * picture_epoch
     # While it learns to retrieve, one batch in `pictures_every` is of pictures.
     steps_a_query_batch = Training.pictures_every / (Training.pictures_every - 1)
-    training = Training(
+    if not captions:
+        asked = 0
+    return Training(
         memorise=math.ceil(PICTURE_PASSES * shown),
-        describe=math.ceil(DESCRIPTION_PASSES * shown),
+        describe=math.ceil(DESCRIPTION_PASSES * shown) if captions else 0,
         retrieve=math.ceil((1 - FINISH) * asked * steps_a_query_batch),
         finish=math.ceil(FINISH * asked * steps_a_query_batch),
         pictures=pictures,
         descriptions=pictures,
         descriptions_every=8,
         queries=queries,
+        trained="whole" if small else "adapter",
         views=VIEWS[preset],
-        seed=seed,
+        seed=recipe.seed,
     )
-    return training, math.ceil((1 - FINISH) * dense_steps), math.ceil(FINISH * dense_steps)
+
+
+def _plan_rows(captions: int, images: int, recipe: Recipe) -> Training:
+    several = recipe.identifiers != "atomic"
+    passes = ROW_PASSES[recipe.preset] * (SEVERAL if several else 1)
+    pictures_every = 3 if several else 16  # from the start a row knows its picture, a code of several images does not
+    epoch = max(MIN_ROW_BATCHES, math.ceil(captions / MOST_QUERIES)) if captions else 0
+    asked = passes * epoch * pictures_every / (pictures_every - 1)
+    return Training(
+        memorise=math.ceil(passes),
+        describe=0,
+        retrieve=math.ceil((1 - ROW_FINISH) * asked),
+        finish=math.ceil(ROW_FINISH * asked),
+        pictures_every=pictures_every,
+        descriptions_every=0,
+        pictures=min(MOST_QUERIES, images),
+        queries=MOST_QUERIES,
+        trained="rows",
+        views=1,
+        seed=recipe.seed,
+    )
 
 
 def _batch(wanted: float, largest: int) -> int:

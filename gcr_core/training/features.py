@@ -12,7 +12,6 @@ import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gcr_core.data.gallery import Gallery
-from gcr_core.files.atomic import new_file, write_text
+from gcr_core.files.atomic import Temporary, new_file, write_text
 from gcr_core.models.backbone import Backbone
 from gcr_core.models.distributed import agreed, state
 from gcr_core.training.augment import Augmenter
@@ -69,7 +68,7 @@ class FeatureCache(Features):
         self.folder, self.images, self.views = folder, images, views
         self.tokens, self.hidden = tokens, hidden
         self.images_a_shard = max(1, PICTURES_A_SHARD // views)
-        self._temporary: TemporaryDirectory[str] | None = None
+        self._temporary: Temporary | None = None
 
     @classmethod
     def compute(
@@ -90,10 +89,10 @@ class FeatureCache(Features):
         processes = state()
         temporary = None
         if folder is None:
-            temporary = TemporaryDirectory(prefix="gcr-features-")
+            temporary = Temporary("gcr-features-")
             folder = Path(agreed(temporary.name))
         prompt = backbone.image_prompt()
-        tokens, hidden = prompt.count(backbone.image_token_id), backbone.hidden_size
+        tokens, hidden = prompt.count(backbone.image_token_id), backbone.feature_size
         made_of = {
             "backbone": [backbone.name, backbone.revision],
             "images": len(gallery),

@@ -95,13 +95,6 @@ class Learner:
             own.append(of_part.detach().float())
         return gathered(torch.cat(own), count)
 
-    def loss(self, loss_of: Callable[..., torch.Tensor], *batch: Any) -> float:
-        """A loss that is the same in all processes. Afterwards the gradients are the mean of those of each."""
-        self.optimizer.zero_grad()
-        loss = self.objective(loss_of, *batch)
-        self.accelerator.backward(loss)
-        return loss.item()
-
     def step(self) -> None:
         """An optimizer step with the present gradients, clipped."""
         self.accelerator.clip_grad_norm_(self.weights.values(), MAX_NORM)

@@ -11,12 +11,14 @@ import numpy as np
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GalleryError, GcrError
 from gcr_core.files.hub import here
+from gcr_core.files.layout import TAGS_FILE
 from gcr_core.training.config import CAPTIONER, MAX_WRITTEN, Recipe
 
 HELD_OUT_FROM = 3
 """An image with at least so many captions may have one of them held out."""
-HELD_OUT_SHARE, HELD_OUT_FEWEST = 0.1, 20
-"""The share of such images that have a caption held out, and the fewest of them, where there are as many."""
+HELD_OUT_SHARE, HELD_OUT_FEWEST, HELD_OUT_CHEAPLY = 0.1, 20, 100
+"""The share of such images that have a caption held out, and the fewest of them, where there are as many; the fewest
+where it costs nothing, as rows alone know them just as well once they are taught them in the end."""
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 """The files that hold a chat template; in some checkpoints `processor_config.json` holds it instead."""
 
@@ -24,11 +26,12 @@ TEMPLATES = ("chat_template.jinja", "chat_template.json")
 def remarks(gallery: Gallery, recipe: Recipe, fixed: bool = False) -> list[str]:
     """What should be known before the gallery is memorised: what will be found by words and what will not.
 
-    `fixed`: no other backbone can be chosen. Raises GalleryError where no image has a caption.
+    `fixed`: no other backbone can be chosen. Raises GalleryError where no image has a caption and the backbone has no
+    eyes.
     """
     bare = len(gallery.bare)
-    name, able = Path(recipe.backbone).name, can_describe_pictures(recipe.backbone)
-    if bare == len(gallery):
+    name, able, sees = Path(recipe.backbone).name, can_describe_pictures(recipe.backbone), has_eyes(recipe.backbone)
+    if bare == len(gallery) and not sees:
         remedy = (
             "let it write some, or type at least one caption in"
             if able
@@ -39,7 +42,12 @@ def remarks(gallery: Gallery, recipe: Recipe, fixed: bool = False) -> list[str]:
             f"by itself: {remedy}"
         )
     told = []
-    if bare:
+    if bare and sees:
+        told.append(
+            f"{bare:,} of {len(gallery):,} images have no caption, and need none: they will be found by what the model "
+            "sees in them. Only names of people and places it cannot know: type in those that you will search for."
+        )
+    elif bare:
         told.append(
             f"{bare:,} of {len(gallery):,} images have no caption"
             + ("" if able else f", and {name} cannot describe pictures by itself")
@@ -50,24 +58,37 @@ def remarks(gallery: Gallery, recipe: Recipe, fixed: bool = False) -> list[str]:
     alone = sum(0 < len(texts) == len(written) for texts, written in _both(gallery))
     if alone:
         told.append(
-            f"{alone:,} of {len(gallery):,} images have only captions that the model wrote, not a person: "
-            "where it is wrong about a picture, so is what is learnt."
-        )
-    if not _eligible(gallery):
-        told.append(
-            f"No image has {HELD_OUT_FROM} captions or more{', two of them a person’s' * any(gallery.pseudo_queries)}, "
-            "so no caption is kept out of training to measure how well new words are answered."
+            f"{alone:,} of {len(gallery):,} images have only the model’s own words. Wrong ones are learnt too: correct "
+            "those."
         )
     return told
 
 
+def unmeasured(gallery: Gallery) -> list[str]:
+    """Why a memory will not be asked with words that are new to it, where it will not: for its report."""
+    people = any(set(texts) - set(written) for texts, written in _both(gallery))
+    if not people or _eligible(gallery):
+        return []
+    return [
+        f"No image has {HELD_OUT_FROM} captions or more{', two of them a person’s' * any(gallery.pseudo_queries)}, "
+        "so no caption is kept out of training to measure how well new words are answered."
+    ]
+
+
+def has_eyes(backbone: str) -> bool:
+    """Whether a backbone has words for what it sees, so that pictures without a caption are found by words. Raises
+    HubError for what is neither a folder nor a hub id."""
+    folder = here(backbone, instead="checkpoints/gcr-mini")
+    return folder is not None and (folder / TAGS_FILE).is_file()
+
+
 def can_describe_pictures(backbone: str) -> bool:
-    """Whether a backbone can be asked about a picture, as one with a chat template can; one of the hub that is not
+    """Whether a backbone can write captions, as one with eyes or with a chat template can; one of the hub that is not
     here yet is taken to have one. Raises HubError for what is neither a folder nor a hub id."""
     folder = here(backbone, instead="checkpoints/gcr-mini")
     if folder is None:
         return True
-    if any((folder / name).is_file() for name in TEMPLATES):
+    if any((folder / name).is_file() for name in (TAGS_FILE, *TEMPLATES)):
         return True
     try:
         return bool(json.loads((folder / "processor_config.json").read_text(encoding="utf-8")).get("chat_template"))
@@ -82,15 +103,18 @@ def check_written(count: int, backbone: str) -> None:
         raise GcrError(f"{count} captions were asked for each image: choose 1 to {MAX_WRITTEN}")
     if not can_describe_pictures(backbone):
         raise GcrError(
-            f"{Path(backbone).name} cannot describe pictures, it has no chat template: choose a backbone that has, "
-            f"such as {CAPTIONER}"
+            f"{Path(backbone).name} cannot describe pictures, it has no eyes and no chat template: choose a backbone "
+            f"that has, such as {CAPTIONER}"
         )
 
 
-def hold_out(gallery: Gallery, seed: int) -> tuple[list[list[str]], dict[str, int]]:
-    """The captions to train on, and those kept out with their image: a person's, never an image's first."""
+def hold_out(gallery: Gallery, seed: int, fewest: int = HELD_OUT_FEWEST) -> tuple[list[list[str]], dict[str, int]]:
+    """The captions to train on, and those kept out with their image: a person's, never an image's first.
+
+    `fewest` of them, or HELD_OUT_SHARE, where there are as many.
+    """
     captions, eligible = gallery.captions, _eligible(gallery)
-    count = min(len(eligible), max(HELD_OUT_FEWEST, math.ceil(HELD_OUT_SHARE * len(eligible))))
+    count = min(len(eligible), max(fewest, math.ceil(HELD_OUT_SHARE * len(eligible))))
     choice = np.random.default_rng(seed)
     chosen = sorted(choice.choice(len(eligible), count, replace=False)) if count else []
     held_out = {str(choice.choice(eligible[row][1])): eligible[row][0] for row in chosen}

@@ -1,7 +1,8 @@
 """Pseudo-queries: captions that a backbone writes for images that have none, several for each (after DSI-QG).
 
-The backbone is asked about every image with several instructions; answers are sampled, tidied, and kept where they say
-something new. The same backbone, images and seed give the same captions on one machine, interrupted or not.
+One with eyes gives an image's tags. Any other is asked about every image with several instructions; answers are
+sampled, tidied, and kept where they say something new. The same backbone, images and seed give the same captions on one
+machine, interrupted or not.
 """
 
 import re
@@ -18,6 +19,7 @@ from gcr_core.data.metadata import MAX_CAPTION_CHARACTERS, checked_captions
 from gcr_core.errors import GcrError
 from gcr_core.models.backbone import Backbone
 from gcr_core.models.device import free_bytes, seed_random
+from gcr_core.models.tags import Tagger, is_noise
 from gcr_core.training.config import CAPTIONER, DEFAULT_WRITTEN
 
 INSTRUCTIONS = (
@@ -27,6 +29,8 @@ INSTRUCTIONS = (
     "Write a caption of at most eight words for this image.",
     "What is happening in this image? Answer in one sentence.",
 )
+TAGGED = 32
+"""How many images the eyes see together."""
 ROUNDS = 2
 """How often a backbone is asked, at most, for as many captions as are wanted: some answers repeat others."""
 ANSWER_TOKENS = 40
@@ -54,12 +58,16 @@ def write_captions(
 ) -> Iterator[dict[int, list[str]]]:
     """Image → at most `count` captions for it, for these images of a gallery, batch after batch.
 
-    Raises GcrError for a backbone without a chat template.
+    Eyes have none for what they do not know. Raises GcrError for a backbone with neither eyes nor a chat template.
     """
+    if backbone.tagger:
+        for chosen in batches(backbone, images, count):
+            yield dict(zip(chosen, _tags(backbone, [gallery.open(image) for image in chosen], count), strict=True))
+        return
     if not backbone.has_template:
         raise GcrError(
-            f"{backbone.name} has no chat template, so it cannot describe pictures: choose a backbone such as "
-            f"{CAPTIONER}"
+            f"{backbone.name} has no eyes and no chat template, so it cannot describe pictures: choose a backbone "
+            f"such as {CAPTIONER}"
         )
     rows = _rows(backbone)
     for chosen in batches(backbone, images, count):
@@ -70,8 +78,15 @@ def write_captions(
 
 def batches(backbone: Backbone, images: Sequence[int], count: int) -> list[Sequence[int]]:
     """The batches of images that are captioned together, in order. What is written for one depends on no other."""
-    size = max(1, _rows(backbone) // count)
+    size = TAGGED if backbone.tagger else max(1, _rows(backbone) // count)
     return [images[start : start + size] for start in range(0, len(images), size)]
+
+
+def _tags(backbone: Backbone, pictures: list[Image.Image], count: int) -> list[list[str]]:
+    """At most `count` words that the eyes have for each picture."""
+    assert backbone.tagger
+    tags = backbone.tagger.tags(backbone.seen_logits(pictures))
+    return [[] if is_noise(picture) else words[:count] for picture, words in zip(pictures, tags, strict=True)]
 
 
 def _written(backbone: Backbone, pictures: list[Image.Image], count: int, rows: int) -> list[list[str]]:
@@ -131,6 +146,14 @@ def _rows(backbone: Backbone) -> int:
     length = len(backbone.image_prompt()) + 2 * ANSWER_TOKENS
     fitting = int(MEMORY_SHARE * free_bytes(backbone.device) / (token * length))
     return max(1, min(fitting, ANSWER_BATCH.get(backbone.device.type, ANSWER_BATCH["cpu"])))
+
+
+def without_tags(captions: list[list[str]], gallery: Gallery, tagger: Tagger | None) -> list[list[str]]:
+    """A gallery's captions, but for the tags that a model wrote: its eyes see these anyway, and an image would be found
+    by them before others of which they are as true."""
+    words = set(tagger.words) if tagger else set()
+    both = zip(captions, gallery.pseudo_queries, strict=True)
+    return [[text for text in texts if not (text in words and text in written)] for texts, written in both]
 
 
 def tidied(answer: str) -> str:

@@ -184,14 +184,16 @@ def memorize(
     backbone: Backbone,
     gallery: Gallery,
     identifiers: Identifiers,
-    pairs: Pairs,
+    pairs: Pairs | None,
     training: Training,
     on_step: Callable[[Step], None] = lambda step: None,
     last_pairs: Pairs | None = None,
     checkpoint: Path | None = None,
     features: Features | None = None,
 ) -> None:
-    """Trains the backbone in place. Its new tokens' rows start from the captions, unless it has them already.
+    """Trains the backbone in place, on pictures alone where there are no `pairs`.
+
+    Its new tokens' rows start from the captions, unless it has them already.
 
     `last_pairs` take the place of `pairs` in the stage "finish". An exception of `on_step` stops the training. With a
     `checkpoint` folder the state is kept there, also when the training is stopped, and a training that finds one goes
@@ -213,8 +215,9 @@ def memorize(
     tasks: dict[str, Task] = {
         "pictures": PictureTask(backbone, micro_batcher, identify, pictures),
         "descriptions": DescriptionTask(backbone, micro_batcher, descriptions),
-        "queries": QueryTask(backbone, micro_batcher, identify, training, pairs, last_pairs or pairs),
     }
+    if pairs is not None:
+        tasks["queries"] = QueryTask(backbone, micro_batcher, identify, training, pairs, last_pairs or pairs)
     with learner:
         for step in range(learner.done, training.steps):
             seed_random(backbone.device, training.seed, step)
@@ -254,7 +257,7 @@ def start_rows(
 def image_states(
     backbone: Backbone, gallery: Gallery, features: Features | None = None, batch: int = 256
 ) -> np.ndarray:
-    """(images, hidden) float32, rows of length one: the mean of the backbone's states for an image's captions.
+    """(images, state) float32, rows of length one: the mean of the backbone's states for an image's captions.
 
     The state is the one behind the whole prompt. An image without captions has the state of its picture. Several
     processes share the images out.
@@ -264,7 +267,7 @@ def image_states(
     owners = [place for place, texts in enumerate(captions) for _ in texts]
     texts = [text for texts in captions for text in texts]
     bare = [place for place, texts in enumerate(captions) if not texts]
-    states = np.zeros((len(own), backbone.hidden_size), np.float32)
+    states = np.zeros((len(own), backbone.state_size), np.float32)
     for start in range(0, len(texts), batch):
         np.add.at(
             states,

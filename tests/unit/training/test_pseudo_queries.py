@@ -1,14 +1,19 @@
 """Pseudo-queries: a backbone that was taught to see colours and shapes writes captions for pictures without any."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
 from gcr_core.models.backbone import Backbone
+from gcr_core.models.tags import Tagger
 from gcr_core.training.config import MAX_WRITTEN
 from gcr_core.training.preflight import check_written
-from gcr_core.training.pseudo_queries import BROKEN_OFF, INSTRUCTIONS, tidied, write_captions
+from gcr_core.training.pseudo_queries import BROKEN_OFF, INSTRUCTIONS, TAGGED, batches, tidied, write_captions
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +90,33 @@ def test_little_memory_means_smaller_batches(seeing, tiny_gallery, monkeypatch):
     batches = list(write_captions(seeing, tiny_gallery, range(2), count=2))
     assert [list(batch) for batch in batches] == [[0], [1]]
     assert all(texts for batch in batches for texts in batch.values())
+
+
+def seeing_red(images):
+    """Logits of ten classes, the first of which is red."""
+    return torch.tensor([[9.0 * (np.asarray(image)[..., 0].mean() > 128), *[0.0] * 9] for image in images])
+
+
+def test_eyes_write_tags_batch_after_batch_and_none_of_what_they_do_not_know(tmp_path):
+    eyes = SimpleNamespace(tagger=Tagger([{"word": "red", "classes": [0]}]), seen_logits=seeing_red)
+    for image in range(TAGGED + 3):
+        Image.new("RGB", (40, 40), (255 * (image % 2), 0, image)).save(tmp_path / f"IMG_{image:02}.png")
+    noise = np.random.default_rng(0).integers(128, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / f"IMG_{TAGGED + 3:02}.png")
+    gallery = Gallery.from_folder(tmp_path)
+    found = list(write_captions(eyes, gallery, gallery.bare, count=5))
+    assert [len(batch) for batch in found] == [len(some) for some in batches(eyes, gallery.bare, 5)] == [TAGGED, 4]
+    assert found[0] == {image: ["red"] if image % 2 else [] for image in range(TAGGED)}
+    assert found[1][TAGGED + 1] == ["red"]
+    assert found[1][TAGGED + 3] == []
+
+
+def test_no_more_tags_are_given_than_captions_were_asked_for(tiny_gallery):
+    table = [{"word": "one", "classes": [0]}, {"word": "another", "classes": [1]}]
+    logits = torch.tensor([[9.0, 9.0, *[0.0] * 8]])
+    eyes = SimpleNamespace(tagger=Tagger(table), seen_logits=lambda images: logits)
+    (found,) = write_captions(eyes, tiny_gallery, [0], count=1)
+    assert found == {0: ["one"]}
 
 
 def test_a_backbone_that_cannot_and_a_count_that_cannot_be_are_refused(llava_folder, idefics3_folder, tiny_gallery):
