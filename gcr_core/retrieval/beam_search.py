@@ -16,15 +16,16 @@ from torch.nn.functional import linear, pad
 from transformers import DynamicCache
 
 from gcr_core.models.backbone import Backbone
-from gcr_core.retrieval.trie import IdentifierTrie
+from gcr_core.retrieval.trie import IdentifierTrie, TrieTensors
 
 HEAD_ROWS_AT_ONCE = 65_536
 """How many rows of the vocabulary head are held in float32 at a time."""
 SCORED_BATCH = 256
 """How many identifiers `score_all` passes through the model at a time."""
 
-Prompts = list[list[int]] | dict[str, torch.Tensor]
-"""Token ids of text prompts, or what `Backbone.image_inputs` gives for image queries."""
+Prompts = list[list[int]] | dict[str, torch.Tensor] | torch.Tensor
+"""Token ids of text prompts, or what `Backbone.image_inputs` gives for image queries; or the states (b, state) behind
+prompts, which tell identifiers of one token, and with a joint space all."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Recalled:
     """(b, top) float32: log p of each image's identifier, -inf where there are no more."""
     trace: list[list[list[Beam]]]
     """For each prompt, for each step, the beams, best first; empty unless asked for."""
+    levels: torch.Tensor
+    """(b,) float32: what makes a logit of log p at the first step."""
 
 
 @torch.inference_mode()
@@ -54,18 +57,24 @@ def recall(
     backbone: Backbone, trie: IdentifierTrie, prompts: Prompts, beams: int, top: int, trace: bool = False
 ) -> Recalled:
     """The `top` best images of each prompt that `beams` beams find: at most `beams` of them."""
-    batch = len(prompts) if isinstance(prompts, list) else len(prompts["input_ids"])
+    batch = len(prompts["input_ids"] if isinstance(prompts, dict) else prompts)
     width = min(beams, int(trie.live[0]))
     if not batch or not width:
         images, scores = torch.full((batch, top), -1), torch.full((batch, top), -torch.inf)
-        return Recalled(images, scores, [[] for _ in range(batch)] if trace else [])
+        return Recalled(images, scores, [[] for _ in range(batch)] if trace else [], torch.zeros(batch))
     tensors = trie.to(backbone.device)
     state = BeamState(backbone, prompts)
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=backbone.device)
     scores = torch.zeros(batch, 1, device=backbone.device)
     steps = []
+    first = code_logits(backbone, state.states, tensors.head_rows[0])
+    levels = first.logsumexp(-1)
     for depth in range(trie.depth):
-        gains = code_log_probabilities(backbone, state.states, tensors.head_rows[depth])
+        gains = first - levels[..., None]
+        if depth:
+            gains = depth_log_probabilities(backbone, state.states, tensors, depth)
+        if backbone.has_joint_space:
+            gains = gains.expand(-1, nodes.shape[1], -1)
         gains = pad(gains, (0, 0, 0, nodes.shape[1] - gains.shape[1]))
         edges = tensors.indptr[nodes, None] + torch.arange(trie.depth_width[depth], device=nodes.device)
         inside = edges < tensors.indptr[nodes + 1, None]
@@ -101,6 +110,7 @@ def recall(
         pad(images[:, :found], (0, top - found), value=-1).cpu(),
         pad(scores[:, :found], (0, top - found), value=-torch.inf).cpu(),
         _trace(trie, steps, batch) if trace else [],
+        levels[:, 0].cpu(),
     )
 
 
@@ -109,12 +119,37 @@ def code_log_probabilities(backbone: Backbone, states: torch.Tensor, codes: slic
 
     `codes`: the codes' token ids, as `TrieTensors.head_rows` has them for a depth. Differentiable.
     """
+    return code_logits(backbone, states, codes).log_softmax(-1)
+
+
+def code_logits(backbone: Backbone, states: torch.Tensor, codes: slice | torch.Tensor) -> torch.Tensor:
+    """The same before they are normalised."""
     rows, bias = backbone.head_rows(codes)
     parts = rows.split(HEAD_ROWS_AT_ONCE)
+    states = states[..., : rows.shape[-1]]  # rows of words are narrower than those of identifiers where states are wide
     logits = torch.cat([linear(states.float(), part.float()) for part in parts], -1)
     if bias is not None:
         logits = logits + bias
-    return logits.log_softmax(-1)
+    return logits
+
+
+def depth_log_probabilities(backbone: Backbone, states: torch.Tensor, tensors: TrieTensors, depth: int) -> torch.Tensor:
+    """The same of all codes of a depth; with a joint space, of each code among those below its node, where it is the
+    only one's."""
+    rows = tensors.head_rows[depth]
+    parents = tensors.parents[depth] if backbone.has_joint_space else None
+    return log_softmax_among(code_log_probabilities(backbone, states, rows), parents)
+
+
+def log_softmax_among(logits: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
+    """log_softmax of (..., codes) among those of a group, (codes,) int64 from 0, or among all; differentiable."""
+    if groups is None:
+        return logits.log_softmax(-1)
+    none = logits.new_zeros(*logits.shape[:-1], int(groups.max()) + 1)
+    groups = groups.expand_as(logits)
+    tops = none.scatter_reduce(-1, groups, logits.detach(), "amax", include_self=False).gather(-1, groups)
+    sums = none.scatter_add(-1, groups, (logits - tops).exp())
+    return logits - tops - sums.log().gather(-1, groups)
 
 
 @torch.inference_mode()
@@ -137,7 +172,7 @@ def score_all(backbone: Backbone, trie: IdentifierTrie, prompt: list[int] | dict
         states = backbone.hidden(**inputs)[0][:, length - 1 : -1]
         total = torch.zeros(len(part), device=backbone.device)
         for depth, codes in enumerate(tensors.depth_tokens):
-            gains = code_log_probabilities(backbone, states[:, depth], tensors.head_rows[depth])
+            gains = depth_log_probabilities(backbone, states[:, depth], tensors, depth)
             chosen = torch.searchsorted(codes, part[:, depth].contiguous()).clamp(max=len(codes) - 1)
             gained = gains.gather(1, chosen[:, None])[:, 0]
             total += gained.masked_fill(part[:, depth] < 0, 0)
@@ -160,9 +195,13 @@ class BeamState:
 
     def __init__(self, backbone: Backbone, prompts: Prompts):
         self.backbone = backbone
+        if isinstance(prompts, torch.Tensor):
+            self.states, self.seen = prompts[:, None], torch.ones(len(prompts), 1, 1, dtype=torch.bool)
+            return
         if isinstance(prompts, list):
             prefix = len(backbone.prefix_ids)
-            if all(prompt[:prefix] == backbone.prefix_ids and len(prompt) > prefix for prompt in prompts):
+            begin = all(prompt[:prefix] == backbone.prefix_ids and len(prompt) > prefix for prompt in prompts)
+            if begin and not backbone.has_joint_space:
                 self.cache = backbone.prefix_cache(len(prompts))
                 prompts = [prompt[prefix:] for prompt in prompts]
             else:
@@ -181,7 +220,12 @@ class BeamState:
         self.seen = mask.bool()[:, None]
 
     def append(self, parents: torch.Tensor, tokens: torch.Tensor) -> None:
-        """Goes on with the beams `parents` (b, beams), `tokens` (b, beams) behind them."""
+        """Goes on with the beams `parents` (b, beams), `tokens` (b, beams) behind them.
+
+        With a joint space the state behind a prompt stays, whatever follows.
+        """
+        if self.backbone.has_joint_space:
+            return
         batch, width = parents.shape
         parents = parents.clamp(max=self.seen.shape[1] - 1)
         before = self.seen.gather(1, parents[..., None].expand(-1, -1, self.seen.shape[2]))

@@ -40,10 +40,12 @@ def describe_loss(
     for row, sequence in zip(ids, sequences, strict=True):
         row[: len(sequence)] = torch.tensor(sequence)
     ids = ids.to(backbone.device)
-    embedded = backbone.embed(ids)
-    if vectors is not None:
+    if vectors is None:
+        states = backbone.hidden(input_ids=ids)[0]
+    else:
+        embedded = backbone.embed(ids)
         embedded[:, len(backbone.describe_ids[0])] = vectors.to(embedded.dtype)
-    states = backbone.hidden(inputs_embeds=embedded)[0]
+        states = backbone.hidden(inputs_embeds=embedded)[0]
 
     lengths = torch.tensor([len(ids) + 1 for ids in encoded], device=ids.device)
     rows = torch.arange(len(captions), device=ids.device).repeat_interleave(lengths)
@@ -64,15 +66,27 @@ def describe(
 ) -> list[str]:
     """A caption for each identifier: of BEAMS beams the one with the best log p a token.
 
-    No beam has the same three tokens in a row twice, so that none goes round in circles.
+    No beam has the same three tokens in a row twice, so that none goes round in circles. A backbone with a joint space
+    has tags for what the identifier's last row says that is seen, or nothing; one that learnt rows alone says nothing.
     """
     captions: list[str] = []
+    if backbone.has_joint_space:
+        return _told(backbone, identifiers)
+    if backbone.new_rows is not None and not backbone.has_lora:
+        return [""] * len(identifiers)
     for start in range(0, len(identifiers), DESCRIBED_BATCH):
         prompts = backbone.describe_prompts(identifiers[start : start + DESCRIBED_BATCH])
         for tokens in _beam_search(backbone, prompts, max_tokens).tolist():
             text = backbone.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             captions.append(" ".join(text.split()))
     return captions
+
+
+def _told(backbone: Backbone, identifiers: Sequence[Sequence[int]]) -> list[str]:
+    last = [[token for token in identifier if token >= backbone.own_vocabulary][-1:] for identifier in identifiers]
+    new = sorted({token for of_one in last for token in of_one})
+    words = dict(zip(new, backbone.tags(new), strict=True)) if new and backbone.tagger else {}
+    return [", ".join(word for token in of_one for word in words.get(token, [])) for of_one in last]
 
 
 def _beam_search(backbone: Backbone, prompts: list[list[int]], max_tokens: int) -> torch.Tensor:

@@ -3,13 +3,15 @@
 `atomic`: one new token an image. `structured`: the path in a tree of recursive k-means over image vectors,
 new tokens per level. `numeric`: the running number, a token a digit. `string`: the running number as the
 tokenizer cuts it. `semantic`: words of a caption. No two are equal and none is the beginning of another.
-Token ids below `vocabulary` are the tokenizer's; `vocabulary + k` is `new_tokens[k]`. Knows nothing about
-models.
+Token ids below `vocabulary` are the tokenizer's; `vocabulary + k` is `new_tokens[k]`. `by_place` gives each place in
+the tree of any type a new token of its own. Knows nothing about models.
 """
 
 import json
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +30,8 @@ MAX_WORDS = 8
 MAX_WORD_TOKENS = 24
 """The most tokens of these words."""
 KMEANS_ROUNDS = 20
+PLACE = re.compile(r"<\d+ (.*)>", re.DOTALL)
+"""The new token of a place in the tree: its number and the text of what leads there."""
 
 Tokenizer = Any
 
@@ -124,10 +128,39 @@ class Identifiers:
             self.vocabulary,
         )
 
+    def by_place(self, tokenizer: Tokenizer) -> Self:
+        """The same tree, but atomic, with a new token for each place where it branches or an image is reached.
+
+        Tokens that nothing branches between become one (a radix tree, Morrison 1968), so that there are fewer than two
+        new tokens an image. Their ids ascend with the depth.
+        """
+        if self.type == "atomic":
+            return self
+        sequences = [tuple(self.sequence(image).tolist()) for image in range(len(self))]
+        nexts = defaultdict(set)
+        for sequence in sequences:
+            for end, token in enumerate(sequence):
+                nexts[sequence[:end]].add(token)
+        beginnings = ([sequence[:end] for end in range(1, len(sequence) + 1)] for sequence in sequences)
+        paths = [[place for place in places if len(nexts[place]) != 1] for places in beginnings]
+        places = [place for place in dict.fromkeys(chain.from_iterable(zip_longest(*paths))) if place]
+        ids = {place: len(tokenizer) + number for number, place in enumerate(places)}
+        names = [f"<{number} {self.token_text(list(place), tokenizer)}>" for number, place in enumerate(places)]
+        tokens = np.array([ids[place] for path in paths for place in path], np.int32)
+        indptr = np.cumsum([0, *map(len, paths)]).astype(np.int64)
+        return type(self)(self.type, indptr, tokens, names, len(tokenizer))
+
     def without(self, images: Iterable[int]) -> Self:
         """The identifiers of the other images, in their order; the tokens stay in the list."""
-        kept = np.setdiff1d(np.arange(len(self)), list(images))
-        sequences = [self.sequence(image) for image in kept]
+        lengths = np.diff(self.indptr)
+        kept = np.isin(np.arange(len(self)), list(images), invert=True)
+        indptr = np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64)
+        return type(self)(self.type, indptr, self.tokens[np.repeat(kept, lengths)], self.new_tokens, self.vocabulary)
+
+    def joined(self, more: Self, order: Iterable[int]) -> Self:
+        """These and those of `more`, which are of the same tokens, in this order, counted through both."""
+        sequences = [part.sequence(image) for part in (self, more) for image in range(len(part))]
+        sequences = [sequences[image] for image in order]
         indptr = np.concatenate([[0], np.cumsum([len(sequence) for sequence in sequences])]).astype(np.int64)
         return type(self)(self.type, indptr, np.concatenate(sequences), self.new_tokens, self.vocabulary)
 
@@ -138,7 +171,9 @@ class Identifiers:
     def token_text(self, tokens: np.ndarray | list[int], tokenizer: Tokenizer) -> str:
         """The same for any part of an identifier."""
         if len(tokens) and min(tokens) >= self.vocabulary:
-            return "".join(self.new_tokens[token - self.vocabulary] for token in tokens)
+            names = [self.new_tokens[token - self.vocabulary] for token in tokens]
+            place = PLACE.fullmatch(names[-1])
+            return place[1] if place else "".join(names)
         return _decode(tokenizer, [int(token) for token in tokens])
 
     def parse(self, text: str, tokenizer: Tokenizer) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from gcr_core.data.metadata import checked_album
 from gcr_core.errors import InputError
 
 MAX_QUERY_CHARACTERS = 1_000
@@ -18,7 +19,8 @@ DEFAULT_BEAMS = 10
 class SearchRequest:
     """One query, and how it is to be answered. Can be sent to another process.
 
-    Raises InputError for a text as `cleaned` does, and for a `top` or `beams` outside its limits.
+    Raises InputError for a text as `cleaned` does, for a `top` or `beams` outside its limits, and for an `album` that
+    can be none's name.
     """
 
     query: str | Image.Image
@@ -29,9 +31,15 @@ class SearchRequest:
     """The beam width; the generative engine finds no more images."""
     trace: bool = False
     """Whether the answer holds the beams of each step."""
+    album: str = ""
+    """The album that both engines are restricted to; "" for all images."""
 
     def __post_init__(self) -> None:
         check_limits(self.top, self.beams)
+        try:
+            object.__setattr__(self, "album", checked_album(self.album))
+        except ValueError as error:
+            raise InputError(f"the query {error}") from error
         if not isinstance(self.query, Image.Image):
             object.__setattr__(self, "query", cleaned(self.query))
 

@@ -6,7 +6,8 @@ images below a node are the range `first_leaf[node]:last_leaf[node]` of `leaf_or
 restricting only recount `live`. Knows nothing about models or text: it is purely token ids and image indices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -32,6 +33,9 @@ class TrieTensors:
     """For each depth, (codes,) int64: every token that stands there, ascending."""
     head_rows: tuple[slice | torch.Tensor, ...]
     """The same as an index of the vocabulary head's rows: a slice where the tokens are consecutive."""
+    parents: tuple[torch.Tensor | None, ...]
+    """For each depth, (codes,) int64: the node above each code, counted from the depth's first; None where all codes
+    stand below one node, or one of them stands below several."""
 
 
 class IdentifierTrie:
@@ -159,6 +163,18 @@ class IdentifierTrie:
             self._allowed[np.asarray(images, np.int64)] = True
         self._count()
 
+    @contextmanager
+    def only(self, images: Sequence[int] | np.ndarray | None) -> Iterator[None]:
+        """Restricts searches for the block, and lets them find all again behind it."""
+        if images is None:
+            yield
+            return
+        self.restrict(images)
+        try:
+            yield
+        finally:
+            self.restrict(None)
+
     def find(self, sequence: Sequence[int] | np.ndarray) -> int:
         """The image that this token sequence identifies, or -1."""
         node = 0
@@ -206,6 +222,10 @@ class IdentifierTrie:
                     slice(int(row[0]), int(row[-1]) + 1) if row[-1] - row[0] + 1 == len(row) else tokens
                     for row, tokens in zip(self.depth_tokens, codes, strict=True)
                 ),
+                parents=tuple(
+                    None if above is None else torch.from_numpy(above).to(device)
+                    for above in map(self._parents_at, range(self.depth))
+                ),
             )
         return self._tensors
 
@@ -215,6 +235,15 @@ class IdentifierTrie:
         self.live = before[self.last_leaf] - before[self.first_leaf]
         if self._tensors is not None:
             self._tensors = replace(self._tensors, live=torch.tensor(self.live, device=self._tensors.live.device))
+
+    def _parents_at(self, depth: int) -> np.ndarray | None:
+        """As `TrieTensors.parents` has it."""
+        nodes = slice(self.depth_start[depth], self.depth_start[depth + 1])
+        above = np.repeat(np.arange(nodes.stop - nodes.start), np.diff(self.indptr)[nodes])
+        if len(above) > len(self.depth_tokens[depth]) or above[0] == above[-1]:
+            return None
+        edges = self.depth_start[depth + 1] - 1
+        return above[np.argsort(self.token[edges : edges + len(above)])]
 
     def _first_prefix(self, lengths: np.ndarray) -> int:
         depths = np.repeat(np.arange(self.depth + 1), np.diff(self.depth_start))

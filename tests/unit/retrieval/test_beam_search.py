@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 
 from gcr_core.models.backbone import Backbone
-from gcr_core.retrieval.beam_search import code_log_probabilities, recall, score_all
+from gcr_core.retrieval.beam_search import code_log_probabilities, log_softmax_among, recall, score_all
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES, Identifiers
 from gcr_core.retrieval.trie import IdentifierTrie
 
@@ -320,3 +320,22 @@ def test_a_prompt_of_one_s_own_needs_no_prefix(structured):
     recalled = recall(backbone, trie, own, beams=IMAGES, top=IMAGES)
     for row, prompt in enumerate(own):
         check_ranking(recalled.images[row], recalled.scores[row], score_all(backbone, trie, prompt))
+
+
+def test_log_p_among_groups_is_that_of_each_group_alone():
+    logits, groups = 50 * torch.randn(2, 3, 6), torch.tensor([0, 2, 0, 1, 2, 2])
+    found = log_softmax_among(logits, groups)
+    for group in range(3):
+        own = groups == group
+        torch.testing.assert_close(found[..., own], logits[..., own].log_softmax(-1))
+    torch.testing.assert_close(log_softmax_among(logits, None), logits.log_softmax(-1))
+    assert log_softmax_among(logits[:0], groups).shape == (0, 3, 6)
+
+
+def test_log_p_among_groups_has_the_gradients_of_each_group_alone():
+    logits, groups = torch.randn(4, 5, requires_grad=True), torch.tensor([1, 0, 1, 0, 0])
+    weights = torch.randn(4, 5)
+    (found,) = torch.autograd.grad((weights * log_softmax_among(logits, groups)).sum(), logits)
+    both = sum((weights[:, groups == g] * logits[:, groups == g].log_softmax(-1)).sum() for g in (0, 1))
+    (expected,) = torch.autograd.grad(both, logits)
+    torch.testing.assert_close(found, expected)

@@ -1,5 +1,6 @@
 """The dense baseline: CLIP vectors and their index."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,24 @@ from transformers import CLIPImageProcessorPil, CLIPModel
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import HubError, InputError, MemoryFormatError
+from gcr_core.files import hub
 from gcr_core.models import clip as clip_module
 from gcr_core.models.clip import load_clip
 from gcr_core.retrieval import dense as dense_module
-from gcr_core.retrieval.dense import DenseIndex
-from gcr_core.training.batches import Pairs
-from gcr_core.training.train_clip import tune
+from gcr_core.retrieval.dense import DenseIndex, Embeddings
 from tests import tiny
 
 
 @pytest.fixture(scope="module")
 def index(tiny_gallery: Gallery, tiny_clip_dir: Path) -> DenseIndex:
     return DenseIndex.build(tiny_gallery, tiny_clip_dir, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures(index: DenseIndex, tiny_gallery: Gallery) -> DenseIndex:
+    """Without captions."""
+    bare = Gallery(tiny_gallery.root, tiny_gallery.file_names, [[]] * 12)
+    return DenseIndex.build(bare, (index.model, index.processor))
 
 
 def test_vectors_are_float32_of_length_one(index: DenseIndex) -> None:
@@ -41,9 +48,61 @@ def test_scores_are_exact_cosines_best_first(index: DenseIndex) -> None:
     assert np.allclose([score for _, score in found], np.sort(cosines)[::-1], atol=1e-5)
 
 
-def test_each_picture_finds_itself(index: DenseIndex, tiny_gallery: Gallery) -> None:
-    pictures = [tiny_gallery.open(i) for i in range(12)]
-    assert [found[0][0] for found in index.search_images(pictures, 1)] == list(range(12))
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def test_an_image_is_found_by_its_picture_and_its_captions_alike(index: DenseIndex, tiny_gallery: Gallery) -> None:
+    pictures = index.embed_images(tiny_gallery.open(image) for image in range(12))
+    texts = np.stack([unit(index.embed_texts(texts).mean(0)) for texts in tiny_gallery.captions])
+    assert np.allclose(index.vectors, unit(pictures + texts), atol=1e-5)
+    assert np.allclose(index.fused(pictures, tiny_gallery.captions), index.vectors, atol=1e-5)
+
+
+def test_the_mean_of_all_captions_stands_in_for_those_of_an_image_without_any(
+    index: DenseIndex, tiny_gallery: Gallery
+) -> None:
+    captions = [[], *tiny_gallery.captions[1:]]
+    gallery = Gallery(tiny_gallery.root, tiny_gallery.file_names, captions)
+    few = DenseIndex.build(gallery, (index.model, index.processor))
+    mean = unit(index.embed_texts(text for texts in captions for text in texts).mean(0))
+    picture = index.embed_images([tiny_gallery.open(0)])
+    assert np.allclose(few.vectors[:1], unit(picture + mean), atol=1e-5)
+    assert np.allclose(few.vectors[1:], index.vectors[1:], atol=1e-5)
+    assert np.allclose(few.fused(picture, [[]]), few.vectors[:1], atol=1e-5)
+
+
+def test_without_any_caption_the_index_is_of_pictures_alone(pictures: DenseIndex, tiny_gallery: Gallery) -> None:
+    alone = pictures.embed_images(tiny_gallery.open(image) for image in range(12))
+    assert np.allclose(pictures.vectors, alone, atol=1e-5)
+    assert pictures.fused(alone, tiny_gallery.captions) is alone
+
+
+def test_each_caption_is_embedded_once_whatever_indexes_are_made_of_it(
+    index: DenseIndex, tiny_gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def text_features(model: Any, processor: Any, texts: list[str]) -> torch.Tensor:
+        asked.extend(texts)
+        return clip_module.text_features(model, processor, texts)
+
+    monkeypatch.setattr(dense_module, "text_features", text_features)
+    shared = [[*texts, "a shape"] for texts in tiny_gallery.captions]
+    told: list[tuple[int, int]] = []
+    gallery = Gallery(tiny_gallery.root, tiny_gallery.file_names, shared)
+    clip = index.model, index.processor
+    vectors = Embeddings.read(gallery, clip, on_progress=lambda done, total: told.append((done, total)))
+    assert np.allclose(vectors.index(tiny_gallery.captions).vectors, index.vectors, atol=1e-5)
+    assert not np.allclose(vectors.index(shared).vectors, index.vectors, atol=1e-3)
+    assert sorted(asked) == sorted({text for texts in shared for text in texts})
+    assert asked == sorted(asked, key=len)
+    assert told == [(0, 37), (12, 37), (37, 37)]
+
+
+def test_each_picture_finds_itself(pictures: DenseIndex, tiny_gallery: Gallery) -> None:
+    shown = [tiny_gallery.open(i) for i in range(12)]
+    assert [found[0][0] for found in pictures.search_images(shown, 1)] == list(range(12))
 
 
 def test_a_text_has_the_same_vector_alone_and_in_a_batch(index: DenseIndex) -> None:
@@ -74,6 +133,72 @@ def test_saved_index_loads_the_same(index: DenseIndex, tmp_path: Path) -> None:
     loaded = DenseIndex.load(tmp_path, device="cpu")
     assert (loaded.vectors == index.vectors).all()
     assert loaded.search(["a gold bar"], 5) == index.search(["a gold bar"], 5)
+
+
+def test_a_clip_that_others_can_have_is_named_and_any_other_copied(
+    index: DenseIndex, tiny_gallery: Gallery, tiny_clip_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "ROOT", tmp_path / "project")
+    shipped = tmp_path / "project" / "checkpoints" / "clip"
+    shutil.copytree(tiny_clip_dir, shipped)
+    snapshot = tmp_path / "models--owner--clip" / "snapshots" / "0123abc"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(tiny_clip_dir)
+    asked: list[str | None] = []
+
+    def download(name: str, revision: str | None = None, **options: Any) -> str:
+        asked.append(revision)
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    for clip, name in ((str(shipped), "checkpoints/clip"), ("owner/clip", "owner/clip")):
+        folder = tmp_path / name
+        DenseIndex.build(tiny_gallery, clip, device="cpu").save(folder)
+        assert {path.name for path in folder.iterdir()} == {"index.faiss", "captions.safetensors", "clip.json"}
+        named = json.loads((folder / "clip.json").read_text())
+        assert named["name"] == name and named["revision"]
+        loaded = DenseIndex.load(folder, device="cpu")
+        assert loaded.search(["a gold bar"], 5) == index.search(["a gold bar"], 5)
+        loaded.save(tmp_path / "again" / name)
+        assert json.loads((tmp_path / "again" / name / "clip.json").read_text()) == named
+    assert asked == [None, "0123abc"]
+    index.save(tmp_path / "whole")
+    DenseIndex.load(tmp_path / "whole", device="cpu").save(tmp_path / "whole again")
+    for folder in (tmp_path / "whole", tmp_path / "whole again"):
+        assert (folder / "clip" / "model.safetensors").is_file() and not (folder / "clip.json").exists()
+
+
+def test_a_named_clip_that_is_missing_or_another_one_by_now_is_a_named_error(
+    tiny_gallery: Gallery, tiny_clip_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "ROOT", tmp_path)
+    shipped = tmp_path / "checkpoints" / "clip"
+    shutil.copytree(tiny_clip_dir, shipped)
+    DenseIndex.build(tiny_gallery, shipped, device="cpu").save(tmp_path / "dense")
+    model, _ = load_clip(shipped, "cpu")
+    torch.nn.init.zeros_(model.text_projection.weight)
+    model.save_pretrained(shipped)
+    with pytest.raises(MemoryFormatError, match="of another checkpoints/clip than the one here"):
+        DenseIndex.load(tmp_path / "dense", device="cpu")
+    shutil.rmtree(shipped)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(HubError, match=r"needs its CLIP 'checkpoints/clip' at revision .* folder that holds it"):
+        DenseIndex.load(tmp_path / "dense", device="cpu")
+    file = tmp_path / "dense" / "clip.json"
+    file.write_text(json.dumps({"name": str(tiny_clip_dir)}))
+    assert DenseIndex.load(tmp_path / "dense", device="cpu").index.ntotal == 12
+    for text in ("[]", "{}", '{"name": 3}', "nonsense"):
+        file.write_text(text)
+        with pytest.raises(MemoryFormatError, match="names no model"):
+            DenseIndex.load(tmp_path / "dense", device="cpu")
+
+
+def test_an_index_of_an_earlier_version_takes_in_images_by_their_pictures_alone(
+    pictures: DenseIndex, tmp_path: Path
+) -> None:
+    pictures.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"index.faiss", "clip"}
+    assert DenseIndex.load(tmp_path, device="cpu").caption is None
 
 
 def test_removed_images_are_never_found_again_nor_their_vectors_saved(index: DenseIndex, tmp_path: Path) -> None:
@@ -175,20 +300,11 @@ def test_an_inverted_file_that_shrinks_is_searched_exactly_again(
     assert (dense.vectors == scattered[0][1_000:]).all()
 
 
-def test_a_siglip_is_trained_saved_and_asked_as_a_clip_is(
-    tiny_gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gcr_core.training.train_clip.SMALL_RATE", 3e-3)
-    model, processor = load_clip(tiny.save_siglip(tmp_path / "siglip"), "cpu")
-    losses: list[float] = []
-    pairs = Pairs.from_captions(tiny_gallery.captions)
-    tune(model, processor, tiny_gallery, pairs, 60, 16, on_step=lambda step, loss: losses.append(loss))
-    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
-    dense = DenseIndex.build(tiny_gallery, (model, processor))
+def test_a_siglip_is_saved_and_asked_as_a_clip_is(tiny_gallery: Gallery, tmp_path: Path) -> None:
+    dense = DenseIndex.build(tiny_gallery, tiny.save_siglip(tmp_path / "siglip"), device="cpu")
     dense.save(tmp_path / "dense")
     loaded = DenseIndex.load(tmp_path / "dense", device="cpu")
-    shown = [tiny_gallery.open(image) for image in range(12)]
-    assert [found[0][0] for found in loaded.search_images(shown, 1)] == list(range(12))
+    assert np.allclose(np.linalg.norm(loaded.vectors, axis=1), 1, atol=1e-5)
     assert loaded.search(["a red circle"], 5) == dense.search(["a red circle"], 5)
 
 
@@ -251,9 +367,48 @@ def test_an_index_that_is_missing_damaged_or_of_another_clip_is_a_named_error(
         (tmp_path / "index.faiss").write_bytes(content)
         with pytest.raises(MemoryFormatError, match=complaint):
             DenseIndex.load(tmp_path)
+    index.save(tmp_path)
+    (tmp_path / "captions.safetensors").write_bytes(b"nothing")
+    with pytest.raises(MemoryFormatError, match="holds no mean of captions"):
+        DenseIndex.load(tmp_path)
 
 
 def test_an_image_that_cannot_be_opened_is_a_named_error(index: DenseIndex, tmp_path: Path) -> None:
     gallery = Gallery(tmp_path, ["gone.png"], [[]])
     with pytest.raises(InputError, match=r"gone\.png"):
         DenseIndex.build(gallery, (index.model, index.processor))
+
+
+@pytest.mark.parametrize("exact_images", [5_000, 1_000])
+def test_a_search_among_some_images_finds_what_the_exact_search_of_them_finds(
+    exact_images: int, scattered: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, queries = scattered
+    monkeypatch.setattr(dense_module, "EXACT_IMAGES", exact_images)
+    dense = DenseIndex(None, None, dense_module._make_index(vectors))
+    assert isinstance(dense.index, faiss.IndexIVF) == (exact_images < 2_000)
+    among = [3, 1_999, *range(40, 60)]
+    answers = dense.nearest(queries, 10, among)
+    for query, found in zip(queries, answers, strict=True):
+        cosines = vectors[among] @ query
+        best = cosines.argsort()[::-1][:10]
+        assert [image for image, _ in found] == [among[place] for place in best]
+        assert [score for _, score in found] == pytest.approx(cosines[best].tolist(), abs=1e-6)
+    assert {len(found) for found in dense.nearest(queries, 100, among)} == {22}
+    assert {len(found) for found in dense.nearest(queries, 100)} == {100}
+
+
+def test_an_image_without_captions_is_a_little_like_the_words_of_its_albums_name(
+    index: DenseIndex, tiny_gallery: Gallery
+) -> None:
+    vectors = Embeddings.read(tiny_gallery, (index.model, index.processor))
+    half = [[] if image % 2 else texts for image, texts in enumerate(tiny_gallery.captions)]
+    albums = ["night city" if image in (1, 2) else "DCIM" for image in range(12)]
+    for captions in (half, [[] for _ in half]):
+        plain, named = vectors.index(captions), vectors.index(captions, albums)
+        asked = index.embed_texts(["night city"])[0]
+        gained = (named.vectors - plain.vectors) @ asked
+        moved = [image for image in (1, 2) if not captions[image]]
+        assert (gained[moved] > 1e-4).all()
+        others = [image for image in range(12) if image not in moved]
+        assert (named.vectors[others] == plain.vectors[others]).all()

@@ -52,6 +52,10 @@ def test_identifiers_are_unique_prefix_free_and_read_back(kind, name, captions):
     made = Identifiers.build(kind, FakeGallery(captions), TOKENIZERS[name], vectors(len(captions)))
     assert len(made) == len(captions)
     check(made, TOKENIZERS[name])
+    placed = made.by_place(TOKENIZERS[name])
+    check(placed, TOKENIZERS[name])
+    both = ([some.text(image, TOKENIZERS[name]) for image in range(len(captions))] for some in (made, placed))
+    assert next(both) == next(both)
 
 
 @pytest.mark.parametrize("kind", IDENTIFIER_TYPES)
@@ -196,3 +200,29 @@ def test_another_file_holds_no_identifiers(tmp_path):
     for name in ("other", "absent"):
         with pytest.raises(MemoryFormatError, match="holds no identifiers"):
             Identifiers.load(tmp_path / name)
+
+
+def test_each_place_where_a_tree_branches_or_ends_has_a_new_token(tokenizer):
+    made = Identifiers.build("numeric", FakeGallery([[]] * 23), tokenizer).by_place(tokenizer)
+    assert made.vocabulary == len(tokenizer)
+    assert {len(sequence) for sequence in sequences(made)} == {1, 2}
+    assert [len(made.sequence(image)) for image in (0, 1, 2, 3, 9, 10, 22)] == [1, 2, 2, 1, 1, 2, 2]
+    assert len(made.new_tokens) == len(set(made.new_tokens)) == 23 + 2, "one for each image, one for 1… and one for 2…"
+    assert made.sequence(10)[0] == made.sequence(1)[0] != made.sequence(2)[0]
+    trie = IdentifierTrie.build(made.indptr, made.tokens)
+    assert all(isinstance(rows, slice) for rows in trie.to("cpu").head_rows), "those of a depth are consecutive"
+    assert made.token_text(made.sequence(17)[:1], tokenizer) == "1"
+
+
+def test_places_keep_their_tokens_when_images_come_and_go(tokenizer, tmp_path):
+    made = Identifiers.build("semantic", FakeGallery([["a dog"], ["a cat"], ["boats"]]), tokenizer).by_place(tokenizer)
+    changed = made.extended(1).without([1])
+    changed.save(tmp_path / "identifiers.safetensors")
+    loaded = Identifiers.load(tmp_path / "identifiers.safetensors")
+    assert [loaded.text(image, tokenizer) for image in range(3)] == ["a dog", "boats", "<img_3>"]
+    assert sequences(loaded)[:2] == [sequences(made)[0], sequences(made)[2]]
+
+
+def test_atomic_identifiers_have_a_token_of_their_place_already(tokenizer):
+    made = Identifiers.build("atomic", FakeGallery([[]] * 3), tokenizer)
+    assert made.by_place(tokenizer) is made

@@ -47,3 +47,11 @@ def test_control_characters_count_as_spaces(query: str) -> None:
 def test_a_request_arrives_in_another_process_as_it_was_made(query: str | Image.Image) -> None:
     request = SearchRequest(query, top=3, beams=5, trace=True)
     assert pickle.loads(pickle.dumps(request)) == request
+
+
+def test_an_album_is_tidied_and_checked_as_where_it_was_named() -> None:
+    assert SearchRequest("gold", album=" lake \n summer").album == "lake summer"
+    with pytest.raises(InputError, match="an album of 201 characters, the limit is 200"):
+        SearchRequest("gold", album="x" * 201)
+    with pytest.raises(InputError, match="an album that is no text"):
+        SearchRequest("gold", album=None)

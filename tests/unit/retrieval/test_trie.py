@@ -121,3 +121,25 @@ def test_an_empty_identifier_is_refused():
 def test_no_identifiers_are_refused():
     with pytest.raises(GcrError, match="0 of 0"):
         IdentifierTrie.build(np.array([0]), np.array([], int))
+
+
+def test_codes_of_one_place_each_know_the_node_above_them():
+    trie = IdentifierTrie.build([0, 2, 4, 6, 7], [20, 33, 20, 30, 21, 31, 22])
+    first, second = trie.to("cpu").parents
+    assert first is None, "all are below the root"
+    assert trie.depth_tokens[1].tolist() == [30, 31, 33] and second.tolist() == [0, 1, 0]
+    shared = IdentifierTrie.build([0, 2, 4], [20, 30, 21, 30])
+    assert shared.to("cpu").parents == (None, None), "a token that stands in two places has no node above it"
+
+
+def test_a_restriction_of_a_block_ends_with_it_however_it_ends():
+    trie = build([(0, 1, END), (0, 2, END), (1, 1, END)])
+    trie.forget([1])
+    with trie.only([1, 2]):
+        assert trie.live[0] == 1
+    with trie.only(None):
+        assert trie.live[0] == 2
+    with pytest.raises(RuntimeError), trie.only([0]):
+        assert trie.live[trie.leaf].tolist() == [1, 0, 0]
+        raise RuntimeError
+    assert trie.live[trie.leaf].tolist() == [1, 0, 1]
