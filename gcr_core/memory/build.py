@@ -1,9 +1,9 @@
 """Build: from a gallery and a recipe to a folder that `Memory.from_pretrained` loads.
 
-First the dense baseline is trained on the gallery's captions, then the backbone memorises: both on the same pairs. Of
-images with several captions a few are held out until both have been measured with them; the last steps then train on
-them too. Every stage can be interrupted and goes on from its checkpoint. Of several processes the first one writes.
-Knows nothing about jobs or pages.
+What is frozen reads the gallery, the dense baseline gets its captions, then the backbone memorises: both the same ones.
+Of images with several captions a few are held out until both have been measured with them; then the dense baseline gets
+them too, and the last steps train on them. Every stage can be interrupted; training goes on from its checkpoint. Of
+several processes the first one writes. Knows nothing about jobs or pages.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,29 +13,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.utils import broadcast_object_list
+from torch.nn.functional import normalize
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.files.atomic import new_folder, sweep
+from gcr_core.files.hub import fetch
+from gcr_core.memory import calibration
 from gcr_core.memory.memory import Memory
-from gcr_core.models.backbone import Backbone, is_small
+from gcr_core.models.backbone import Backbone
 from gcr_core.models.clip import load_clip
 from gcr_core.models.distributed import is_first, mapped, state
-from gcr_core.retrieval.dense import DenseIndex
+from gcr_core.models.inspection import has_joint_space, is_small, shares_weights
+from gcr_core.models.tags import Tagger
+from gcr_core.retrieval.dense import DenseIndex, Embeddings
 from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.training.batches import Pairs
-from gcr_core.training.config import Recipe, Step, plan
+from gcr_core.training.config import Recipe, Step, plan, plan_tuning
 from gcr_core.training.estimate import seconds_a_step
+from gcr_core.training.everyday import absent_phrases
 from gcr_core.training.features import FeatureCache, Features
-from gcr_core.training.preflight import hold_out, remarks
+from gcr_core.training.preflight import HELD_OUT_CHEAPLY, HELD_OUT_FEWEST, hold_out, remarks, unmeasured
 from gcr_core.training.progress import Clock, Listener, Notes, Progress
+from gcr_core.training.pseudo_queries import without_tags
+from gcr_core.training.rows import begin_rows, likeliest, memorize_rows
+from gcr_core.training.solve import memorize_solved, solve_rows
+from gcr_core.training.states import States, states_of_texts
 from gcr_core.training.train import memorize, start_rows
-from gcr_core.training.train_clip import tune
 
 HELD_OUT_ODDS = 4.0
 """How often a caption that was held out is drawn in the last steps, in relation to another one."""
 PICTURE_BATCH = 64
-"""How many pictures are opened together when both engines are asked for them."""
+"""How many pictures are opened together when the memory is asked for them."""
 
 
 def make_memory(
@@ -43,25 +53,28 @@ def make_memory(
 ) -> dict[str, Any]:
     """Memorises a gallery and saves the memory at `out`; returns the report, which is its `facts["training"]`.
 
-    The report: "images", "captions", "pseudo_queries" (those of them that the model wrote), "seconds", "dense_seconds",
-    "memorized" (share recalled at rank 1 from their own picture), "trained_captions" (share of people's captions with
-    an image of theirs at rank 1; None where there is none), "trained_pseudo_queries" (the same of the model's),
-    "held_out" (people's captions held out until the engines were measured with them), "retrieved" (share of those at
-    rank 1; None where there is none), "dense": {"memorized", "trained_captions", "trained_pseudo_queries",
-    "retrieved"}, "preset", "seed", "remarks". An exception of `on_progress` stops it; called again with the same
-    `checkpoint` folder, in which nothing else writes, it goes on from there. Raises GalleryError, GcrError.
+    The report: "images", "captions", "pseudo_queries" (those of them that the model wrote), "seconds" (of memorising),
+    "dense_seconds" (of building the dense index), "memorized" (share recalled at rank 1 from their own picture),
+    "trained_captions" (share of people's captions with an image of theirs at rank 1; None where there is none),
+    "trained_pseudo_queries" (the same of the model's), "held_out" (people's captions held out until the engines were
+    measured with them), "retrieved" (share of those at rank 1; None where there is none), "dense": {"memorized",
+    "trained_captions", "trained_pseudo_queries", "retrieved"}, "preset", "seed", "remarks". An exception of
+    `on_progress` stops it; called again with the same `checkpoint` folder, in which nothing else writes, it goes on
+    from there. Raises GalleryError, GcrError.
     """
     if checkpoint and is_first():
         for folder in (checkpoint, *checkpoint.glob("*/")):
             sweep(folder, alone=True)
     build = _Build(gallery, recipe, on_progress, checkpoint)
-    dense = build.train_dense()
+    clip = build.load_clip()
     backbone = build.load_backbone()
     features = build.compute_features(backbone)
-    memory = build.build_memory(backbone, dense, features)
-    build.train_backbone(memory, features)
-    build.measure(memory, features)
-    build.save(memory, features, out)
+    states = build.read_states(backbone, features)
+    dense = build.build_dense(clip, states)
+    memory = build.build_memory(backbone, dense, features, states)
+    features, states = build.train_backbone(memory, features, states)
+    build.measure(memory, features, states)
+    build.save(memory, features, states, out)
     return build.report
 
 
@@ -74,18 +87,24 @@ class _Build:
     def __init__(self, gallery: Gallery, recipe: Recipe, on_progress: Listener, checkpoint: Path | None) -> None:
         """What is known before any model is loaded. Raises as `remarks`."""
         self.gallery, self.recipe, self.on_progress, self.checkpoint = gallery, recipe, on_progress, checkpoint
-        told = remarks(gallery, recipe)
+        told = [*remarks(gallery, recipe), *unmeasured(gallery)]
         small = is_small(recipe.backbone)
-        self.training, *dense_steps = plan(gallery, recipe.preset, recipe.seed, small)
-        self.dense_steps, self.last_dense_steps = dense_steps
-        self.steps = sum(dense_steps) + self.training.steps
+        self.training = plan(gallery, recipe, small, has_joint_space(recipe.backbone))
+        self.steps = self.training.steps
         on_progress(Progress("prepare", 0, self.steps))
-        kept, self.held_out = hold_out(gallery, recipe.seed)
+        cheap = self.training.trained in ("rows", "solved")
+        kept, self.held_out = hold_out(gallery, recipe.seed, HELD_OUT_CHEAPLY if cheap else HELD_OUT_FEWEST)
+        self.absent = absent_phrases(text for texts in gallery.captions for text in texts)
+        self.words = calibration.shared_words(gallery.captions, recipe.seed) if self.held_out else {}
+        self.read_too: torch.Tensor | None = None
+        tagger = Tagger.from_folder(fetch(recipe.backbone, "checkpoints/gcr-mini"))
+        self.captions, kept = (without_tags(texts, gallery, tagger) for texts in (gallery.captions, kept))
         self.taught = Gallery(gallery.root, gallery.file_names, kept)
-        self.pairs = Pairs.from_captions(kept)
-        self.last_pairs = _with_odds(Pairs.from_captions(gallery.captions), self.held_out)
+        captioned = any(self.captions)
+        self.pairs = Pairs.from_captions(self.taught.captions) if captioned else None
+        self.last_pairs = _with_odds(Pairs.from_captions(self.captions), self.held_out) if captioned else None
         self.notes = Notes(checkpoint if is_first() else None)
-        self.clock = Clock(self.training, sum(dense_steps), self.notes, on_progress, small)
+        self.clock = Clock(self.training, self.notes, on_progress, small)
         self.report = {
             "images": len(gallery),
             "captions": sum(map(len, gallery.captions)),
@@ -103,16 +122,38 @@ class _Build:
             "remarks": told,
         }
 
-    def train_dense(self) -> DenseIndex:
-        """The dense baseline, trained without the captions held out, measured with these, then trained with them."""
+    def load_clip(self) -> tuple[Any, Any] | None:
+        """The dense baseline's CLIP; None where its index was made before an interruption."""
         folder = self._folder("dense")
-        if folder and folder.is_dir():
+        return None if folder and folder.is_dir() else load_clip(self.recipe.clip)
+
+    def build_dense(self, clip: tuple[Any, Any] | None, states: States | None) -> DenseIndex:
+        """The dense baseline, measured with the captions held out before it gets these, then with what it was given.
+
+        Where the CLIP is the backbone with another face, its vectors are what the backbone has read and seen.
+        """
+        folder = self._folder("dense")
+        if not clip:
+            assert folder
             return DenseIndex.load(folder)
-        clip = load_clip(self.recipe.clip)
-        self._tune(clip, self.pairs, 0, self.dense_steps)
-        self._note_right("dense_retrieved", partial(_nearest, DenseIndex.build(self.gallery, clip)))
-        self._tune(clip, self.last_pairs, self.dense_steps, self.last_dense_steps)
-        dense = DenseIndex.build(self.gallery, clip)
+        if states and shares_weights(self.recipe.clip, self.recipe.backbone):
+            of_pictures, of_texts = (of[:, :-1].cpu().numpy() for of in (states.of_pictures[0], states.of_texts))
+            vectors = Embeddings(clip, of_pictures, states.texts, of_texts)
+            assert self.read_too is not None
+            others: np.ndarray | None = normalize(self.read_too[:, :-1], dim=-1).cpu().numpy()
+        else:
+            vectors = Embeddings.read(self.gallery, clip, on_progress=self.clock.embedded)
+            others = None
+        kept, dense = (vectors.index(texts, self.gallery.albums) for texts in (self.taught.captions, self.captions))
+        own = [hits[0][0] for hits in dense.nearest(vectors.images, 1)]
+        self.notes["dense"] = {
+            "memorized": _share_right(own, range(len(own))),
+            **_shares_found(partial(_nearest, dense, vectors), self.gallery),
+            "retrieved": _share_right(_nearest(kept, vectors, list(self.held_out)), self.held_out.values()),
+        }
+        others = kept.embed_texts([*self.words, *self.absent]) if others is None else others
+        self._calibrate_dense(kept, np.concatenate([vectors.captions(self.held_out), others]), self._owners)
+        self.clock.indexed()
         if folder and is_first():
             with new_folder(folder) as building:
                 dense.save(building)
@@ -122,83 +163,151 @@ class _Build:
         """The backbone; one that is not small gets its adapter, and the clock is told how long its steps will take."""
         backbone = Backbone.from_pretrained(self.recipe.backbone)
         if not backbone.is_small:
-            backbone.adapt(self.recipe.seed)
+            backbone.adapt(self.recipe.seed, lora=self.training.trained == "adapter")
             # All processes take the steps that are timed together, or none does.
             (noted,) = broadcast_object_list([self.notes.get("seconds_a_step")])
             self.notes["seconds_a_step"] = noted or seconds_a_step(backbone, self.gallery, self.training)
             self.clock.expect(self.notes["seconds_a_step"])
         return backbone
 
-    def compute_features(self, backbone: Backbone) -> Features | None:
+    def compute_features(self, backbone: Backbone, folder: str = "features") -> Features | None:
         """What the frozen vision tower makes of the pictures, where the backbone takes that in their place."""
         if backbone.is_small or not backbone.takes_features:
             return None
-        folder, seed = self._folder("features"), self.recipe.seed
-        return FeatureCache.compute(backbone, self.gallery, self.training.views, seed, folder, self.clock.looked)
+        views, seed = self.training.views, self.recipe.seed
+        return FeatureCache.compute(backbone, self.gallery, views, seed, self._folder(folder), self.clock.looked)
 
-    def build_memory(self, backbone: Backbone, dense: DenseIndex, features: Features | None) -> Memory:
+    def read_states(self, backbone: Backbone, features: Features | None) -> States | None:
+        """The states of all captions and pictures, where rows are trained on them or solved for."""
+        if not (self.training.trained == "rows" or self._solves):
+            return None
+        listeners = self.clock.read, self.clock.looked
+        states = States.read(backbone, self.gallery, features, *listeners, self._folder("states"))
+        if self._solves:
+            states = states.with_worn(backbone, self.gallery, self.recipe.seed)
+        self.read_too = states_of_texts(backbone, [*self.words, *self.absent])
+        return states
+
+    def build_memory(
+        self, backbone: Backbone, dense: DenseIndex, features: Features | None, states: States | None
+    ) -> Memory:
         """The memory as its training finds it: the identifiers' new tokens have rows, and nothing is learnt yet."""
         type, seed = self.recipe.identifiers, self.recipe.seed
         identifiers = Identifiers.build(type, self.gallery, backbone.tokenizer, dense.vectors, seed)
-        start_rows(backbone, self.taught, identifiers, features)
+        if states and self._solves:
+            backbone.add_tokens(identifiers.new_tokens)
+            if self.training.trained == "adapter":
+                solve_rows(backbone, identifiers, self.pairs, states)
+        elif states:
+            identifiers = identifiers.by_place(backbone.tokenizer)
+            begin_rows(backbone, states, identifiers, self.taught.captions)
+        else:
+            start_rows(backbone, self.taught, identifiers, features)
         facts = {
             "backbone": {"name": self.recipe.backbone, "revision": backbone.revision},
             "training": self.report,
         }
         return Memory(backbone, identifiers, self.gallery, dense, facts)
 
-    def train_backbone(self, memory: Memory, features: Features | None) -> None:
-        """The backbone memorises; it is measured with the captions held out before the last steps train on them."""
+    def train_backbone(
+        self, memory: Memory, features: Features | None, states: States | None
+    ) -> tuple[Features | None, States | None]:
+        """The backbone memorises; it is measured with the captions held out before the last steps train on them.
+
+        Returns the features of its pictures and the states of what it was taught, where they are still its own.
+        """
 
         def on_step(step: Step) -> None:
             if step.step == self.training.steps - self.training.finish:
-                memory.backbone.model.eval()
-                self._note_right("retrieved", partial(_recalled, memory))
-                memory.backbone.model.train()
+                model = memory.backbone.model
+                learns = model.training
+                model.eval()
+                if states:
+                    asked = states.of_texts[states.rows(list(self.held_out))]
+                    recalled = likeliest(memory.backbone, memory.trie, asked)[0].tolist()
+                else:
+                    recalled = mapped(partial(_recalled, memory), list(self.held_out))
+                self.notes["retrieved"] = _share_right(recalled, self.held_out.values())
+                self._calibrate_recall(memory, [*self.held_out, *self.words], self._owners, states)
+                model.train(learns)
             self.clock.backbone(step)
 
-        memorize(
-            memory.backbone,
-            self.taught,
-            memory.identifiers,
-            self.pairs,
-            self.training,
-            on_step,
-            self.last_pairs,
-            self._folder("backbone"),
-            features,
-        )
+        if self.training.trained == "solved":
+            assert states
+            taught = self.pairs, self.training, on_step, self.last_pairs
+            if not memorize_solved(memory.backbone, memory.identifiers, *taught, states):
+                self._expect_adapter()
+                features = self.compute_features(memory.backbone, "adapter_features")
+        what = memory.backbone, self.taught, memory.identifiers, self.pairs, self.training, on_step, self.last_pairs
+        if self.training.trained == "rows":
+            assert states
+            memorize_rows(*what, self._folder("backbone"), states, self.captions)
+        elif self.training.trained != "solved":
+            states = None
+            memorize(*what, self._folder("backbone"), features)
         self.report |= {
             "seconds": round(self.clock.spent["backbone"], 1),
             "dense_seconds": round(self.clock.spent["dense"], 1),
             "retrieved": self.notes.get("retrieved"),
         }
+        return features, states
 
-    def measure(self, memory: Memory, features: Features | None) -> None:
-        """Both engines are asked for what they were trained on."""
+    @property
+    def _solves(self) -> bool:
+        """Whether rows are solved for on frozen states, which tell identifiers of one token, before more is trained."""
+        return self.training.trained in ("solved", "adapter") and self.recipe.identifiers == "atomic"
+
+    def _expect_adapter(self) -> None:
+        """An adapter is trained, from the rows on that were solved for, as these do not know the gallery."""
+        self.training = plan_tuning(self.gallery, self.recipe, small=False)
+        self.steps, self.notes["spent"] = self.training.steps, self.clock.spent
+        self.clock = Clock(self.training, self.notes, self.on_progress, small=False)
+
+    def measure(self, memory: Memory, features: Features | None, states: States | None) -> None:
+        """The memory is asked for what it was trained on; the dense baseline was asked when it was built."""
         self.on_progress(Progress("measure", self.steps, self.steps, 0.0))
-        self.report |= _measured(memory, features)
-        self.report["dense"]["retrieved"] = self.notes.get("dense_retrieved")
+        found = _measured_by(states, memory) if states else _measured(memory, features)
+        self.report |= found | {"dense": self.notes.get("dense")}
+        if states and memory.backbone.tagger:
+            self.report["remarks"] += _unknown(memory, Path(self.recipe.backbone).name)
+        if not self.held_out:
+            asked = calibration.likely_queries(self.gallery, memory.backbone, memory.identifiers, self.recipe.seed)
+            vectors = memory.dense.embed_texts([*asked, *self.absent])
+            self._calibrate_dense(memory.dense, vectors, list(asked.values()))
+            self._calibrate_recall(memory, list(asked), list(asked.values()), None)
+        memory.calibrate({engine: self.notes.get(f"match_{engine}") for engine in ("generative", "dense")})
 
-    def save(self, memory: Memory, features: Features | None, out: str | Path) -> None:
+    @property
+    def _owners(self) -> list[set[int]]:
+        """Of the captions that were kept out, and of the words: the images that each is of."""
+        return [*({image} for image in self.held_out.values()), *self.words.values()]
+
+    def _calibrate_dense(self, dense: DenseIndex, vectors: np.ndarray, owners: list[set[int]]) -> None:
+        """Notes how sure the dense baseline is, by the vectors of texts with `owners`, and of absent ones."""
+        if owners:
+            self.notes["match_dense"] = calibration.nearest(dense, vectors, owners)
+
+    def _calibrate_recall(
+        self, memory: Memory, asked: list[str], owners: list[set[int]], states: States | None
+    ) -> None:
+        """Notes how sure the memory is, as it stands; by the states of texts where these tell all."""
+        if not owners:
+            return
+        prompts: list[list[int]] | torch.Tensor = memory.backbone.query_prompts([*asked, *self.absent])
+        if states and self.read_too is not None:
+            prompts = torch.cat([states.of_texts[states.rows(list(self.held_out))], self.read_too])
+        self.notes["match_generative"] = calibration.recalled(memory.backbone, memory.trie, prompts, owners)
+
+    def save(self, memory: Memory, features: Features | None, states: States | None, out: str | Path) -> None:
         """The first process writes the memory, and all wait for it."""
         self.on_progress(Progress("save", self.steps, self.steps, 0.0, memorized=self.report["memorized"]))
         if is_first():
-            memory.rehearse(features)
+            memory.rehearse(features, states)
             memory.save(out)
         state().wait_for_everyone()
 
     def _folder(self, name: str) -> Path | None:
         return self.checkpoint / name if self.checkpoint else None
-
-    def _tune(self, clip: tuple[Any, Any], pairs: Pairs, done: int, steps: int) -> None:
-        """Trains CLIP for so many steps, after as many as are `done`."""
-        folder, size, seed = self._folder(f"clip-{done}"), self.training.queries, self.recipe.seed
-        tune(*clip, self.gallery, pairs, steps, size, seed, self.clock.dense(done), folder)
-
-    def _note_right(self, name: str, ask: Callable[[list[Any]], list[int]]) -> None:
-        """Notes the share of the captions held out that are answered with their image."""
-        self.notes[name] = _share_right(mapped(ask, list(self.held_out)), self.held_out.values())
 
 
 def _with_odds(pairs: Pairs, held_out: dict[str, int]) -> Pairs:
@@ -211,9 +320,8 @@ def _recalled(memory: Memory, queries: list[Any]) -> list[int]:
     return [hits[0].index for hits in ask(queries, top=1)]
 
 
-def _nearest(dense: DenseIndex, queries: list[Any]) -> list[int]:
-    ask = dense.search if queries and isinstance(queries[0], str) else dense.search_images
-    return [hits[0][0] for hits in ask(queries, 1)] if queries else []
+def _nearest(dense: DenseIndex, vectors: Embeddings, captions: list[str]) -> list[int]:
+    return [hits[0][0] for hits in dense.nearest(vectors.captions(captions), 1)] if captions else []
 
 
 def _share_right(answers: list[int], images: Iterable[int]) -> float | None:
@@ -233,28 +341,47 @@ def _share_found(ask: Callable[[list[Any]], list[int]], captions: list[list[str]
     return round(float(np.mean([answer in owned for answer, owned in zip(answers, owners.values(), strict=True)])), 4)
 
 
-def _measured(memory: Memory, features: Features | None) -> dict[str, Any]:
-    """ "memorized", "trained_captions" and "trained_pseudo_queries" of both engines."""
-    gallery = memory.gallery
-
-    def own_found(images: Sequence[int]) -> list[tuple[bool, bool]]:
-        found: list[tuple[bool, bool]] = []
-        for start in range(0, len(images), PICTURE_BATCH):
-            some = images[start : start + PICTURE_BATCH]
-            shown = [gallery.open(image) for image in some]
-            seen = list(features.pictures(some)) if features else shown
-            answers = zip(some, _recalled(memory, seen), _nearest(memory.dense, shown), strict=True)
-            found += [(image == recalled, image == nearest) for image, recalled, nearest in answers]
-        return found
-
-    right = np.mean(mapped(own_found, range(len(gallery))), axis=0)
-    shares: dict[str, dict[str, Any]] = {
-        engine: {"memorized": round(float(share), 4)}
-        for engine, share in zip(("generative", "dense"), right, strict=True)
-    }
+def _shares_found(ask: Callable[[list[Any]], list[int]], gallery: Gallery) -> dict[str, float | None]:
+    """ "trained_captions" and "trained_pseudo_queries" of an engine."""
     both = zip(gallery.captions, gallery.pseudo_queries, strict=True)
     people = [[text for text in texts if text not in written] for texts, written in both]
-    for name, captions in (("trained_captions", people), ("trained_pseudo_queries", gallery.pseudo_queries)):
-        for engine, ask in (("generative", partial(_recalled, memory)), ("dense", partial(_nearest, memory.dense))):
-            shares[engine][name] = _share_found(ask, captions)
-    return {**shares["generative"], "dense": shares["dense"]}
+    return {
+        "trained_captions": _share_found(ask, people),
+        "trained_pseudo_queries": _share_found(ask, gallery.pseudo_queries),
+    }
+
+
+def _measured(memory: Memory, features: Features | None) -> dict[str, Any]:
+    """ "memorized", "trained_captions" and "trained_pseudo_queries" of the memory."""
+    gallery = memory.gallery
+
+    def own_found(images: Sequence[int]) -> list[int]:
+        found: list[int] = []
+        for start in range(0, len(images), PICTURE_BATCH):
+            some = images[start : start + PICTURE_BATCH]
+            found += _recalled(memory, list(features.pictures(some)) if features else list(map(gallery.open, some)))
+        return found
+
+    own = mapped(own_found, range(len(gallery)))
+    return {"memorized": _share_right(own, range(len(own))), **_shares_found(partial(_recalled, memory), gallery)}
+
+
+def _unknown(memory: Memory, name: str) -> list[str]:
+    """What to say of images that have no caption and no word of the backbone's; nothing where there is none."""
+    gallery = memory.gallery
+    said = memory.describe([gallery.file_names[image] for image in gallery.bare])
+    which = f"{said.count(''):,} of the {len(said):,} images without a caption"
+    return [f"For {which} {name} is sure of no word: caption those that words do not find."] if "" in said else []
+
+
+@torch.inference_mode()
+def _measured_by(states: States, memory: Memory) -> dict[str, Any]:
+    """The same by states: the likeliest is the first image."""
+    own, asked = (
+        likeliest(memory.backbone, memory.trie, some)[0].tolist() for some in (states.of_pictures[0], states.of_texts)
+    )
+
+    def ask(captions: list[Any]) -> list[int]:
+        return [asked[states.texts[caption]] for caption in captions]
+
+    return {"memorized": _share_right(own, range(len(own))), **_shares_found(ask, memory.gallery)}

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from gcr_core.files.hub import CHECKPOINTS
+
 SHOWN_CHARACTERS = 200
 """The most characters of a value that are shown."""
 
@@ -26,7 +28,7 @@ def model_card(manifest: dict[str, Any], repository: str = "path/or/hub-id", ada
     from huggingface_hub import ModelCardData
 
     backbone = manifest.get("backbone") or {}
-    from_hub = bool(backbone.get("revision"))
+    from_hub = bool(backbone.get("revision")) and not str(backbone.get("name")).startswith(f"{CHECKPOINTS}/")
     front = ModelCardData(
         license=manifest.get("license", "unknown"),
         library_name="gcr-core",
@@ -75,13 +77,13 @@ its vectors and its identifiers were made from the gallery's pictures and captio
 def _kept(manifest: dict[str, Any]) -> str:
     if manifest.get("pictures_left_out"):
         return "the gallery's file names and captions, without its pictures"
-    return "the gallery's thumbnails"
+    return "the gallery's pictures and their thumbnails"
 
 
 def _captions(manifest: dict[str, Any]) -> str:
     captions, written = manifest.get("captions", 0), manifest.get("pseudo_queries", 0)
     if not captions:
-        return "The images have no captions: they are recalled from their own pictures, hardly from words."
+        return "The images have no captions: their own pictures recall them, and words for what is seen in them."
     if not written:
         return f"{captions:,}, none of them written by a model here."
     return (

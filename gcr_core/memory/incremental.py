@@ -8,8 +8,9 @@ new identifier is that one token, whatever the identifier type. Consolidation la
 added, with replay of the rest (DSI++, Mehta et al., 2023).
 """
 
+import copy
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -24,11 +25,17 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.errors import MemoryFormatError
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.beam_search import recall
+from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.augment import augment, input_side
 from gcr_core.training.batches import Pairs, text_inputs
-from gcr_core.training.config import Training
+from gcr_core.training.config import Recipe, Step, Training, plan
 from gcr_core.training.features import Features
+from gcr_core.training.pseudo_queries import without_tags
+from gcr_core.training.rows import another_row, begin_rows, likeliest, memorize_rows
+from gcr_core.training.solve import memorize_solved
+from gcr_core.training.states import States, state_of
+from gcr_core.training.train import memorize
 
 AUGMENTED_VIEWS = 8
 """How many augmented views of a new picture there are, each of them a query of its own."""
@@ -68,14 +75,30 @@ class KnownQueries:
     """(n,) int64: the image that each query is of."""
 
     @classmethod
-    def read(cls, backbone: Backbone, trie: IdentifierTrie, gallery: Gallery, features: Features | None = None) -> Self:
-        """Captions of a gallery's images, their pictures (or `features`), and one augmented view of each."""
+    def read(
+        cls,
+        backbone: Backbone,
+        trie: IdentifierTrie,
+        gallery: Gallery,
+        features: Features | None = None,
+        states: States | None = None,
+    ) -> Self:
+        """Captions of a gallery's images, their pictures (or `features`), and one augmented view of each.
+
+        `states` of the gallery, where rows alone were trained on them, spare all reading; there may be no augmented
+        views.
+        """
         draws, side = random.Random(0), input_side(backbone.processor.image_processor)
         queries = 2 * len(gallery) + sum(min(len(texts), MAX_KNOWN_CAPTIONS) for texts in gallery.captions)
         images = sorted(draws.sample(range(len(gallery)), min(len(gallery), len(gallery) * MAX_KNOWN // queries)))
         texts = [(text, image) for image in images for text in gallery.captions[image][:MAX_KNOWN_CAPTIONS]]
         texts.sort(key=lambda asked: len(asked[0]))
         parts = [cls.empty(backbone)]
+        if states:
+            of_texts = states.of_texts[states.rows([text for text, _ in texts])]
+            parts.append(cls._asked(backbone, trie, of_texts, [image for _, image in texts]))
+            parts += [cls._asked(backbone, trie, view[images], images) for view in states.of_pictures[:2]]
+            return cls.joined(parts)
         for start in range(0, len(texts), QUERY_BATCH):
             asked, owners = zip(*texts[start : start + QUERY_BATCH], strict=True)
             parts.append(cls._of(backbone, trie, text_inputs(backbone, list(asked)), owners))
@@ -92,7 +115,7 @@ class KnownQueries:
 
     @classmethod
     def empty(cls, backbone: Backbone) -> Self:
-        return cls(torch.zeros(0, backbone.hidden_size), torch.zeros(0), torch.zeros(0, dtype=torch.long))
+        return cls(torch.zeros(0, backbone.state_size), torch.zeros(0), torch.zeros(0, dtype=torch.long))
 
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
@@ -102,19 +125,34 @@ class KnownQueries:
     @classmethod
     @torch.inference_mode()
     def _of(cls, backbone: Backbone, trie: IdentifierTrie, inputs: dict[str, Any], owners: Iterable[int]) -> Self:
-        states = _states(backbone, inputs)
-        logits = states @ _first_rows(backbone, trie).T
-        bars = logits.amax(1)
-        if trie.depth > 1:
-            bars = recall(backbone, trie, inputs, QUERY_BATCH, 1).scores[:, 0] + logits.logsumexp(1)
-        return cls(states, bars, torch.tensor(list(owners)))
+        known = cls._asked(backbone, trie, _states(backbone, inputs), owners)
+        if trie.depth > 1 and not backbone.has_joint_space:
+            logits = known.states @ _first_rows(backbone, trie).T
+            known.bars = recall(backbone, trie, inputs, QUERY_BATCH, 1).scores[:, 0] + logits.logsumexp(1)
+        return known
+
+    @classmethod
+    @torch.inference_mode()
+    def _asked(cls, backbone: Backbone, trie: IdentifierTrie, states: torch.Tensor, owners: Iterable[int]) -> Self:
+        """Queries by their states, which tell the bars of identifiers of one token, or of all with a joint space."""
+        known, rows = states.float().cpu(), _first_rows(backbone, trie)
+        several = trie.depth > 1 and backbone.has_joint_space
+        over = torch.logsumexp if several else torch.amax
+        bars = torch.cat([torch.zeros(0), *(over(some @ rows.T, 1) for some in known.split(QUERY_BATCH))])
+        if several:
+            bars += likeliest(backbone, trie, states)[1]
+        return cls(known, bars, torch.tensor(list(owners), dtype=torch.long))
 
     def without(self, images: Iterable[int]) -> Self:
         """Without the queries of images that have left the gallery; those behind them move up."""
         left = torch.tensor(sorted(set(images)), dtype=torch.long)
-        kept = ~torch.isin(self.owners, left)
-        owners = self.owners[kept]
-        return type(self)(self.states[kept], self.bars[kept], owners - torch.searchsorted(left, owners))
+        kept = self.but(left)
+        return type(self)(kept.states, kept.bars, kept.owners - torch.searchsorted(left, kept.owners))
+
+    def but(self, images: torch.Tensor | list[int]) -> Self:
+        """Without the queries of images that stay in the gallery."""
+        kept = ~torch.isin(self.owners, torch.as_tensor(images, dtype=torch.long))
+        return type(self)(self.states[kept], self.bars[kept], self.owners[kept])
 
     def extended(self, new: "NewImage", row: torch.Tensor, image: int) -> Self:
         """With the queries of a new image behind the others, once its token has its row."""
@@ -165,9 +203,13 @@ class NewImage:
 def solve_row(backbone: Backbone, trie: IdentifierTrie, new: NewImage, known: KnownQueries) -> torch.Tensor:
     """(hidden,) float32: the row of a new image's token."""
     rows = _first_rows(backbone, trie)
-    directions = torch.nn.functional.normalize(new.states, dim=1)
-    mean = torch.nn.functional.normalize((new.weights[:, None] * directions).sum(0), dim=0)
-    return _solve(mean * rows.norm(dim=1).mean(), new, (new.states @ rows.T).amax(1), known)
+    if backbone.has_joint_space:
+        start = another_row(backbone, new.states[: new.kept - 2], new.states[new.kept - 2], rows)
+    else:
+        directions = torch.nn.functional.normalize(new.states, dim=1)
+        mean = torch.nn.functional.normalize((new.weights[:, None] * directions).sum(0), dim=0)
+        start = mean * rows.norm(dim=1).mean()
+    return _solve(start, new, (new.states @ rows.T).amax(1), known)
 
 
 def replay(captions: list[list[str]], added: int) -> tuple[Pairs, Training]:
@@ -187,6 +229,34 @@ def replay(captions: list[list[str]], added: int) -> tuple[Pairs, Training]:
         learning_rate=REPLAY_RATE,
     )
     return replace(pairs, odds=odds / odds.sum()), training
+
+
+def retrain(
+    backbone: Backbone, gallery: Gallery, identifiers: Identifiers, added: int, on_step: Callable[[Step], None]
+) -> States | None:
+    """Consolidates a memory whose last `added` images were not trained on: with `replay`, from the present weights.
+
+    Where nothing but rows was trained, these begin anew, or are solved for; then the states that they were made of are
+    returned. Raises GcrError where there is no caption to train on.
+    """
+    if backbone.new_rows is None or backbone.has_lora:
+        pairs, training = replay(gallery.captions, added)
+        memorize(backbone, gallery, identifiers, pairs, training, on_step)
+        return None
+    states = States.read(backbone, gallery)
+    recipe = Recipe(identifiers=identifiers.type, preset="quick")
+    training = plan(gallery, recipe, small=False, joint=backbone.has_joint_space)
+    taught = without_tags(gallery.captions, gallery, backbone.tagger)
+    said = Pairs.from_captions(taught) if any(taught) else None
+    if training.trained == "solved":
+        states = states.with_worn(backbone, gallery, training.seed)
+        memorize_solved(backbone, identifiers, said, training, on_step, None, states)
+        return states
+    begin_rows(backbone, states, identifiers, taught)
+    gallery = copy.copy(gallery)
+    gallery.captions = taught
+    memorize_rows(backbone, gallery, identifiers, said, training, on_step, None, None, states, taught)
+    return states
 
 
 def _solve(start: torch.Tensor, own: NewImage, own_bars: torch.Tensor, known: KnownQueries) -> torch.Tensor:
@@ -212,9 +282,10 @@ def _solve(start: torch.Tensor, own: NewImage, own_bars: torch.Tensor, known: Kn
 def _first_rows(backbone: Backbone, trie: IdentifierTrie) -> torch.Tensor:
     """(codes, hidden) float32, on the CPU: the head's rows of the first codes."""
     codes = torch.from_numpy(trie.depth_tokens[0].astype(np.int64)).to(backbone.device)
-    return backbone.head_rows(codes)[0].detach().float().cpu()
+    rows = backbone.head_rows(codes)[0].detach().float().cpu()
+    return torch.nn.functional.pad(rows, (0, backbone.state_size - rows.shape[1]))  # those of words may be narrower
 
 
 @torch.inference_mode()
 def _states(backbone: Backbone, inputs: dict[str, Any]) -> torch.Tensor:
-    return backbone.hidden(**inputs)[0][:, -1].float().cpu()
+    return state_of(backbone, inputs).cpu()

@@ -6,7 +6,7 @@ from typing import Any
 
 from gcr_core.errors import MemoryFormatError
 from gcr_core.files.atomic import write_text
-from gcr_core.files.layout import ADAPTER_FILE, CARD_FILE, FORMAT_VERSION, MANIFEST_FILE
+from gcr_core.files.layout import CARD_FILE, FORMAT_VERSION, MANIFEST_FILE, holds_adapter
 from gcr_core.memory.card import model_card
 
 
@@ -25,7 +25,9 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise MemoryFormatError(f"{path} cannot be read ({error}): memorise the gallery anew") from error
+        raise MemoryFormatError(
+            f"{path} is damaged or copied in part ({error}): copy or pull the memory again"
+        ) from error
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise MemoryFormatError(
@@ -50,7 +52,7 @@ def check_target(path: Path) -> None:
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Writes `memory.json` and the model card `README.md` into a folder."""
     write_text(folder / MANIFEST_FILE, manifest_text(manifest))
-    write_text(folder / CARD_FILE, model_card(manifest, adapter=(folder / ADAPTER_FILE).is_file()))
+    write_text(folder / CARD_FILE, model_card(manifest, adapter=holds_adapter(folder)))
 
 
 def manifest_text(manifest: dict[str, Any]) -> str:
@@ -59,7 +61,7 @@ def manifest_text(manifest: dict[str, Any]) -> str:
 
 
 def changes(manifest: dict[str, Any]) -> dict[str, int]:
-    """The images "added" and "forgotten" and the "captions" that others got since a memory was last trained."""
+    """The images "added" and "forgotten" and the "captions" of others that changed since a memory was last trained."""
     noted = manifest.get("changes")
     counts = {what: noted.get(what) if isinstance(noted, dict) else 0 for what in ("added", "forgotten", "captions")}
     return {what: count if isinstance(count, int) else 0 for what, count in counts.items()}

@@ -6,26 +6,28 @@ A memory is a folder (or a hub repository) of safetensors and JSON: `memory.json
 added or forgotten is so at once in this process, on disk after `save`.
 """
 
+import copy
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from PIL import Image
 
-from gcr_core.data.gallery import Gallery, thumbnail_of
-from gcr_core.data.images import fingerprint, open_image
-from gcr_core.data.metadata import MAX_CAPTIONS, checked_captions
+from gcr_core.data.gallery import Gallery
+from gcr_core.data.metadata import checked_album, checked_captions
 from gcr_core.errors import GcrError, InputError, MemoryFormatError
 from gcr_core.files.atomic import new_folder
 from gcr_core.files.hub import fetch
 from gcr_core.files.layout import FORMAT_VERSION
-from gcr_core.memory.incremental import KnownQueries, NewImage, replay, solve_row
+from gcr_core.memory.addition import add_picture
+from gcr_core.memory.answering import answer
+from gcr_core.memory.damage import told
+from gcr_core.memory.forgetting import Forgotten, consolidations, forget, restore
+from gcr_core.memory.incremental import KnownQueries, retrain
 from gcr_core.memory.manifest import changes, check_target, read_manifest, repository_of
 from gcr_core.memory.storage import Parts
 from gcr_core.models.backbone import Backbone
@@ -33,11 +35,13 @@ from gcr_core.retrieval import beam_search
 from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.describe import describe
 from gcr_core.retrieval.identifiers import Identifiers
+from gcr_core.retrieval.match import calibrations
 from gcr_core.retrieval.query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest, check_limits, cleaned, foreign
 from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.config import Step
 from gcr_core.training.features import Features
-from gcr_core.training.train import memorize
+from gcr_core.training.pseudo_queries import without_tags
+from gcr_core.training.states import States
 
 MAX_BEAMS_TOGETHER = 2_048
 """The most beams of all queries that are searched together."""
@@ -51,8 +55,18 @@ class Hit:
     index: int
     file_name: str
     score: float
-    """The sum of log-probabilities over the identifier's tokens, each normalised over the codes at its depth."""
+    """The sum of log-probabilities over the identifier's tokens, each over the codes at its depth or below its node."""
     identifier: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What queries recalled."""
+
+    hits: list[list[Hit]]
+    traces: list[list[list[beam_search.Beam]]]
+    levels: list[float]
+    """As `beam_search.Recalled` has them."""
 
 
 class Memory:
@@ -73,7 +87,9 @@ class Memory:
         """
         counts = {"gallery": len(gallery), "identifiers": len(identifiers), "dense": dense.index.ntotal}
         if len(set(counts.values())) > 1:
-            raise MemoryFormatError(f"the memory's parts count different images ({counts}): memorise it anew")
+            raise MemoryFormatError(
+                f"the memory's parts count different images ({counts}): copy it again, or memorise it anew"
+            )
         backbone.add_tokens(identifiers.new_tokens)
         if identifiers.new_tokens and backbone.first_new_id != identifiers.vocabulary:
             raise MemoryFormatError(
@@ -118,8 +134,9 @@ class Memory:
 
     @classmethod
     def _read(cls, folder: Path, device: str | None) -> Self:
-        parts = Parts.read(folder, device)
-        memory = cls(parts.backbone, parts.identifiers, parts.gallery, parts.dense, parts.facts)
+        with told(folder):
+            parts = Parts.read(folder, device)
+            memory = cls(parts.backbone, parts.identifiers, parts.gallery, parts.dense, parts.facts)
         memory._known = parts.known
         return memory
 
@@ -136,78 +153,62 @@ class Memory:
                 self.facts["hub"] = there["hub"]
         with self._lock, new_folder(path) as folder:
             Parts(self.backbone, self.identifiers, self.gallery, self.dense, self.facts, self._known).write(folder)
+        if self.gallery.root.absolute() == path.absolute() / "gallery":
+            self.gallery.unsaved = {}
 
-    def recall(self, queries: list[str], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS) -> list[list[Hit]]:
-        """For each text query at most `top` images, best first.
+    def recall(
+        self, queries: list[str], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS, album: str = ""
+    ) -> list[list[Hit]]:
+        """For each text query at most `top` images, best first; only of an `album` where one is named.
 
-        Raises InputError for a query, `top` or `beams` that cannot be used.
+        Raises InputError for a query, `top`, `beams` or `album` that cannot be used.
         """
         check_limits(top, beams)
         texts = [self._readable(cleaned(query)) for query in queries]
-        return self._recall(self.backbone.query_prompts, texts, top, beams)[0]
+        return self._recall(self.backbone.query_prompts, texts, top, beams, album).hits
 
     def recall_images(
-        self, images: list[Image.Image] | list[torch.Tensor], top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS
+        self,
+        images: list[Image.Image] | list[torch.Tensor],
+        top: int = DEFAULT_TOP,
+        beams: int = DEFAULT_BEAMS,
+        album: str = "",
     ) -> list[list[Hit]]:
-        """For each picture at most `top` images of the gallery, best first: has the memory seen it?
+        """For each picture at most `top` images of the gallery or of an `album`, best first: has the memory seen it?
 
-        A picture may come as its features (tokens, hidden).
+        A picture may come as its features (tokens, hidden). Raises InputError as `recall`.
         """
         check_limits(top, beams)
-        return self._recall(self._picture_prompts, images, top, beams)[0]
+        return self._recall(self._picture_prompts, images, top, beams, album).hits
 
     def search(
-        self, query: str, top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS, trace: bool = False
+        self, query: str, top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS, trace: bool = False, album: str = ""
     ) -> dict[str, Any]:
         """What both engines answer to a text query, as `answer`. Raises InputError."""
-        return self.answer(SearchRequest(query, top, beams, trace))
+        return self.answer(SearchRequest(query, top, beams, trace, album))
 
     def search_image(
-        self, image: Image.Image, top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS, trace: bool = False
+        self,
+        image: Image.Image,
+        top: int = DEFAULT_TOP,
+        beams: int = DEFAULT_BEAMS,
+        trace: bool = False,
+        album: str = "",
     ) -> dict[str, Any]:
         """What both engines answer to a picture, as `answer`. Raises InputError."""
-        return self.answer(SearchRequest(image, top, beams, trace))
+        return self.answer(SearchRequest(image, top, beams, trace, album))
 
     def answer(self, request: SearchRequest) -> dict[str, Any]:
-        """What both engines answer to one query, JSON-ready.
+        """What both engines answer to one query, JSON-ready, as `answering.answer`. Raises InputError for a text in a
+        script that the tokenizer cannot read, and for an album that there is not."""
+        return answer(self, request)
 
-        {"query": the text, None for a picture, "generative": [{"rank", "file_name", "score", "identifier"}],
-        "dense": [{"rank", "file_name", "score"}], "latency_ms": {"generative", "dense"}}; with `trace` also
-        "trace": for each step the beams as [{"identifier", "probability", "images"}]. Raises InputError for a text in
-        a script that the tokenizer cannot read.
-        """
-        text = None
-        read: Reader = self._picture_prompts
-        embed: Callable[[list[Any]], np.ndarray] = self.dense.embed_images
-        if isinstance(request.query, str):
-            text = self._readable(request.query)
-            read, embed = self.backbone.query_prompts, self.dense.embed_texts
-        started = time.perf_counter()
-        (hits,), traces = self._recall(read, [request.query], request.top, request.beams, request.trace)
-        recalled = time.perf_counter()
-        with self._lock:
-            nearest = self.dense.nearest(embed([request.query]), request.top)[0]
-            found = [(self.gallery.file_names[image], score) for image, score in nearest]
-        ended = time.perf_counter()
-        answer: dict[str, Any] = {
-            "query": text,
-            "generative": [
-                {"rank": rank, "file_name": hit.file_name, "score": hit.score, "identifier": hit.identifier}
-                for rank, hit in enumerate(hits, start=1)
-            ],
-            "dense": [
-                {"rank": rank, "file_name": file_name, "score": score}
-                for rank, (file_name, score) in enumerate(found, start=1)
-            ],
-            "latency_ms": {
-                "generative": round(1000 * (recalled - started), 2),
-                "dense": round(1000 * (ended - recalled), 2),
-            },
-        }
-        if request.trace:
-            with self._lock:
-                answer["trace"] = [[self._line(beam) for beam in step] for step in traces[0]]
-        return answer
+    def calibrate(self, found: dict[str, dict[str, Any] | None]) -> None:
+        """Takes how each engine's answers tell whether they are right, as `calibration` fits it; None for one of which
+        too little is known."""
+        facts = {engine: each for engine, each in found.items() if each is not None}
+        self.facts["match"] = {"images": len(self.gallery), **facts}
+        self._calibrations = calibrations(self.facts, len(self.gallery))
 
     def describe(self, file_names: list[str]) -> list[str]:
         """A caption of each image, generated from its identifier alone. Raises GalleryError for an unknown name."""
@@ -228,57 +229,72 @@ class Memory:
         except ValueError as error:
             raise InputError(f"{len(pictures)} pictures cannot be added: a list of captions {error}") from error
         with self._lock:
-            return [self._add(name, picture, texts) for (name, picture), texts in named]
+            return [add_picture(self, name, picture, texts) for (name, picture), texts in named]
 
-    def rehearse(self, features: Features | None = None) -> None:
+    def rehearse(self, features: Features | None = None, states: States | None = None) -> None:
         """Computes the states of the gallery's own queries, which new images must not win, unless it has them already.
 
-        `features` of the gallery spare the vision tower.
+        `features` of the gallery spare the vision tower, `states` all reading.
         """
         with self._lock:
-            self._rehearse(features)
+            self._rehearse(features, states)
 
-    def forget(self, file_names: list[str]) -> None:
+    def forget(self, file_names: list[str]) -> Forgotten:
         """Never returns these images again, with either engine; the tokens that only they had lose their rows.
 
-        Any name of an image names it. Their files are gone from the disk after `save`. Raises GalleryError for a name
-        that there is not, InputError where no image would be left.
+        Any name of an image names it. Their files are gone from the disk after `save`. What it returns brings them back
+        (`restore`), with their pictures where it was saved before the memory is. Raises GalleryError for a name that
+        there is not, InputError where no image would be left.
         """
         with self._lock:
-            images = sorted({self.gallery.index(name) for name in file_names})
-            if len(images) == len(self.gallery):
-                raise InputError(f"a memory keeps at least 1 of its {len(images):,} images: delete the memory instead")
-            identifiers = self.identifiers.without(images)
-            freed = np.setdiff1d(self.identifiers.tokens, identifiers.tokens)
-            freed = freed[freed >= identifiers.vocabulary].tolist()
-            self.backbone.set_rows(freed, torch.zeros(len(freed), self.backbone.hidden_size))
-            self.dense.remove(images)
-            trained = self._trained
-            untrained = sum(image >= trained for image in images)
-            self._note(added=-untrained, forgotten=len(images) - untrained)
-            if self._known is not None:
-                self._known = self._known.without(images)
-            self._take(identifiers, self.gallery.without(images))
+            return forget(self, file_names)
+
+    def restore(self, forgotten: Forgotten) -> None:
+        """Brings images back that were forgotten, as they were, among what was added and forgotten since.
+
+        Raises InputError, and changes nothing, where another image has the name of one now, or where the memory was
+        consolidated since.
+        """
+        with self._lock:
+            restore(self, forgotten)
+
+    def move(self, file_names: list[str], album: str) -> None:
+        """Puts images, by any of their names, into an album, "" for none.
+
+        Of those without captions its name says something from the next consolidation on.
+
+        Raises GalleryError for a name that there is not, InputError for one that no album can have.
+        """
+        try:
+            name = checked_album(album)
+        except ValueError as error:
+            raise InputError(f"the change {error}") from error
+        with self._lock:
+            images = {self.gallery.index(file_name) for file_name in file_names}
+            albums = enumerate(self.gallery.albums)
+            self.gallery.albums = [name if image in images else other for image, other in albums]
 
     @property
     def changes(self) -> dict[str, int]:
-        """The images "added" and "forgotten" and the "captions" that others got since the memory was last trained."""
+        """The images "added" and "forgotten" and the "captions" of others that changed since it was last trained."""
         return changes(self.facts)
 
     def consolidate(self, on_step: Callable[[Step], None] = lambda step: None) -> None:
         """Trains what was added into the weights, and what was forgotten out of them, with replay of all the rest.
 
-        A short training from the present weights on the gallery's thumbnails and captions. An exception of `on_step`
-        stops it, and leaves the weights in between: load the memory anew. Raises GcrError where there is no caption, or
-        not every picture.
+        A short training on the gallery's thumbnails and captions; the dense index is made anew of the same. Stopped by
+        an exception of `on_step`, it leaves the weights in between. Raises GcrError where there is nothing to train on.
         """
         self.gallery.check_pictures()
         with self._lock:
-            pairs, training = replay(self.gallery.captions, self.changes["added"])
-            memorize(self.backbone, self.gallery, self.identifiers, pairs, training, on_step)
+            states = retrain(self.backbone, self.gallery, self.identifiers, self.changes["added"], on_step)
+            if self.dense.caption is not None:
+                taught = copy.copy(self.gallery)
+                taught.captions = without_tags(taught.captions, taught, self.backbone.tagger)
+                self.dense = DenseIndex.build(taught, (self.dense.model, self.dense.processor))
             self._known = None
-            self._rehearse()
-            self.facts["changes"] = changes({})
+            self._rehearse(states=states)
+            self.facts |= {"changes": changes({}), "consolidations": consolidations(self) + 1}
 
     def _readable(self, text: str) -> str:
         """The text. Raises InputError for a script that the tokenizer cannot read, and that no text it learnt had."""
@@ -295,6 +311,7 @@ class Memory:
         """Puts identifiers and gallery in place, and what follows from them."""
         self.identifiers, self.gallery = identifiers, gallery
         self.trie = IdentifierTrie.build(identifiers.indptr, identifiers.tokens)
+        self._calibrations = calibrations(self.facts, len(gallery))
         learnt = (text for texts in gallery.captions for text in texts)
         self._characters = set(self.facts.get("training", {}).get("characters", "")).union(*map(foreign, learnt))
         self.facts |= {
@@ -318,60 +335,27 @@ class Memory:
     def _note(self, **more: int) -> None:
         self.facts["changes"] = {what: count + more.get(what, 0) for what, count in self.changes.items()}
 
-    def _rehearse(self, features: Features | None = None) -> KnownQueries:
+    def _rehearse(self, features: Features | None = None, states: States | None = None) -> KnownQueries:
         if self._known is None:
-            self._known = KnownQueries.read(self.backbone, self.trie, self.gallery, features)
+            self._known = KnownQueries.read(self.backbone, self.trie, self.gallery, features, states)
         return self._known
 
-    def _add(self, file_name: str, picture: Image.Image, captions: list[str]) -> str:
-        """Adds one picture; returns the name that it is stored under."""
-        known = self._rehearse()
-        vectors = self.dense.embed_images([picture])
-        twin = self._twin(picture, vectors)
-        if twin is not None:
-            before = self.gallery.captions[twin]
-            texts = list(dict.fromkeys(before + captions))[:MAX_CAPTIONS]
-            self.gallery.captions[twin] = texts
-            self._take(self.identifiers, self.gallery)
-            if twin < self._trained:
-                self._note(captions=len(texts) - len(before))
-            return self.gallery.file_names[twin]
-        new = NewImage.read(self.backbone, picture, captions)
-        row = solve_row(self.backbone, self.trie, new, known)
-        identifiers = self.identifiers.extended(1)
-        gallery = self.gallery.with_pictures([(file_name, picture)], [captions])
-        self.backbone.add_tokens(identifiers.new_tokens)
-        self.backbone.set_rows(identifiers.sequence(len(self.gallery)).tolist(), row[None])
-        self.dense.add(vectors)
-        self._known = known.extended(new, row, len(self.gallery))
-        self._take(identifiers, gallery)
-        self._note(added=1)
-        return gallery.file_names[-1]
+    def _images(self, album: str) -> list[int] | None:
+        """The images of an album; None for all. Raises InputError for an album that there is not."""
+        return self.gallery.in_album(album) if album else None
 
-    def _twin(self, picture: Image.Image, vectors: np.ndarray) -> int | None:
-        """The image that has the same pixels once both are thumbnails, where its picture is here."""
-        image, _ = self.dense.nearest(vectors, 1)[0][0]
-        if not self.gallery.has_picture(image):
-            return None
-        name = self.gallery.file_names[image]
-        kept = fingerprint(self.gallery.open(image))
-        same = kept in (fingerprint(picture), fingerprint(open_image(thumbnail_of(picture, name))))
-        return image if same else None
-
-    def _recall(
-        self, read: Reader, queries: list[Any], top: int, beams: int, trace: bool = False
-    ) -> tuple[list[list[Hit]], list[list[list[beam_search.Beam]]]]:
-        """Hits and traces of queries, which `read` makes prompts of, as many at a time as MAX_BEAMS_TOGETHER allows."""
-        hits: list[list[Hit]] = []
-        traces: list[list[list[beam_search.Beam]]] = []
+    def _recall(self, read: Reader, queries: list[Any], top: int, beams: int, album: str, trace: bool = False) -> Found:
+        """What queries recall, which `read` makes prompts of, as many at a time as MAX_BEAMS_TOGETHER allows."""
+        found = Found([], [], [])
         batch = max(1, MAX_BEAMS_TOGETHER // beams)
         for start in range(0, len(queries), batch):
-            with self._lock:
+            with self._lock, self.trie.only(self._images(album)):
                 prompts = read(queries[start : start + batch])
                 recalled = beam_search.recall(self.backbone, self.trie, prompts, beams, top, trace)
-                hits.extend(map(self._hits, recalled.images.tolist(), recalled.scores.tolist()))
-                traces.extend(recalled.trace)
-        return hits, traces
+                found.hits.extend(map(self._hits, recalled.images.tolist(), recalled.scores.tolist()))
+                found.traces.extend(recalled.trace)
+                found.levels.extend(recalled.levels.tolist())
+        return found
 
     def _picture_prompts(self, pictures: list[Any]) -> beam_search.Prompts:
         """Prompts of pictures, or of their features."""
@@ -387,7 +371,7 @@ class Memory:
         ]
 
     def _line(self, beam: beam_search.Beam) -> dict[str, Any]:
-        return {"identifier": self._text(beam.tokens), "probability": beam.probability, "images": beam.images}
+        return {"identifier": self._text(beam.tokens), **vars(beam)}
 
     def _text(self, tokens: Any) -> str:
         return self.identifiers.token_text(tokens, self.backbone.tokenizer)

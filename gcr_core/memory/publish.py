@@ -15,10 +15,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gcr_core.data.formats import media_type
 from gcr_core.errors import GcrError, HubError, MemoryFormatError, first_line
 from gcr_core.files.atomic import new_folder
 from gcr_core.files.hub import DATA_FILES, FETCHED, REPOSITORY_ID, TEXT_FILES
-from gcr_core.files.layout import ADAPTER_FILE, CARD_FILE, MANIFEST_FILE
+from gcr_core.files.layout import CARD_FILE, MANIFEST_FILE, ORIGINALS, holds_adapter
 from gcr_core.memory.card import model_card
 from gcr_core.memory.manifest import check_target, manifest_text, read_manifest, repository_of, write_manifest
 
@@ -33,7 +34,7 @@ NAME = re.compile(r"[\w-][\w.-]*")
 """A repository's name without its owner."""
 GIT_FILE = ".gitattributes"
 """The file that the hub puts into every repository."""
-METADATA = "gallery/metadata.jsonl"
+METADATA, PICTURES = "gallery/metadata.jsonl", ("gallery/", f"{ORIGINALS}/")
 TOKENS = "https://huggingface.co/settings/tokens"
 """Where a person gets a token."""
 
@@ -106,7 +107,7 @@ def pull(repo_id: str, out: str | Path, token: str | None = None) -> dict[str, A
             raise MemoryFormatError(f"{repo_id} on the hub holds no memory, it has no {MANIFEST_FILE}: name another")
         wanted: dict[str, Any] = {"repo_id": repo_id, "revision": info.sha, "token": token}
         read_manifest(Path(hf_hub_download(filename=MANIFEST_FILE, **wanted)).parent)
-        snapshot = Path(snapshot_download(allow_patterns=FETCHED, **wanted))
+        snapshot = Path(snapshot_download(allow_patterns=[*FETCHED, *(f"{folder}*" for folder in PICTURES)], **wanted))
     with new_folder(out) as building:
         shutil.copytree(snapshot, building, dirs_exist_ok=True)
         _note(building, repo_id, info.sha, [sha256((building / MANIFEST_FILE).read_bytes()).hexdigest()])
@@ -136,11 +137,12 @@ def _additions(folder: Path, name: str, manifest: dict[str, Any], pictures: bool
     files: dict[str, bytes | Path] = {
         path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and any(fnmatchcase(path.name.lower(), kind) for kind in (*TEXT_FILES, *DATA_FILES))
+        if path.is_file()
+        and (any(fnmatchcase(path.name.lower(), kind) for kind in (*TEXT_FILES, *DATA_FILES)) or media_type(path))
     }
     if not pictures:
-        files = {path: file for path, file in files.items() if not path.startswith("gallery/") or path == METADATA}
-    card = model_card(shared, name, adapter=ADAPTER_FILE in files)
+        files = {path: file for path, file in files.items() if not path.startswith(PICTURES) or path == METADATA}
+    card = model_card(shared, name, adapter=holds_adapter(folder))
     files |= {MANIFEST_FILE: manifest_text(shared).encode(), CARD_FILE: card.encode()}
     if len(files) > MAX_COMMIT_FILES:
         raise HubError(
@@ -206,7 +208,7 @@ def _commit(
 
 def _check_base(folder: Path, manifest: dict[str, Any]) -> None:
     """Raises HubError for an adapter of a backbone that only this machine has."""
-    if (folder / ADAPTER_FILE).is_file() and not manifest["backbone"].get("revision"):
+    if holds_adapter(folder) and not manifest["backbone"].get("revision"):
         raise HubError(
             f"the memory is an adapter of the backbone in {manifest['backbone'].get('name')!r}, a folder that nobody "
             "else has: memorise the gallery with the backbone's hub id, and push that"

@@ -29,7 +29,7 @@ def unfinished(out: Path, gallery: Gallery, recipe: Recipe) -> Iterator[Path]:
     galleries.
     """
     sizes = [gallery.path(image).stat().st_size for image in range(len(gallery))]
-    made_of = [asdict(recipe), gallery.file_names, sizes, gallery.captions]
+    made_of = [asdict(recipe), gallery.file_names, sizes, gallery.captions, gallery.albums]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
     galleries = len(kinds(digest))
     if galleries > 1:

@@ -6,15 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GalleryError, GcrError, HubError
+from gcr_core.memory import build as build_module
 from gcr_core.memory.build import make_memory
 from gcr_core.memory.memory import Memory
+from gcr_core.retrieval.dense import Embeddings
 from gcr_core.training.config import PRESETS, Recipe, Step, Training, plan
 from gcr_core.training.estimate import estimate
-from gcr_core.training.preflight import HELD_OUT_FEWEST, can_describe_pictures, hold_out, remarks
+from gcr_core.training.preflight import HELD_OUT_FEWEST, can_describe_pictures, has_eyes, hold_out, remarks, unmeasured
 from gcr_core.training.progress import Clock, Notes
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +65,7 @@ def test_what_the_model_wrote_is_never_kept_out_as_if_a_person_had_asked():
 def test_a_backbone_with_a_chat_template_can_describe_pictures(llava_folder, idefics3_folder, tmp_path):
     assert can_describe_pictures(str(idefics3_folder))
     assert not can_describe_pictures(str(llava_folder))
-    assert not can_describe_pictures("checkpoints/gcr-mini")
+    assert can_describe_pictures("checkpoints/gcr-mini")
     with pytest.raises(HubError, match="no folder here and no hub id"):
         can_describe_pictures(str(tmp_path / "nowhere"))
     assert can_describe_pictures("owner/model-that-is-not-here-yet")
@@ -78,6 +81,16 @@ def test_a_gallery_without_any_caption_is_refused_with_what_to_do(tiny_gallery, 
         remarks(bare, Recipe(backbone=str(idefics3_folder)))
 
 
+def test_a_backbone_with_eyes_takes_a_gallery_without_any_caption_and_says_what_it_cannot_know(tiny_gallery, tmp_path):
+    (tmp_path / "tags.json").write_text('[{"word": "dog", "classes": [0]}]')
+    assert has_eyes(str(tmp_path)) and can_describe_pictures(str(tmp_path))
+    first, *others = remarks(captioned(tiny_gallery, [[] for _ in range(12)]), Recipe(backbone=str(tmp_path)))
+    assert "12 of 12 images have no caption, and need none: they will be found by what" in first
+    assert "names of people and places it cannot know: type in those that you will search for" in first
+    assert not others
+    assert not has_eyes("owner/model-that-is-not-here-yet")
+
+
 def test_images_without_a_caption_are_counted_before_training(tiny_gallery, recipe):
     told = remarks(captioned(tiny_gallery, [["a", "b", "c"], ["d"], *[[]] * 10]), recipe)
     assert [line for line in told if line.startswith("10 of 12 images have no caption")]
@@ -87,19 +100,18 @@ def test_images_without_a_caption_are_counted_before_training(tiny_gallery, reci
 def test_images_that_only_the_model_captioned_are_counted_before_training(tiny_gallery, recipe):
     written = [["the model's"], *[[]] * 11]
     told = remarks(captioned(tiny_gallery, [["the model's"], *tiny_gallery.captions[1:]], written), recipe)
-    assert [line for line in told if line.startswith("1 of 12 images have only captions that the model wrote")]
+    assert [line for line in told if line.startswith("1 of 12 images have only the model’s own words")]
 
 
 def test_captions_too_few_to_keep_any_out_are_told(tiny_gallery, recipe):
-    assert [line for line in remarks(tiny_gallery, recipe) if "no caption is kept out" in line]
+    assert [line for line in unmeasured(tiny_gallery) if "no caption is kept out" in line]
 
 
 def test_a_longer_preset_has_more_steps_of_every_kind(tiny_gallery):
-    plans = [plan(tiny_gallery, preset) for preset in PRESETS]
+    plans = [plan(tiny_gallery, Recipe(preset=preset)) for preset in PRESETS]
     for shorter, longer in itertools.pairwise(plans):
-        assert shorter[0].memorise < longer[0].memorise
-        assert shorter[0].retrieve < longer[0].retrieve
-        assert shorter[1] < longer[1]
+        assert shorter.memorise < longer.memorise
+        assert shorter.retrieve < longer.retrieve
 
 
 def test_recipe_prospects_and_progress_import_no_model_library():
@@ -128,6 +140,37 @@ class StopError(Exception):
     """What a listener raises to stop the making."""
 
 
+def test_the_dense_baseline_is_measured_without_the_captions_held_out_and_kept_with_them(
+    tiny_gallery, recipe, tmp_path, monkeypatch
+):
+    captions = [[*texts, f"number {i} of twelve"] for i, texts in enumerate(tiny_gallery.captions)]
+    gallery, measured, seen = captioned(tiny_gallery, captions), [], []
+    nearest = build_module._nearest
+
+    def noted(dense, vectors, texts):
+        measured.append((dense.vectors, texts))
+        return nearest(dense, vectors, texts)
+
+    monkeypatch.setattr(build_module, "_nearest", noted)
+    build = build_module._Build(gallery, recipe, seen.append, tmp_path)
+    dense = build.build_dense(build.load_clip(), None)
+    kept, held_out = hold_out(gallery, recipe.seed)
+    assert len(held_out) == 12
+    (asked,) = [vectors for vectors, texts in measured if texts == list(held_out)]
+    vectors = Embeddings.read(gallery, recipe.clip)
+    assert np.allclose(asked, vectors.index(kept).vectors, atol=1e-5)
+    assert np.allclose(dense.vectors, vectors.index(captions).vectors, atol=1e-5)
+    assert not np.allclose(asked, dense.vectors, atol=1e-3)
+    assert all(0 <= build.notes["dense"][name] <= 1 for name in ("memorized", "trained_captions", "retrieved"))
+    assert build.notes["dense"]["trained_pseudo_queries"] is None
+    assert [(p.stage, p.looked, p.looks) for p in seen[1:]] == [("dense", 0, 48), ("dense", 12, 48), ("dense", 48, 48)]
+    monkeypatch.setattr(build_module, "Embeddings", None)
+    again = build_module._Build(gallery, recipe, seen.append, tmp_path)
+    assert again.load_clip() is None
+    assert (again.build_dense(None, None).vectors == dense.vectors).all()
+    assert again.notes["dense"] == build.notes["dense"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["dense", "retrieve"])
 def test_a_memory_that_was_stopped_is_finished_from_its_checkpoint(stage, tiny_gallery, recipe, tmp_path):
@@ -135,7 +178,7 @@ def test_a_memory_that_was_stopped_is_finished_from_its_checkpoint(stage, tiny_g
     gallery, out, checkpoint = captioned(tiny_gallery, captions), tmp_path / "memory", tmp_path / "checkpoint"
 
     def stop(progress):
-        if progress.stage == stage and progress.step % 10 == 9:
+        if progress.stage == stage and (progress.step % 10 == 9 or progress.looked):
             raise StopError
 
     with pytest.raises(StopError):
@@ -144,7 +187,7 @@ def test_a_memory_that_was_stopped_is_finished_from_its_checkpoint(stage, tiny_g
     seen = []
     report = make_memory(gallery, recipe, out, seen.append, checkpoint)
     first = next(progress.step for progress in seen if progress.step)
-    assert first % 10 == 0 and first > 1
+    assert first == 1 if stage == "dense" else first % 10 == 0
     assert [progress.stage for progress in seen[-2:]] == ["measure", "save"]
     assert [progress.step for progress in seen if progress.loss is not None] == list(range(first, seen[-1].steps + 1))
     memory = Memory.from_pretrained(out)
@@ -175,16 +218,19 @@ def test_looks_are_counted_and_what_is_left_holds_them_and_all_that_comes_after(
     seconds, told = 0.0, []
     monkeypatch.setattr("gcr_core.training.progress.time.monotonic", lambda: seconds)
     training = Training(memorise=10, describe=0, retrieve=0)
-    clock = Clock(training, 6, Notes(None), told.append, small=False)
-    for step in range(1, 7):
+    clock = Clock(training, Notes(None), told.append, small=False)
+    for done in range(1, 6):
         seconds += 1.0
-        clock.dense(0)(step, 0.5)
-    assert [progress.seconds_left for progress in told] == [None] * 6, "how long the backbone takes is not known yet"
+        clock.embedded(done, 5)
+    seconds += 1.0
+    clock.indexed()
+    assert [progress.looked for progress in told] == [1, 2, 3, 4, 5]
+    assert [progress.seconds_left for progress in told] == [None] * 5, "how long the backbone takes is not known yet"
     clock.expect({"pictures": 20.0, "queries": 1.0, "descriptions": 1.0})
     for looked in (8, 16, 24):
         seconds += 16.0
         clock.looked(looked, 40)
-    looks = told[6:]
+    looks = told[5:]
     assert [(progress.stage, progress.looked, progress.looks) for progress in looks] == [
         ("look", 8, 40),
         ("look", 16, 40),

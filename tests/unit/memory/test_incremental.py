@@ -104,7 +104,7 @@ def test_a_damaged_file_of_queries_is_a_named_error(memory: Memory, folder: Path
     memory.rehearse()
     memory.save(folder)
     (folder / QUERIES_FILE).write_bytes(b"nothing")
-    with pytest.raises(MemoryFormatError, match="holds no queries"):
+    with pytest.raises(MemoryFormatError, match=r"queries\.safetensors is cut off or damaged"):
         Memory.from_pretrained(folder, device="cpu")
 
 
@@ -124,6 +124,30 @@ def test_every_identifier_type_takes_in_and_forgets(
         assert len(everything(living, "a gold bar")) == 12
         assert "gold-bar.png" not in dict(everything(living, "a gold bar"))
         assert living.identifiers.parse("<img_12>", living.backbone.tokenizer) == 11
+
+
+def test_the_dense_index_takes_captions_in_as_it_was_built(memory: Memory) -> None:
+    memory.add([("one.png", picture(0)), ("two.png", picture(1))], [["blocks of colour"], []])
+    for seed, image, captions in ((0, 12, ["blocks of colour"]), (1, 13, [])):
+        expected = memory.dense.fused(memory.dense.embed_images([picture(seed)]), [captions])[0]
+        assert np.allclose(memory.dense.vectors[image], expected, atol=1e-5)
+    memory.add([("three.png", picture(0))], [["quick lazy fox"]])
+    memory.consolidate()
+    again = DenseIndex.build(memory.gallery, (memory.dense.model, memory.dense.processor))
+    assert memory.gallery.captions[12] == ["blocks of colour", "quick lazy fox"]
+    assert np.allclose(memory.dense.vectors, again.vectors, atol=1e-5)
+
+
+def test_a_twin_need_not_be_the_nearest_image(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    nearest = DenseIndex.nearest
+
+    def seventh(dense: DenseIndex, vectors: np.ndarray, top: int) -> list[list[tuple[int, float]]]:
+        (hits,) = nearest(dense, vectors, 12)
+        own = [hit for hit in hits if hit[0] == 4]
+        return [([hit for hit in hits if hit[0] != 4][:6] + own)[:top]]
+
+    monkeypatch.setattr(DenseIndex, "nearest", seventh)
+    assert memory.add([("other.png", memory.gallery.open(4))], [[]]) == [memory.gallery.file_names[4]]
 
 
 def test_names_are_made_safe_and_unique(memory: Memory) -> None:

@@ -74,6 +74,9 @@ def test_trace_lists_the_beams_of_each_step(tiny_memory: Memory) -> None:
     assert len(step) == 5
     assert [line["identifier"] for line in step] == [hit["identifier"] for hit in answer["generative"]]
     assert all(0 < line["probability"] <= 1 and line["images"] == 1 for line in step)
+    assert [tiny_memory.identifiers.token_text(line["tokens"], None) for line in step] == [
+        line["identifier"] for line in step
+    ]
     assert "trace" not in tiny_memory.search("gold")
 
 

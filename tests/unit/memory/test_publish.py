@@ -20,6 +20,7 @@ from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
+from tests import uploads
 from tests.hub_server import Hub, RefusedError, Repository
 
 NAME = "alice/shapes"
@@ -83,6 +84,8 @@ def test_what_is_pushed_with_pictures_is_pulled_whole_and_answers_alike(hub, mem
     (memory / "gallery" / "red-circle.png").rename(by_a_camera)
     metadata = memory / "gallery" / "metadata.jsonl"
     metadata.write_text(metadata.read_text().replace("red-circle.png", by_a_camera.name))
+    (memory / "originals").mkdir()
+    (memory / "originals" / by_a_camera.name).write_bytes(uploads.picture((300, 200)))
     pushed = push(memory, NAME, pictures=True)
     assert pushed == {
         "repository": NAME,
@@ -105,6 +108,8 @@ def test_what_is_pushed_with_pictures_is_pulled_whole_and_answers_alike(hub, mem
 
 
 def test_a_push_is_private_one_commit_and_without_pictures_unless_said_otherwise(hub, memory):
+    (memory / "originals").mkdir()
+    (memory / "originals" / "red-bar.png").write_bytes(uploads.picture((300, 200)))
     push(memory, NAME)
     repository = hub.repositories[NAME]
     assert repository.private
@@ -182,6 +187,24 @@ def test_an_adapter_is_pushed_alone_and_finds_its_backbone_on_the_hub(hub, adapt
 
 
 @pytest.mark.slow
+def test_a_downloaded_memory_opens_where_its_clip_was_never_fetched(
+    hub, memory, tiny_gallery, tiny_clip_dir, tmp_path, monkeypatch
+):
+    hub.repositories["alice/clip"] = clip = Repository(private=False)
+    clip.commit("clip", contents(tiny_clip_dir))
+    shutil.rmtree(memory / "dense")
+    DenseIndex.build(tiny_gallery, "alice/clip", device="cpu").save(memory / "dense")
+    here = Workspace(tmp_path / "here")
+    there = Workspace(tmp_path / "there", Settings(clip="alice/clip", visitors=True))
+    here.keep(memory, id := new_id(), "boats")
+    empty = str(tmp_path / "empty")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", empty)
+    monkeypatch.setenv("HF_HUB_CACHE", empty)
+    there.open_memory(here.export(id))
+    assert [row["name"] for row in there.memories()] == ["boats"]
+
+
+@pytest.mark.slow
 def test_a_downloaded_adapter_opens_where_its_backbone_was_never_fetched(hub, adapter, tmp_path, monkeypatch):
     here, there = (
         Workspace(tmp_path / "here"),
@@ -196,7 +219,7 @@ def test_a_downloaded_adapter_opens_where_its_backbone_was_never_fetched(hub, ad
     facts = read_manifest(here.memory(id))
     facts["backbone"]["revision"] = offered = "0" * 40
     (here.memory(id) / "memory.json").write_text(json.dumps(facts))
-    with pytest.raises(MemoryFormatError, match=f"an adapter of 'alice/base' at revision {offered}"):
+    with pytest.raises(MemoryFormatError, match=f"of the backbone 'alice/base' at revision {offered}"):
         there.open_memory(here.export(id))
     assert not hub.sent(f"/revision/{offered}"), "strangers have nothing fetched that anybody could offer there"
 
@@ -252,7 +275,7 @@ def test_a_memory_that_is_rewritten_meanwhile_is_to_be_pushed_again(hub, memory)
 
 def test_more_files_than_the_hub_takes_at_once_are_named_with_the_remedy(hub, memory, monkeypatch):
     monkeypatch.setattr("gcr_core.memory.publish.MAX_COMMIT_FILES", 20)
-    with pytest.raises(HubError, match=r"has 28 files, a push takes 20: leave the pictures out"):
+    with pytest.raises(HubError, match=r"has 29 files, a push takes 20: leave the pictures out"):
         push(memory, NAME, pictures=True)
     assert hub.repositories == {}
     assert push(memory, NAME)["images"] == 12
