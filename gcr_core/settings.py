@@ -21,7 +21,8 @@ WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": 
 
 @dataclass(frozen=True)
 class Settings:
-    """A field is set by GCR_ and its name in capitals; a model or memory is a folder or a hub id."""
+    """A field is set by GCR_ and its name in capitals; a model or memory is a folder or a hub id, several values stand
+    between commas."""
 
     home: Path = HOME
     """Where galleries, jobs and memories live; unless set, on a Space's bucket where it has one."""
@@ -33,24 +34,47 @@ class Settings:
     """The dense baseline's CLIP."""
     training: bool = True
     """Whether the page offers to memorise."""
+    hosts: tuple[str, ...] = ()
+    """Names by which the page may be asked for, beside this machine's own; where it is served on other addresses than
+    this machine's own, none given is any."""
+    origins: tuple[str, ...] = ()
+    """Other sites, as https://example.org, whose scripts may ask the page and whose pages may show it in a frame."""
     visitors: bool = False
     """Whether those who use the page are strangers to each other; unless set, whether this is a Space (SPACE_ID)."""
     unused_days: int = 30
     """Days without a visit after which the workspace of a stranger (`visitors`) is removed; 0: never."""
     max_pictures: int = 10_000
     """Pictures of one gallery."""
+    max_picture_side: int = 1_600
+    """Pixels of the longer side of a picture that a memory keeps; up to 256 it keeps thumbnails only."""
     max_upload_bytes: int = 4 * 2**30
     """Bytes of one upload: of a gallery, or of a memory."""
     max_kept_bytes: int = 64 * 2**30
     """Bytes of all galleries, jobs and memories of one owner."""
+    max_kept_bytes_in_all: int = 512 * 2**30
+    """Bytes of all galleries, jobs and memories of all owners."""
+    max_uploaded_bytes: int = 8 * 2**30
+    """Bytes of one stranger's (`visitors`) uploads, which are kept for an hour."""
+    max_uploaded_bytes_in_all: int = 32 * 2**30
+    """Bytes of all strangers' uploads."""
+    max_imports: int = 2
+    """Imports of one owner at a time."""
+    max_imports_in_all: int = 4
+    """Imports of all owners at a time."""
+    max_requests: int = 32
+    """Requests of one stranger that wait or are answered."""
+    max_requests_in_all: int = 500
+    """Requests of all visitors that wait for answers."""
+    max_request_bytes: int = 8 * 2**20
+    """Bytes of one request that uploads nothing."""
     max_steps: int = 100_000
     """Training steps of one job."""
     max_queued_jobs: int = 5
     """Jobs of one owner that wait or run."""
     max_queued_jobs_in_all: int = 50
     """Jobs of all owners that wait or run."""
-    max_gpu_seconds: int = 210
-    """Seconds of a lent GPU (ZeroGPU) that one training may take: about a free account's quota of a day."""
+    max_gpu_seconds: int = 300
+    """Seconds of a lent GPU (ZeroGPU) that one training may take: a free account's quota of a day."""
 
     @classmethod
     def from_env(cls) -> "Settings":
@@ -77,4 +101,6 @@ def _parsed(variable: str, text: str, kind: Any) -> Any:
         if not (text.isascii() and text.isdigit()):
             raise InputError(f"{variable} is {text!r}, no whole number from 0: write digits only")
         return int(text)
-    return Path(text).expanduser().absolute() if kind is Path else text
+    if kind is Path:
+        return Path(text).expanduser().absolute()
+    return tuple(text.replace(",", " ").split()) if kind == tuple[str, ...] else text

@@ -30,7 +30,9 @@ class Writing:
     total: int
     """The images that had no caption."""
     done: int = 0
-    """The images that have got captions."""
+    """The images that were written about."""
+    wordless: int = 0
+    """Those of them that the model had no words for."""
     waits: bool = True
     """Whether captions of another gallery are written first."""
     stopped: bool = False
@@ -41,7 +43,7 @@ class Writing:
         return Path(self.backbone).name
 
     def beat(self, images: int) -> None:
-        """Tells that so many more images have got captions."""
+        """Tells that so many more images were written about."""
         self.done += images
         self._beats.append((time.monotonic(), self.done))
 
@@ -58,7 +60,7 @@ class CaptionWriter:
     """Has captions written for galleries, which are named by their folders."""
 
     editing: threading.Lock
-    """To be held by whoever changes a gallery's captions."""
+    """To be held by whoever changes a gallery: its captions, or, where none are written for it, its images."""
 
     def __init__(self, host: ModelProcess) -> None:
         """`host`: what asks a `TaskHost`."""
@@ -105,9 +107,14 @@ class CaptionWriter:
                 writing.waits = True
                 self._host.end()
                 self._turn.release()
-            self._ended[folder] = ("good", "The captions are written: read them, and correct what is wrong.")
+            words = "The captions are written: read them, and correct what is wrong."
+            if writing.wordless == writing.total:
+                words = f"The model has no words for any of these {writing.total:,} pictures: type captions in."
+            elif writing.wordless:
+                words += f" For {writing.wordless:,} of {writing.total:,} pictures the model has no words."
+            self._ended[folder] = ("good", words)
         except (_StoppedError, EndedError) as end:
-            words = f"Stopped: {writing.done:,} of {writing.total:,} pictures have got captions."
+            words = f"Stopped: {writing.done - writing.wordless:,} of {writing.total:,} pictures have got captions."
             self._ended[folder] = ("good", words) if writing.stopped else ("", str(end))
         except Exception as mistake:
             self._ended[folder] = ("", str(mistake))
@@ -121,9 +128,11 @@ class CaptionWriter:
             with self.editing:
                 gallery = Gallery.load(folder).with_pseudo_queries(written)
                 gallery.with_captions(gallery.captions)
+            writing.wordless += sum(not texts for texts in written.values())
             writing.beat(len(written))
 
-        bare = Gallery.load(folder).bare
+        with self.editing:
+            bare = Gallery.load(folder).bare
         for start in range(0, len(bare), SLICE):
             if writing.stopped:
                 raise _StoppedError

@@ -3,12 +3,14 @@
 Each job trains in a worker, a process of its own that outlives its server, unless the server starts trainings in
 another way. The queue is a folder of one small file a job; the lock on `training.lock` is handed to the worker, so that
 it falls when the worker dies and whoever looks next starts the next job. All that is known is on the disk: a restarted
-server finds everything as it is.
+server finds everything as it is. A trainer that gives no sign of life is named so, ended, and begun again from its
+checkpoint. What is damaged is left aside with a line on stderr and stops nobody.
 """
 
 import contextlib
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from gcr_core.data.gallery import Gallery
-from gcr_core.data.importer import check_count
-from gcr_core.errors import GcrError
+from gcr_core.data.sources import check_count
+from gcr_core.errors import GcrError, NotFoundError
 from gcr_core.files import atomic
-from gcr_core.files.locks import locked, try_lock, unlock
+from gcr_core.files.locks import is_suspended, locked, try_lock, unlock
 from gcr_core.serving.job import (
+    HANGS,
+    HUNG,
     INTERRUPTED,
     QUEUED,
     RESUMABLE,
@@ -48,8 +52,18 @@ LOOK_EVERY_SECONDS = 0.25
 """How often a server looks what is to be ended or started."""
 STOP_SECONDS = 1.5
 """How long a worker that is to stop may take to write a checkpoint; then it is killed."""
-SILENT_SECONDS = 300.0
-"""A worker whose heartbeat is older than this is killed."""
+PLACE = re.compile(r"(mine|owners/[0-9a-f]{64})/jobs/(?P<id>[A-Za-z0-9_-]{12})")
+"""What a file of the queue holds."""
+NAMED_SECONDS = 8.0
+"""A worker whose heart has not beaten for so long is said to give no sign of life."""
+SUSPENDED_SECONDS = 16.0
+"""After so long it is ended where the system says that it is suspended."""
+SILENT_SECONDS = 120.0
+"""After so long it is ended in any case; a crowded machine, or a library that holds the interpreter, lets it wait."""
+AWAY_SECONDS = 5.0
+"""A server that has not looked for so long was suspended itself, and has seen no heart stand still."""
+TEMPORARY = ("gcr-drop-", "gcr-features-")
+"""How the names of this project's temporary folders begin."""
 
 
 class JobQueue:
@@ -61,12 +75,17 @@ class JobQueue:
         self.queue = self.home / "queue"
         self.queue.mkdir(parents=True, exist_ok=True)
         self._sweep()
+        for workspace in self._workspaces():
+            workspace.drop_undo()
         self._sweep_again = time.monotonic() + 2 * atomic.JUST_BEGUN_SECONDS
         self._lock = threading.Lock()
         self._wake, self._closed = threading.Event(), False
         self._begin = start or self._start_process
         self._children: list[subprocess.Popen[bytes]] = []
         self._beats: dict[str, tuple[float, float]] = {}
+        self._wishes: dict[str, float] = {}
+        self._looked = time.monotonic()
+        self._others: list[Path] = []
         self._thread = threading.Thread(target=self._look_after, name="jobs", daemon=True)
         self._thread.start()
 
@@ -77,11 +96,20 @@ class JobQueue:
         self._thread.join()
 
     @contextlib.contextmanager
-    def nothing_else_trains(self) -> Iterator[None]:
-        """Lets no job train while the block lasts, which waits until the job that trains has ended."""
-        with locked(self.home / "training.lock"):
-            yield
-        self._wake.set()
+    def nothing_else_trains(self, workspace: Workspace) -> Iterator[None]:
+        """Lets no job train while the block lasts, which waits until the job that trains has ended.
+
+        It counts as a job of the owner's. Raises GcrError where too many jobs wait.
+        """
+        with self._lock:
+            self._check_queue(workspace)
+            self._others.append(workspace.root)
+        try:
+            with locked(self.home / "training.lock"):
+                yield
+        finally:
+            self._others.remove(workspace.root)
+            self._wake.set()
 
     def submit(self, workspace: Workspace, gallery_id: str, recipe: Recipe, name: str) -> str:
         """Queues the training of a memory of a gallery; returns the job's id, which will be the memory's too.
@@ -104,17 +132,22 @@ class JobQueue:
         """Where a job stands. Raises NotFoundError.
 
         {"id", "name", "gallery", "recipe", "submitted", "state", "stage", "step", "steps", "looked" and "looks" in the
-        stage "look", "seconds_left", "loss", "memorized", "message", "report", "memory", "queue_position": jobs before
-        it, None unless it waits}.
+        stage "look", "seconds_left", "loss", "memorized", "message", "resumed": the stage in which it was stopped,
+        "report", "memory", "queue_position": jobs before it, None unless it waits}.
         """
         status = self._job(workspace, id).status()
         before = [path.name.endswith(f"-{id}") for path in self._entries()]
         waits = status["state"] == QUEUED and True in before
+        if status["state"] == RUNNING and self._is_silent(self._job(workspace, id)):
+            status["message"] = HANGS
         return status | {"queue_position": before.index(True) if waits else None}
 
     def list(self, workspace: Workspace) -> Rows:
         """The statuses of all jobs of an owner, the newest first."""
-        statuses = [self.status(workspace, id) for id in workspace.ids("jobs")]
+        statuses = []
+        for id in workspace.ids("jobs"):
+            with contextlib.suppress(NotFoundError):  # one that is removed at this moment
+                statuses.append(self.status(workspace, id))
         return sorted(statuses, key=lambda status: status["submitted"], reverse=True)
 
     def losses(self, workspace: Workspace, id: str) -> Rows:
@@ -145,7 +178,8 @@ class JobQueue:
             self._dequeue(id)
             self._check_queue(workspace)
             job.wish.unlink(missing_ok=True)
-            job.record(QUEUED, message="")
+            (job.folder / "hung-before").unlink(missing_ok=True)
+            job.record_again()
             self._enqueue(workspace, id)
 
     def remove(self, workspace: Workspace, id: str) -> None:
@@ -162,11 +196,13 @@ class JobQueue:
 
     def _entries(self) -> Paths:
         """The queue's files, the next first; each holds a job's folder, relative to home."""
-        return sorted(path for path in self.queue.iterdir() if not path.name.startswith("."))
+        return sorted(path for path in self.queue.iterdir() if not path.name.startswith(".") and path.is_file())
 
     def _enqueue(self, workspace: Workspace, id: str) -> None:
         folder = (workspace.root / "jobs" / id).relative_to(self.home)
-        atomic.write_text(self.queue / f"{time.time_ns():020}-{id}", folder.as_posix())
+        numbers = [int(path.name[:20]) for path in self._entries() if path.name[:20].isdigit()]
+        number = max([time.time_ns(), *(number + 1 for number in numbers)])  # last, wherever the clock has been set to
+        atomic.write_text(self.queue / f"{number:020}-{id}", folder.as_posix())
         self._wake.set()
 
     def _dequeue(self, id: str) -> None:
@@ -175,22 +211,25 @@ class JobQueue:
                 path.unlink(missing_ok=True)
 
     def _queued(self) -> Iterator[tuple[Path, Job]]:
-        """The queue's files with their jobs; files of jobs that are gone are taken away."""
+        """The queue's files with their jobs; files of jobs that are gone, and damaged ones, are taken away."""
         for path in self._entries():
             with contextlib.suppress(FileNotFoundError):
-                job = Job(self.home / path.read_text(encoding="utf-8"))
-                if job.folder.is_dir():
-                    yield path, job
+                named = PLACE.fullmatch(path.read_text(encoding="utf-8", errors="replace"))
+                if named is None or not path.name.endswith(f"-{named['id']}"):
+                    print(f"gcr_core: {path} names no job and is left aside", file=sys.stderr)
+                    path.unlink()
+                elif (self.home / named[0]).is_dir():
+                    yield path, Job(self.home / named[0])
                 else:
                     path.unlink()
 
     def _check_queue(self, workspace: Workspace) -> None:
-        jobs = [job for _, job in self._queued()]
-        own = sum(job.folder.is_relative_to(workspace.root) for job in jobs)
+        places = [job.folder for _, job in self._queued()] + self._others
+        own = sum(place.is_relative_to(workspace.root) for place in places)
         settings = workspace.settings
         for count, limit, whose in (
             (own, settings.max_queued_jobs, "of yours"),
-            (len(jobs), settings.max_queued_jobs_in_all, "in all"),
+            (len(places), settings.max_queued_jobs_in_all, "in all"),
         ):
             if count >= limit:
                 raise GcrError(f"{count} jobs {whose} wait or run, the limit is {limit}: wait until one has ended")
@@ -206,20 +245,28 @@ class JobQueue:
                 time.sleep(1)
 
     def _sweep(self) -> None:
-        """Removes what killed processes left in all workspaces."""
+        """Removes what killed processes left in all workspaces and in the temporary folder."""
         self._sweep_again = math.inf
-        for root in (self.home / "mine", *self.home.glob("owners/*")):
-            Workspace(root).sweep()
+        for prefix in TEMPORARY:
+            atomic.sweep_temporary(prefix)
+        for workspace in self._workspaces():
+            workspace.sweep()
+
+    def _workspaces(self) -> Iterator[Workspace]:
+        return (Workspace(root) for root in (self.home / "mine", *self.home.glob("owners/*")))
 
     def _look(self) -> None:
         """Ends what is to end; where nothing trains, starts the next job."""
         if time.monotonic() > self._sweep_again:
             self._sweep()
         self._children = [child for child in self._children if child.poll() is None]
+        now = time.monotonic()
+        if now - self._looked > AWAY_SECONDS:
+            self._beats.clear()
+        self._looked = now
         with self._lock:
             for _, job in self._queued():
-                if self._is_overdue(job) or self._is_silent(job):
-                    _kill(job)
+                self._watch(job)
             machine = try_lock(self.home / "training.lock")
             if machine is None:
                 return
@@ -230,14 +277,29 @@ class JobQueue:
                 (os.close if started else unlock)(machine)
 
     def _start_next(self, machine: int) -> bool:
-        """Starts the first job that waits, if there is one; as nothing trains, those before it are over."""
+        """Starts the first job that waits, if there is one; as nothing trains, those before it are over.
+
+        One that hung is queued anew, unless it has got no further since it hung before.
+        """
         for path, job in self._queued():
             status = job.status()
+            if status["state"] == INTERRUPTED and job.hung.exists():
+                status = self._after_hanging(job)
             if status["state"] == QUEUED:
                 return self._start(job, machine)
             job.record(status["state"], message=status["message"])
             path.unlink(missing_ok=True)
         return False
+
+    def _after_hanging(self, job: Job) -> dict[str, Any]:
+        before = job.folder / "hung-before"
+        if before.exists() and before.read_bytes() == job.hung.read_bytes():
+            job.record(INTERRUPTED, message=HUNG)
+            job.hung.unlink()
+        else:
+            job.record_again()
+            job.hung.replace(before)
+        return job.status()
 
     def _start(self, job: Job, machine: int) -> bool:
         """Starts the job's training and leaves it both locks, its own and the machine's; whether that went well."""
@@ -248,8 +310,8 @@ class JobQueue:
         try:
             atomic.sweep(job.folder)
             os.ftruncate(own, 0)
+            (job.folder / "heartbeat").unlink(missing_ok=True)
             job.record(RUNNING, stage="prepare", seconds_left=None, message="")
-            self._beats.pop(job.id, None)
             self._begin(job, own, machine)
             started = True
         except OSError as error:
@@ -269,21 +331,33 @@ class JobQueue:
                 start_new_session=True,
                 pass_fds=(own, machine),
             )
+        os.write(own, str(child.pid).encode())  # what it writes itself, once it has begun
         self._children.append(child)
 
-    def _is_overdue(self, job: Job) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            return time.time() - job.wish.stat().st_mtime > STOP_SECONDS
-        return False
+    def _watch(self, job: Job) -> None:
+        """Ends a worker that was to stop and has not, and one whose heart has stood still for too long."""
+        now, beat = time.monotonic(), job.last_beat()
+        if not job.is_alive():
+            self._beats.pop(job.id, None)
+            self._wishes.pop(job.id, None)
+            return
+        if job.wish.exists() and now - self._wishes.setdefault(job.id, now) > STOP_SECONDS:
+            _kill(job)
+            return
+        if beat != self._beats.get(job.id, (None,))[0]:
+            self._beats[job.id] = beat, now
+        silence = now - self._beats[job.id][1]
+        long = silence > SILENT_SECONDS or (silence > SUSPENDED_SECONDS and is_suspended(job.pid()))
+        if long and job.pid() is not None:
+            step = job.recorded()["step"]
+            print(f"gcr_core: the trainer of {job.id} hung for {silence:.0f} s at step {step}", file=sys.stderr)
+            atomic.write_text(job.hung, str(step))
+            _kill(job)
 
     def _is_silent(self, job: Job) -> bool:
-        """Whether its heart has not beaten while this process was awake to see it."""
-        beat, now = job.last_beat(), time.monotonic()
-        last, since = self._beats.get(job.id, (None, now))
-        if beat != last:
-            self._beats[job.id] = (beat, now)
-            return False
-        return now - since > SILENT_SECONDS
+        """Whether this process, awake, has not seen a worker's heart beat for a while; one that starts takes long."""
+        beat, since = self._beats.get(job.id, (0.0, math.inf))
+        return time.monotonic() - since > NAMED_SECONDS and (beat > 0 or is_suspended(job.pid()))
 
 
 def _kill(job: Job) -> None:

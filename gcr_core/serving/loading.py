@@ -5,10 +5,15 @@ Whoever asks early waits in `wait`; whoever only wants to know looks at `state`.
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from typing import Literal
 
 from gcr_core.errors import GcrError
+from gcr_core.serving.model_process import EndedError
 from gcr_core.serving.remote_memory import RemoteMemory
+
+ATTEMPTS = 3
+"""How often it is tried to load a memory whose process ends over it."""
 
 
 class LoadingMemory:
@@ -26,9 +31,12 @@ class LoadingMemory:
         self._thread.start()
 
     def load(self) -> None:
-        """Loads it in the thread of the caller."""
+        """Loads it in the thread of the caller, anew where its process ends over that."""
         try:
-            self._memory = self._load()
+            for attempt in range(1, ATTEMPTS + 1):
+                with suppress(EndedError) if attempt < ATTEMPTS else nullcontext():
+                    self._memory = self._load()
+                    break
         except Exception as failure:
             self._failure = failure
         finally:
@@ -39,6 +47,11 @@ class LoadingMemory:
         if not self._done.is_set():
             return "waking"
         return "failed" if self._failure else "ready"
+
+    @property
+    def state_now(self) -> Literal["waking", "ready", "failed", "hung"]:
+        """The same, but for a process that hangs, or starts again, after the memory was loaded."""
+        return self._memory.state if self._memory else self.state
 
     def wait(self) -> RemoteMemory:
         """The memory, once it is there. Raises GcrError, with the reason, when it could not be loaded."""

@@ -1,7 +1,8 @@
 """Model hosts: the objects that live in the web app's model processes.
 
-`MemoryHost` answers for the few memories used last and saves at once what is added or forgotten; `TaskHost` does what
-takes long. Imports torch: only the children of `model_process` make them.
+`MemoryHost` answers for the few memories used last and saves at once what is added or forgotten; `GuestHost` does so
+for one memory from elsewhere; `TaskHost` does what takes long. Imports torch: only the children of `model_process` make
+them.
 """
 
 from collections import OrderedDict
@@ -15,9 +16,13 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.files.atomic import changing
 from gcr_core.files.hub import fetch
 from gcr_core.files.layout import MANIFEST_FILE
+from gcr_core.memory.archive import room
+from gcr_core.memory.captions import recaption
 from gcr_core.memory.memory import Memory
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.query import SearchRequest
+from gcr_core.runtime import confine, step_back
+from gcr_core.serving.undo import Undo
 from gcr_core.training.config import Recipe
 
 MAX_LOADED = 3
@@ -42,11 +47,31 @@ class MemoryHost:
     def describe(self, folder: Path, file_names: list[str]) -> list[str]:
         return self._memory(folder).describe(file_names)
 
+    def identifiers(self, folder: Path, file_names: list[str]) -> list[str]:
+        memory = self._memory(folder)
+        images = map(memory.gallery.index, file_names)
+        return [memory.identifiers.text(image, memory.backbone.tokenizer) for image in images]
+
     def add(self, folder: Path, pictures: list[tuple[str, Image.Image]], captions: list[list[str]]) -> list[str]:
         return self._change(folder, lambda memory: memory.add(pictures, captions))
 
     def forget(self, folder: Path, file_names: list[str]) -> None:
-        self._change(folder, lambda memory: memory.forget(file_names))
+        self._change(folder, lambda memory: Undo(folder).keep(memory.forget(file_names)))
+
+    def restore(self, folder: Path, file_names: list[str]) -> None:
+        undo = Undo(folder)
+
+        def bring_back(memory: Memory) -> Memory:
+            undo.restore(memory, file_names)
+            return memory
+
+        undo.clear(self._change(folder, bring_back))
+
+    def move(self, folder: Path, file_names: list[str], album: str) -> None:
+        self._change(folder, lambda memory: memory.move(file_names, album))
+
+    def recaption(self, folder: Path, captions: dict[str, list[str]]) -> int:
+        return self._change(folder, lambda memory: recaption(memory, captions))
 
     def _memory(self, folder: Path) -> Memory:
         stamp = (folder / MANIFEST_FILE).stat().st_mtime_ns if (folder / MANIFEST_FILE).exists() else 0
@@ -66,6 +91,19 @@ class MemoryHost:
             memory.save(folder)
             self._kept[folder] = (folder / MANIFEST_FILE).stat().st_mtime_ns, memory
         return result
+
+
+class GuestHost(MemoryHost):
+    """The same for one memory, with limits of memory and open files, behind everybody else's searches."""
+
+    _confined = False
+
+    def _memory(self, folder: Path) -> Memory:
+        if not self._confined:
+            step_back()
+            confine(room(folder))
+            self._confined = True
+        return super()._memory(folder)
 
 
 class TaskHost:
@@ -94,3 +132,4 @@ class TaskHost:
             memory = Memory.from_pretrained(folder)
             memory.consolidate(lambda step: self._say(f"step {step.step:,} of {step.steps:,}"))
             memory.save(folder)
+            Undo(folder).drop()

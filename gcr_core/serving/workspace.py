@@ -6,12 +6,13 @@ What is listed is whole, and what is deleted is gone at once. Knows folders and 
 
 import contextlib
 import hashlib
-import os
 import re
 import secrets
+import shutil
+import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
@@ -20,11 +21,13 @@ from typing import Any, Self
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError, InputError, MemoryFormatError, NotFoundError
 from gcr_core.files import atomic
-from gcr_core.files.hub import absolute, fetch, released
-from gcr_core.files.layout import ADAPTER_FILE
+from gcr_core.files.hub import absolute, commit, fetch, released
+from gcr_core.files.layout import CLIP_FILE, holds_adapter, undo_folder
 from gcr_core.files.names import safe_name
+from gcr_core.files.origin import Origin
 from gcr_core.memory import archive as memory_archive
 from gcr_core.memory.manifest import read_manifest, repository_of, write_manifest
+from gcr_core.serving import budget, decoder, guests
 from gcr_core.settings import Settings
 
 ID = re.compile(r"[A-Za-z0-9_-]{12}")
@@ -33,8 +36,8 @@ COMMIT = re.compile("[0-9a-f]{40}")
 """The full hash of a commit, by which the hub gives the same files for ever."""
 MAX_NAME_CHARACTERS = 80
 """The most characters of a memory's name."""
-GIB = 2**30
-"""Bytes of a gibibyte, in which limits are told."""
+NUMBER = re.compile(r" \(\d+\)$")
+"""What tells a memory apart from another of its name."""
 
 
 class Workspace:
@@ -73,17 +76,43 @@ class Workspace:
         self, sources: Iterable[str | Path], on_progress: Callable[[int, int], None] = lambda done, total: None
     ) -> tuple[str, Gallery]:
         """Imports pictures, zips and folders as a new gallery, within the limits. Raises GalleryError or GcrError."""
-        paths = [Path(source) for source in sources]
-        self.check_upload(sum(_bytes_below(path) for path in paths))
         id, into = self.new_gallery()
-        return id, Gallery.collect(paths, into, on_progress, self.settings.max_pictures)
+        return id, self._imported(sources, into, on_progress)
+
+    @contextlib.contextmanager
+    def batch(
+        self, id: str, sources: Iterable[str | Path], on_progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> Iterator[Gallery]:
+        """Imports more pictures for a gallery, for as long as the block lasts, which may move them.
+
+        Raises as `collect`, and NotFoundError.
+        """
+        into = self.gallery(id) / f".batch-{new_id()}"
+        try:
+            yield self._imported(sources, into, on_progress)
+        finally:
+            if into.is_dir():
+                atomic.remove(into)
+
+    def _imported(self, sources: Iterable[str | Path], into: Path, on_progress: Callable[[int, int], None]) -> Gallery:
+        """What is imported into a new folder, unless it turns out to be more than this owner may keep."""
+        paths = [Path(source) for source in sources]
+        collect = decoder.collect if self.settings.visitors else Gallery.collect
+        with budget.reserved(self.root, self.settings, sum(map(budget.bytes_below, paths))) as check:
+            gallery = collect(paths, into, budget.often(check, on_progress), self.settings.max_pictures)
+            try:
+                check()
+            except GcrError:
+                atomic.remove(into)
+                raise
+        return gallery
 
     def galleries(self) -> list[dict[str, Any]]:
         """The galleries, the last changed first: {"id", "images", "changed"}."""
         rows = []
         for id in self.ids("galleries"):
             folder = self.root / "galleries" / id
-            with (folder / "metadata.jsonl").open("rb") as lines:
+            with _left_aside(folder), (folder / "metadata.jsonl").open("rb") as lines:
                 rows.append({"id": id, "images": sum(1 for _ in lines), "changed": _date(folder.stat().st_mtime)})
         return sorted(rows, key=itemgetter("changed"), reverse=True)
 
@@ -96,18 +125,20 @@ class Workspace:
         the hub where the memory was pushed to or pulled from there, else None."""
         rows = []
         for id in self.ids("memories"):
-            manifest = read_manifest(self.root / "memories" / id)
-            row = {name: manifest.get(name) for name in ("name", "images", "captions", "created")}
-            rows.append({"id": id, **row, "repository": repository_of(manifest)})
-        return sorted(rows, key=lambda row: row["created"] or "", reverse=True)
+            with _left_aside(self.root / "memories" / id) as folder:
+                manifest = read_manifest(folder)
+                row = {name: manifest.get(name) for name in ("name", "images", "captions", "created")}
+                rows.append({"id": id, **row, "repository": repository_of(manifest)})
+        return sorted(rows, key=lambda row: str(row["created"] or ""), reverse=True)
 
     def memory(self, id: str) -> Path:
         """The folder of a memory, for `Memory.from_pretrained`. Raises NotFoundError."""
         return self.folder("memories", id)
 
     def keep(self, folder: Path, id: str, name: str) -> None:
-        """Moves a memory that is whole, in a folder on the same disk, into the workspace."""
-        _sign(folder, name)
+        """Moves a memory that is whole, in a folder on the same disk, into the workspace; `name` gets a number where
+        another memory has it."""
+        _sign(folder, self._free(name))
         target = self.root / "memories" / id
         target.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(target)
@@ -123,8 +154,9 @@ class Workspace:
             atomic.remove(self.gallery(id))
             return
         atomic.remove(self.memory(id))
-        if (self.root / "exports" / id).is_dir():
-            atomic.remove(self.root / "exports" / id)
+        for folder in (self.root / "exports" / id, undo_folder(self.root / "memories" / id)):
+            if folder.is_dir():
+                atomic.remove(folder)
 
     def export(self, id: str) -> Path:
         """A zip of a memory, named after it, that `open_memory` accepts and that unpacks to a memory's folder.
@@ -144,54 +176,74 @@ class Workspace:
         one over the limits.
         """
         archive = Path(archive)
-        self.check_upload(_bytes_below(archive))
         id = new_id()
-        with atomic.new_folder(self.root / "memories" / id) as folder:
+        with (
+            budget.importing(self.root, self.settings),
+            budget.reserved(self.root, self.settings, budget.bytes_below(archive)) as check,
+            atomic.new_folder(self.root / "memories" / id) as folder,
+        ):
             memory_archive.unpack(archive, folder, self.settings.max_upload_bytes)
-            self._fetch_backbone(folder)
+            check()
+            self._fetch_models(folder)
             memory_archive.check(folder)
             name = _on_one_line(str(read_manifest(folder).get("name") or archive.stem))
-            _sign(folder, name[:MAX_NAME_CHARACTERS] or "memory")
+            _sign(folder, self._free(name[:MAX_NAME_CHARACTERS] or "memory"), **{guests.MARK: True})
         return id
 
-    def _fetch_backbone(self, folder: Path) -> None:
-        """Gets the backbone of an adapter from the hub, which `archive.check` does not ask.
+    def _free(self, name: str) -> str:
+        """A name that no memory here has: with a number behind it, or a higher one, where this one is taken."""
+        taken = {row["name"] for row in self.memories()}
+        stem, free, number = NUMBER.sub("", name), name, 1
+        while free in taken:
+            number += 1
+            ending = f" ({number})"
+            free = stem[: MAX_NAME_CHARACTERS - len(ending)].rstrip() + ending
+        return free
+
+    def _fetch_models(self, folder: Path) -> None:
+        """Gets what a memory only names from the hub, which `archive.check` does not ask: its backbone, its CLIP.
 
         Raises MemoryFormatError for one that a stranger chose to have loaded, HubError.
         """
-        if not (folder / ADAPTER_FILE).is_file():
-            return
-        base, lent = read_manifest(folder).get("backbone"), self.settings.backbone
-        name, revision = (str(base.get(key)) for key in ("name", "revision")) if isinstance(base, dict) else ("", "")
-        from_hub, instead = COMMIT.fullmatch(revision), "a memory of a backbone that is here"
+        if holds_adapter(folder):
+            base = read_manifest(folder).get("backbone")
+            name, revision = (
+                (str(base.get(key)) for key in ("name", "revision")) if isinstance(base, dict) else ("", "")
+            )
+            self._fetch("backbone", name, revision, self.settings.backbone)
+        if (folder / CLIP_FILE).is_file():
+            clip = Origin.read(folder / CLIP_FILE)
+            self._fetch("CLIP", clip.name, str(clip.revision), self.settings.clip)
+
+    def _fetch(self, kind: str, name: str, revision: str, lent: str) -> None:
+        from_hub, instead = COMMIT.fullmatch(revision), f"a memory of a {kind} that is here"
         if self.settings.visitors and (
-            absolute(name) != absolute(lent) or (from_hub and revision not in released(lent, instead))
+            absolute(name) != absolute(lent)
+            or (from_hub and revision not in (commit(fetch(lent, instead)), *released(lent, instead)))
         ):
             raise MemoryFormatError(
-                f"the memory is an adapter of {name!r} at revision {revision}, the backbone here is {lent!r}: open it "
-                "on your own machine"
+                f"the memory is of the {kind} {name!r} at revision {revision}, the {kind} here is {lent!r}: open it on "
+                "your own machine"
             )
         if from_hub:
             fetch(name, instead, revision)
 
     def check_upload(self, size: int) -> None:
         """Raises GcrError where an upload of so many bytes is too much at once, or on top of what is kept."""
-        limit = self.settings.max_upload_bytes
-        if size > limit:
-            raise GcrError(f"the upload is {size / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: choose fewer files")
-        kept, limit = _bytes_below(self.root), self.settings.max_kept_bytes
-        if kept + size > limit:
-            raise GcrError(
-                f"with the upload you would keep {(kept + size) / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: "
-                "delete memories or jobs that you no longer need"
-            )
+        budget.check(self.root, self.settings, size)
 
     def sweep(self) -> None:
         """Removes what killed processes left half-written in this workspace."""
         for kind in ("galleries", "memories", "exports", "jobs"):
             atomic.sweep(self.root / kind)
-        for id in self.ids("jobs"):
-            atomic.sweep(self.root / "jobs" / id)
+        for kind in ("galleries", "memories", "jobs"):
+            for id in self.ids(kind):
+                atomic.sweep(self.root / kind / id)
+
+    def drop_undo(self) -> None:
+        """Removes what could be undone while the server before this one ran."""
+        for id in self.ids("memories"):
+            shutil.rmtree(undo_folder(self.root / "memories" / id), ignore_errors=True)
 
 
 def new_id() -> str:
@@ -208,25 +260,25 @@ def clean_name(name: str) -> str:
     return cleaned
 
 
+@contextlib.contextmanager
+def _left_aside(folder: Path) -> Iterator[Path]:
+    """Lets what is damaged, or removed at this moment, be missing from a list, with a line on stderr where it is
+    there."""
+    try:
+        yield folder
+    except (OSError, MemoryFormatError) as damage:
+        if folder.is_dir():
+            print(f"gcr_core: {folder} is left aside: {damage}", file=sys.stderr)
+
+
 def _on_one_line(text: str) -> str:
     return " ".join("".join(" " if unicodedata.category(c).startswith("C") else c for c in text).split())
 
 
-def _sign(folder: Path, name: str) -> None:
-    """Writes a memory's name and the present moment into its manifest."""
-    write_manifest(folder, read_manifest(folder) | {"name": name, "created": _date(time.time())})
+def _sign(folder: Path, name: str, **more: bool) -> None:
+    """Writes a memory's name and the present moment into its manifest, and more."""
+    write_manifest(folder, read_manifest(folder) | {"name": name, "created": _date(time.time())} | more)
 
 
 def _date(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
-def _bytes_below(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    size = 0
-    for below, _, files in os.walk(path):
-        for name in files:
-            with contextlib.suppress(FileNotFoundError):  # A worker replaces its files all the while.
-                size += Path(below, name).lstat().st_size
-    return size

@@ -1,5 +1,7 @@
 """Settings from the environment."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,23 @@ def test_limits_and_switches_are_read_from_their_variables(monkeypatch: pytest.M
     settings = Settings.from_env()
     assert (settings.max_pictures, settings.max_upload_bytes, settings.training) == (500, 1_000_000, False)
     assert settings.max_steps == Settings.max_steps
+
+
+def test_several_names_stand_between_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GCR_HOSTS", "gcr.example, *.lan,")
+    settings = Settings.from_env()
+    assert settings.hosts == ("gcr.example", "*.lan") and settings.origins == ()
+
+
+def test_every_setting_is_in_the_documents_with_its_default() -> None:
+    table = (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `GCR_(\w+)` \| (.*?) \|", table, re.MULTILINE))
+    assert list(rows) and {field.name.upper() for field in fields(Settings)} == rows.keys()
+    for field in fields(Settings):
+        if isinstance(field.default, int) and not isinstance(field.default, bool):
+            number, unit = re.match(r"([\d,]+)(?: (MiB|GiB))?", rows[field.name.upper()]).groups()
+            size = {"MiB": 2**20, "GiB": 2**30}.get(unit, 1)
+            assert int(number.replace(",", "")) * size == field.default, field.name
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +22,11 @@ import pytest
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError, NotFoundError
+from gcr_core.files.atomic import Temporary
 from gcr_core.files.locks import locked
 from gcr_core.memory.memory import Memory
 from gcr_core.serving import job_queue as job_queue_module
-from gcr_core.serving.job import DISK_FULL, KILLED, MAX_POINTS, OUT_OF_MEMORY, Job
+from gcr_core.serving.job import DAMAGED, DISK_FULL, HANGS, HUNG, KILLED, LOST, MAX_POINTS, OUT_OF_MEMORY, Job
 from gcr_core.serving.job_queue import LOOK_EVERY_SECONDS, JobQueue
 from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
@@ -164,7 +166,7 @@ def test_the_status_has_the_documented_fields_and_moves(desk: Desk) -> None:
     status = desk.wait_for_step(id, 5)
     assert set(status) == {
         "id", "name", "gallery", "recipe", "submitted", "state", "stage", "step", "steps", "looked", "looks",
-        "seconds_left", "loss", "memorized", "message", "report", "memory", "queue_position",
+        "seconds_left", "loss", "memorized", "message", "resumed", "report", "memory", "queue_position",
     }  # fmt: skip
     assert (status["id"], status["name"], status["gallery"]) == (id, "shapes", desk.gallery)
     assert (status["state"], status["stage"], status["steps"]) == ("running", "memorise", 100_000)
@@ -224,7 +226,7 @@ def test_two_servers_do_not_train_two_at_once(desk: Desk) -> None:
 def test_other_training_waits_for_the_job_and_the_next_job_for_it(desk: Desk) -> None:
     first = desk.submit("is quick")
     desk.wait(first, "running", "done")
-    with desk.jobs.nothing_else_trains():
+    with desk.jobs.nothing_else_trains(desk.shelf):
         assert desk.status(first)["state"] == "done"
         second = desk.submit("is quick")
         time.sleep(2 * LOOK_EVERY_SECONDS)
@@ -242,9 +244,11 @@ def test_stop_writes_a_checkpoint_and_resume_goes_on_from_it(desk: Desk) -> None
     assert "Resume" in status["message"]
     kept = int((desk.job(id).checkpoint / "step").read_text())
     assert kept >= step
+    assert status["resumed"] is None
     desk.jobs.resume(desk.shelf, id)
     assert desk.wait_for_step(id, kept + 1)["state"] in ("running", "queued")
     assert desk.status(id)["message"] == ""
+    assert desk.status(id)["resumed"] == status["stage"]
 
 
 def test_stop_frees_the_cores_of_a_trainer_that_does_not_listen(desk: Desk) -> None:
@@ -339,14 +343,112 @@ def test_a_trainer_that_died_without_a_record_is_read_from_what_it_said_and_from
     assert status["message"].startswith(words)
 
 
-def test_a_silent_trainer_is_killed_and_the_next_one_starts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = desk.submit("goes on"), desk.submit("is quick")
-    desk.wait_for_step(first)
-    with monkeypatch.context() as impatient:  # the next one may take longer to start
-        impatient.setattr(job_queue_module, "SILENT_SECONDS", 5.0)
-        os.kill(desk.pid(first), signal.SIGSTOP)
-        assert desk.wait(first, *OVER)["state"] == "interrupted"
+def test_a_suspended_trainer_is_named_ended_and_begun_again_and_given_up_where_it_gets_no_further(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_queue_module, "NAMED_SECONDS", 1.0)
+    monkeypatch.setattr(job_queue_module, "SUSPENDED_SECONDS", 3.0)
+    first, second = desk.submit("hangs"), desk.submit("is quick")
+    for _ in range(2):
+        until(lambda: desk.status(first)["state"] == "running" and desk.job(first).last_beat())
+        pid = desk.pid(first)
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: desk.status(first)["message"] == HANGS)
+        assert desk.status(first)["state"] == "running"
+        until(lambda pid=pid: not group_lives(pid))  # type: ignore[misc]
+    until(lambda: desk.status(first)["message"] == HUNG)
+    assert desk.status(first)["state"] == "interrupted"
     assert desk.wait(second, *OVER)["state"] == "done"
+
+
+def test_a_server_that_was_suspended_itself_ends_no_trainer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_queue_module, "SILENT_SECONDS", 2.0)
+    monkeypatch.setattr(job_queue_module, "AWAY_SECONDS", 0.0)
+    id = desk.submit("goes on")
+    desk.wait_for_step(id, 3)
+    os.kill(desk.pid(id), signal.SIGSTOP)
+    time.sleep(3)
+    os.kill(desk.pid(id), signal.SIGCONT)
+    desk.wait_for_step(id, desk.status(id)["step"] + 3)
+    assert desk.status(id)["state"] == "running"
+
+
+DAMAGES: dict[str, dict[str, bytes | None]] = {
+    "status half written": {"status.json": b'{"state": "que'},
+    "status empty": {"status.json": b""},
+    "status a list": {"status.json": b'["queued"]'},
+    "status of a state that there is not": {"status.json": b'{"state": "elsewhere"}'},
+    "step no number": {"status.json": b'{"state": "queued", "step": "ten"}'},
+    "status no text": {"status.json": b"\xff\xfe"},
+    "config empty": {"config.json": b""},
+    "config gone": {"config.json": None},
+    "config a list": {"config.json": b"[]"},
+    "recipe gone": {"config.json": b'{"name": "x", "gallery": "x", "submitted": 0.0}'},
+    "curve of something else": {"log.jsonl": b'[1]\n7\n"x"\n{"step": null}\n\xff\n'},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_job_says_so_and_the_others_go_on(desk: Desk, damage: str) -> None:
+    with desk.jobs.nothing_else_trains(desk.shelf):
+        first, second = desk.submit("is quick"), desk.submit("is quick")
+        for name, data in DAMAGES[damage].items():
+            path = desk.job(first).folder / name
+            path.write_bytes(data) if data is not None else path.unlink()
+    assert desk.wait(second, *OVER)["state"] == "done"
+    assert {row["id"] for row in desk.jobs.list(desk.shelf)} == {first, second}
+    desk.jobs.losses(desk.shelf, first)
+    status = desk.status(first)
+    if "config.json" in DAMAGES[damage]:
+        assert (status["state"], status["message"]) == ("failed", DAMAGED)
+    elif "status.json" in DAMAGES[damage]:
+        assert (status["state"], status["message"]) == ("interrupted", LOST)
+        desk.jobs.resume(desk.shelf, first)
+        assert desk.wait(first, *OVER)["state"] == "done"
+    desk.jobs.remove(desk.shelf, first)
+    assert [row["id"] for row in desk.jobs.list(desk.shelf)] == [second]
+
+
+@pytest.mark.parametrize("holds", [b"", b"..", b"../../etc", b"/etc", b"mine/jobs", b"mine/jobs/..", b"\xff", b"mine"])
+def test_a_file_of_the_queue_that_names_no_job_is_left_aside(
+    desk: Desk, holds: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (desk.jobs.queue / f"{0:020}-{new_id()}").write_bytes(holds)
+    assert desk.wait(desk.submit("is quick"), *OVER)["state"] == "done"
+    until(lambda: not list(desk.jobs.queue.iterdir()))
+    assert capsys.readouterr().err.count("names no job") == 1
+
+
+def test_a_clock_that_was_set_back_puts_nobody_in_front(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with desk.jobs.nothing_else_trains(desk.shelf):
+        first = desk.submit("is quick")
+        monkeypatch.setattr(time, "time_ns", lambda: 10**9)
+        second = desk.submit("is quick")
+        assert [desk.status(id)["queue_position"] for id in (first, second)] == [0, 1]
+
+
+def test_other_training_counts_as_a_job(desk: Desk) -> None:
+    few = Workspace(desk.shelf.root, replace(Settings(), max_queued_jobs=2))
+    with desk.jobs.nothing_else_trains(few):
+        desk.submit("is quick", few)
+        for begin in (lambda: desk.submit("is quick", few), desk.jobs.nothing_else_trains(few).__enter__):
+            with pytest.raises(GcrError, match="2 jobs of yours wait or run, the limit is 2"):
+                begin()
+    until(lambda: not list(desk.jobs.queue.iterdir()))
+    with desk.jobs.nothing_else_trains(few):
+        pass
+
+
+def test_a_server_sweeps_temporary_folders_of_the_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, other = tmp_path / "gcr-drop-x", tmp_path / "other"
+    with Temporary("gcr-features-") as living:
+        for folder in (left, other, Path(living)):
+            folder.mkdir(exist_ok=True)
+            (folder / "file").touch()
+            os.utime(folder, (0, 0))
+        JobQueue(tmp_path / "home").close()
+        assert {path.name for path in tmp_path.iterdir()} == {Path(living).name, "other", "home"}
 
 
 SERVER = """
@@ -480,7 +582,7 @@ def test_a_real_training_is_stopped_resumed_and_searched(
         assert (status["state"], status["message"], status["report"]["images"]) == ("done", "", 12)
         assert status["step"] == status["steps"] == stopped["steps"]
         stages = [point["stage"] for point in desk.jobs.losses(desk.shelf, id)]
-        assert (stages[0], stages[-1]) == ("dense", "retrieve")
+        assert (stages[0], stages[-1]) == ("memorise", "retrieve")
         memory = Memory.from_pretrained(desk.shelf.memory(id), device="cpu")
         assert memory.facts["name"] == "shapes"
         assert memory.search("a red circle")["generative"][0]["file_name"] == "red-circle.png"

@@ -1,5 +1,6 @@
 """Shelves that strangers have left behind: removed after a while, never one that is used, trained on, or one's own."""
 
+import json
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import NotFoundError
 from gcr_core.files.locks import try_lock, unlock
+from gcr_core.files.uptime import uptime
 from gcr_core.serving import retention
 from gcr_core.serving.job import DONE, INTERRUPTED, QUEUED, RUNNING, Job
 from gcr_core.serving.loading import LoadingMemory
@@ -39,10 +41,9 @@ def left_behind(shelf: Workspace, days: float, gallery: Gallery | None = None) -
 
 
 def age(shelf: Workspace, days: float) -> None:
-    (shelf.root / NOTE).touch()
-    then = time.time() - days * DAY_SECONDS
-    for path in (shelf.root, *shelf.root.rglob("*")):
-        os.utime(path, (then, then))
+    now = uptime(shelf.root.parents[1] / "owners.uptime")
+    note = {"used": now - days * DAY_SECONDS, "newest": retention._newest(shelf.root)}
+    (shelf.root / NOTE).write_text(json.dumps(note))
 
 
 def request(secret: str = SECRET) -> SimpleNamespace:
@@ -97,12 +98,57 @@ def test_a_request_of_its_owner_keeps_a_shelf(home: Path, stranger: Workspace) -
 
 def test_a_use_is_noted_once_an_hour(stranger: Workspace) -> None:
     left_behind(stranger, 0)
-    noted = (stranger.root / NOTE).stat().st_mtime_ns
+    noted = (stranger.root / NOTE).read_text()
     note_use(stranger.root)
-    assert (stranger.root / NOTE).stat().st_mtime_ns == noted
+    assert (stranger.root / NOTE).read_text() == noted
     age(stranger, 1)
+    old = (stranger.root / NOTE).read_text()
     note_use(stranger.root)
-    assert time.time() - (stranger.root / NOTE).stat().st_mtime < 60
+    assert (stranger.root / NOTE).read_text() != old
+
+
+@pytest.mark.parametrize("days", [30, -30, 400, -400])
+def test_a_clock_that_jumps_removes_nothing_and_keeps_nothing_for_ever(
+    home: Path, stranger: Workspace, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    left_behind(stranger, 1)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + days * DAY_SECONDS)
+    assert remove_unused(home, DAYS) == []
+    (stranger.root / "galleries" / new_id()).mkdir()
+    os.utime(next(stranger.root.glob("*/*")), (time.time(),) * 2)
+    assert remove_unused(home, DAYS) == []
+    monkeypatch.undo()
+    assert remove_unused(home, DAYS) == []
+    age(stranger, DAYS + 1)
+    assert remove_unused(home, DAYS) == [stranger.root]
+
+
+def test_a_boot_between_two_looks_takes_no_days_and_gives_none(
+    home: Path, stranger: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since_boot, boot = 100.0, "first"
+    monkeypatch.setattr("gcr_core.files.uptime._since_boot", lambda: since_boot)
+    monkeypatch.setattr("gcr_core.files.uptime._boot", lambda: boot)
+    left_behind(stranger, 0)
+    assert remove_unused(home, DAYS) == []
+    since_boot += 20 * DAY_SECONDS
+    assert remove_unused(home, DAYS) == []
+    since_boot, boot = 5.0, "second"
+    assert remove_unused(home, DAYS) == []
+    since_boot += 9 * DAY_SECONDS
+    assert remove_unused(home, DAYS) == []
+    since_boot += 2 * DAY_SECONDS
+    assert remove_unused(home, DAYS) == [stranger.root]
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{", '{"used": "x", "newest": 1}', '{"used": 1e300, "newest": 0}'])
+def test_a_damaged_note_counts_as_a_use(home: Path, stranger: Workspace, note: str) -> None:
+    left_behind(stranger, DAYS + 1)
+    (stranger.root / NOTE).write_text(note)
+    assert remove_unused(home, DAYS) == []
+    age(stranger, DAYS + 1)
+    assert remove_unused(home, DAYS) == [stranger.root]
 
 
 def test_what_changes_on_a_shelf_keeps_it_without_its_owner(
@@ -179,7 +225,7 @@ def test_a_visitor_who_comes_back_too_late_waits_and_finds_nothing_half_removed(
 
 def test_what_a_killed_removal_left_is_removed_by_the_next(home: Path, stranger: Workspace) -> None:
     left_behind(stranger, DAYS + 1)
-    retention.atomic.put_aside(stranger.root)
+    os.utime(retention.atomic.put_aside(stranger.root), (0, 0))
     remove_unused(home, DAYS)
     assert list((home / "owners").iterdir()) == []
 
@@ -187,8 +233,9 @@ def test_what_a_killed_removal_left_is_removed_by_the_next(home: Path, stranger:
 def test_a_shelf_that_cannot_be_read_is_reported_and_the_rest_goes_on(
     home: Path, stranger: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (put_job(stranger, DONE).folder / "status.json").write_text("{")
-    age(stranger, DAYS + 1)
+    left_behind(stranger, DAYS + 1)
+    (stranger.root / NOTE).unlink()
+    (stranger.root / NOTE).mkdir()
     others = [Workspace.of(home, str(number)) for number in range(5)]
     for shelf in others:
         left_behind(shelf, DAYS + 1)

@@ -24,6 +24,7 @@ from gcr_core.memory.memory import Memory
 from gcr_core.serving.workspace import MAX_NAME_CHARACTERS, Workspace, new_id
 from gcr_core.settings import Settings
 from tests.patience import until
+from tests.uploads import picture
 
 ROOT = Path(__file__).parents[3]
 
@@ -62,6 +63,7 @@ def opened_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return CompletedProcess(command, status, "", said.getvalue())
 
     monkeypatch.setattr(archives, "step_back", lambda: None)
+    monkeypatch.setattr(archives, "_confine", lambda folder: None)
     monkeypatch.setattr(archives.subprocess, "run", run)
 
 
@@ -180,7 +182,25 @@ def test_an_exported_memory_opens_unpacked_and_on_another_shelf(
 def test_a_zip_with_one_top_folder_opens(tmp_path: Path, shelf: Workspace, tiny_memory_dir: Path) -> None:
     archive = repack(shelf.export(put(shelf, tiny_memory_dir)), tmp_path / "m.zip", {}, top="memory/")
     id = shelf.open_memory(archive)
-    assert Memory.from_pretrained(shelf.memory(id), device="cpu").facts["name"] == "shapes"
+    assert Memory.from_pretrained(shelf.memory(id), device="cpu").facts["name"] == "shapes (2)", "told apart"
+    assert Memory.from_pretrained(shelf.memory(shelf.open_memory(archive)), device="cpu").facts["name"] == "shapes (3)"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("opened_here")
+def test_pictures_in_large_come_along_in_a_zip_and_are_looked_at(
+    tmp_path: Path, shelf: Workspace, tiny_memory_dir: Path
+) -> None:
+    id = put(shelf, tiny_memory_dir)
+    large = shelf.memory(id) / "originals" / "red-bar.png"
+    large.parent.mkdir()
+    large.write_bytes(picture((300, 200)))
+    archive = shelf.export(id)
+    friend = Workspace.of(tmp_path, "friend")
+    opened = friend.memory(friend.open_memory(archive))
+    assert (opened / "originals" / "red-bar.png").read_bytes() == large.read_bytes()
+    hostile = repack(archive, tmp_path / "hostile.zip", {"originals/red-bar.png": b"no picture"})
+    refused(tmp_path, hostile, "no JPEG, PNG, WebP, GIF")
 
 
 def test_deleting_a_memory_deletes_its_export(shelf: Workspace, tiny_memory_dir: Path) -> None:
@@ -203,8 +223,8 @@ def test_a_zip_that_its_own_process_cannot_open_is_refused_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"memory.json": None}, "has 0 files memory.json"),
-        ({"other/memory.json": b"{}"}, "has 2 files memory.json"),
+        ({"memory.json": None}, "holds no memories: choose a zip"),
+        ({"other/memory.json": b"{}"}, "holds 2 memories: choose a zip"),
         ({"model/pytorch_model.bin": b"\x80\x04."}, "pytorch_model.bin': is of a kind that no memory holds"),
         ({"gallery/x.svg": b"<svg/>"}, "x.svg': is of a kind that no memory holds"),
         ({"../../outside.json": b"{}"}, "outside.json': its name leaves the folder"),
@@ -245,8 +265,20 @@ def test_strangers_open_adapters_of_the_pages_own_backbone_only(
     adapter = {"model/adapter_config.json": b"{}", "memory.json": json.dumps(facts).encode()}
     hostile = repack(shelf.export(put(shelf, tiny_memory_dir)), tmp_path / "adapter.zip", dict(adapter))
     strangers = Workspace(tmp_path / "strangers", replace(Settings(), visitors=True))
-    with pytest.raises(MemoryFormatError, match=r"adapter of '/srv/models/large' at revision None, the backbone"):
+    with pytest.raises(MemoryFormatError, match=r"of the backbone '/srv/models/large' at revision None, the backbone"):
         strangers.open_memory(hostile)
+    assert strangers.memories() == []
+
+
+def test_strangers_open_memories_of_the_pages_own_clip_only(
+    tmp_path: Path, shelf: Workspace, tiny_memory_dir: Path
+) -> None:
+    strangers = Workspace(tmp_path / "strangers", replace(Settings(), visitors=True))
+    for name in ("/srv/models/clip", "stranger/clip"):
+        named = {"dense/clip.json": json.dumps({"name": name, "revision": "0" * 40}).encode()}
+        hostile = repack(shelf.export(put(shelf, tiny_memory_dir)), tmp_path / "clip.zip", dict(named))
+        with pytest.raises(MemoryFormatError, match=f"of the CLIP '{name}' at revision 0+, the CLIP here is"):
+            strangers.open_memory(hostile)
     assert strangers.memories() == []
 
 
@@ -283,9 +315,15 @@ def test_what_killed_processes_left_is_swept(shelf: Workspace, tiny_memory_dir: 
         half = shelf.root / kind / f".{new_id()}.0123abcd"
         half.mkdir(parents=True)
         os.utime(half, (0, 0))
+    gallery = shelf.new_gallery()[1]
+    gallery.mkdir()
+    for folder in (shelf.memory(id), gallery):
+        (folder / ".README.md.0123abcd").touch()
+        os.utime(folder / ".README.md.0123abcd", (0, 0))
     shelf.sweep()
     assert [path.name for path in (shelf.root / "memories").iterdir()] == [id]
     assert not any((shelf.root / "jobs").iterdir())
+    assert not list(shelf.root.rglob(".README*"))
 
 
 WRITERS = """
@@ -344,3 +382,57 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Workspa
         os.utime(path, (0, 0))
     shelf.sweep()
     assert len(list((shelf.root / "memories").iterdir())) == len(shelf.ids("memories")) == len(shelf.memories())
+
+
+HOSTILE: dict[str, tuple[str, str | dict[str, object], str]] = {
+    "a template without end": (
+        "model/chat_template.jinja",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "did not open in 10 s|did not load|cannot be opened",
+    ),
+    "a prompt without end": (
+        "model/processor_config.json",
+        {"num_additional_image_tokens": 10**9},
+        "cannot be opened|did not",
+    ),
+    "a picture of 8000 x 8000": (
+        "model/processor_config.json",
+        {"image_processor": {"image_processor_type": "CLIPImageProcessor", "size": {"height": 8000, "width": 8000}}},
+        "processor_config.json brings pictures to",
+    ),
+    "400 layers": (
+        "model/config.json",
+        {"text_config": {"num_hidden_layers": 400}},
+        "num_hidden_layers 400, the limit",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_memory_that_means_harm_is_refused_by_its_own_process(
+    tmp_path: Path, shelf: Workspace, tiny_memory_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(archives, "TRIAL_SECONDS", 10)
+    member, change, complaint = HOSTILE[name]
+    whole = shelf.export(put(shelf, tiny_memory_dir))
+    if isinstance(change, dict):
+        with zipfile.ZipFile(whole) as members:
+            change = json.dumps(json.loads(members.read(member)) | change)
+    hostile = repack(whole, tmp_path / "hostile.zip", {member: change.encode()})
+    refused(tmp_path, hostile, complaint)
+
+
+def test_a_shelf_that_is_damaged_in_part_shows_the_rest(
+    shelf: Workspace, tiny_memory_dir: Path, tiny_gallery: Gallery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = put(shelf, tiny_memory_dir), put(shelf, tiny_memory_dir)
+    (shelf.memory(bad) / "memory.json").write_bytes(b"")
+    id, folder = shelf.new_gallery()
+    tiny_gallery.save(folder)
+    (shelf.new_gallery()[1]).mkdir()
+    assert [row["id"] for row in shelf.memories()] == [good]
+    assert [row["id"] for row in shelf.galleries()] == [id]
+    assert capsys.readouterr().err.count("is left aside") == 2
+    shelf.delete(bad)
+    assert [row["id"] for row in shelf.memories()] == [good]

@@ -1,0 +1,118 @@
+"""Guests: memories from elsewhere, which a stranger may have made to do harm, each in a process of its own.
+
+Few at a time, each with limits of memory and of time for an answer, and ended when nobody has asked it for a while.
+What such a memory does to its process is felt by those who ask it, by nobody else.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from gcr_core.errors import GcrError
+from gcr_core.serving.model_process import Limits, ModelProcess
+
+MARK = "elsewhere"
+"""The key in the manifest of a memory that came in a zip; it stays there whatever is done with the memory."""
+MAX_GUESTS = 2
+"""The most of these processes at a time; each takes half a gigabyte or more."""
+MAX_ASKED = 2
+"""The most questions of a guest that are under way; with those of all guests, searches of others are still answered."""
+LIMITS = Limits(answer=30.0, first=90.0, of=dict.fromkeys(("add", "forget", "restore", "move", "recaption"), 600.0))
+"""The seconds for a question, for the first one, and for a change, over which no search waits."""
+IDLE_SECONDS = 300.0
+"""After so long without a question a guest's process is ended."""
+LOOKS = 10
+"""How often in that time it is looked for those that are."""
+
+
+class Guests:
+    """The processes of memories from elsewhere."""
+
+    def __init__(self, make: Callable[[], ModelProcess] | None = None) -> None:
+        self._make = make or (lambda: ModelProcess(guest_host, "memory from elsewhere", LIMITS))
+        self._lock = threading.Lock()
+        self._there: dict[Path, ModelProcess] = {}
+        self._asked: dict[Path, int] = {}
+        self._left: dict[Path, float] = {}
+        self._timer: threading.Timer | None = None
+
+    def of(self, folder: Path) -> "Guest":
+        """What asks the memory in a folder."""
+        return Guest(self, folder)
+
+    def ask(self, folder: Path, method: str, *arguments: Any, on_word: Callable[[Any], None]) -> Any:
+        """As `ModelProcess.ask`. Raises GcrError where it, or too many others, are asked at this moment."""
+        process = self._come(folder)
+        try:
+            return process.ask(method, *arguments, on_word=on_word)
+        finally:
+            with self._lock:
+                self._asked[folder] -= 1
+                self._left[folder] = time.monotonic()
+                self._look_again()
+
+    def _come(self, folder: Path) -> ModelProcess:
+        with self._lock:
+            if folder not in self._there:
+                idle = [other for other in self._there if not self._asked[other]]
+                if len(self._there) >= MAX_GUESTS and not idle:
+                    raise GcrError(
+                        f"{len(self._there)} other memories that were opened from zips are asked at this moment, the "
+                        f"limit is {MAX_GUESTS}: ask again in a minute"
+                    )
+                if len(self._there) >= MAX_GUESTS:
+                    self._send_away(min(idle, key=lambda other: self._left[other]))
+                self._there[folder] = self._make()
+                self._asked[folder] = 0
+            if self._asked[folder] >= MAX_ASKED:
+                raise GcrError(
+                    f"{self._asked[folder]} questions of this memory, which was opened from a zip, are under way, the "
+                    f"limit is {MAX_ASKED}: wait for their answers"
+                )
+            self._asked[folder] += 1
+            return self._there[folder]
+
+    def _rest(self) -> None:
+        """Ends those that nobody has asked for a while."""
+        with self._lock:
+            self._timer = None
+            for folder in [folder for folder in self._there if not self._asked[folder]]:
+                if time.monotonic() - self._left[folder] >= IDLE_SECONDS:
+                    self._send_away(folder)
+            if self._there:
+                self._look_again()
+
+    def _look_again(self) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(IDLE_SECONDS / LOOKS, self._rest)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _send_away(self, folder: Path) -> None:
+        self._there.pop(folder).end()
+        del self._asked[folder], self._left[folder]
+
+
+class Guest:
+    """What asks one memory from elsewhere, in the place of a `ModelProcess`."""
+
+    def __init__(self, guests: Guests, folder: Path) -> None:
+        self._guests, self._folder = guests, folder
+
+    def ask(self, method: str, *arguments: Any, on_word: Callable[[Any], None] = lambda word: None) -> Any:
+        """As `Guests.ask`."""
+        return self._guests.ask(self._folder, method, *arguments, on_word=on_word)
+
+    @property
+    def state(self) -> Literal["ready"]:
+        """It starts when it is asked."""
+        return "ready"
+
+
+def guest_host(say: Callable[[Any], None]) -> Any:
+    """A MemoryHost, made in the child, which limits itself by the first memory that it is asked for."""
+    from gcr_core.serving.model_host import GuestHost
+
+    return GuestHost(say)

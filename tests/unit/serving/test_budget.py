@@ -1,0 +1,114 @@
+"""What owners may keep and import at a time: each of them, and all strangers together."""
+
+import shutil
+import threading
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from gcr_core.data.gallery import Gallery
+from gcr_core.errors import GcrError
+from gcr_core.serving import budget
+from gcr_core.serving.importing import Importing
+from gcr_core.serving.workspace import Workspace
+from gcr_core.settings import Settings
+from tests import uploads
+
+
+def stranger(home: Path, name: str, settings: Settings) -> Workspace:
+    return Workspace.of(home, name * 32, settings)
+
+
+def pictures(folder: Path, count: int, side: int) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{i}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        path.write_bytes(uploads.picture((side, side), seed=i))
+    return paths
+
+
+def kept(home: Path) -> int:
+    return budget.bytes_below(home)
+
+
+def imported_at_once(workspaces: list[Workspace], paths: list[Path]) -> list[str]:
+    """Has each import the same, all at once; what was refused."""
+    mistakes = []
+
+    def collect(workspace: Workspace) -> None:
+        try:
+            workspace.collect(paths)
+        except GcrError as mistake:
+            mistakes.append(str(mistake))
+
+    threads = [threading.Thread(target=collect, args=(workspace,)) for workspace in workspaces]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return mistakes
+
+
+def test_imports_that_run_at_once_do_not_pass_a_limit_that_each_of_them_keeps(tmp_path):
+    paths = pictures(tmp_path / "pictures", 2, 300)
+    size = sum(path.stat().st_size for path in paths)
+    settings = Settings(home=tmp_path / "home", max_kept_bytes=int(2.5 * size), max_imports=16)
+    mistakes = imported_at_once([stranger(tmp_path / "home", "a", settings) for _ in range(8)], paths)
+    assert len(mistakes) >= 6 and all("you would keep" in mistake for mistake in mistakes)
+    assert kept(tmp_path / "home") <= settings.max_kept_bytes
+
+
+def test_a_new_owner_each_time_does_not_pass_the_limit_of_all_visitors(tmp_path):
+    paths = pictures(tmp_path / "pictures", 2, 300)
+    size = sum(path.stat().st_size for path in paths)
+    settings = Settings(home=tmp_path / "home", max_kept_bytes_in_all=int(3.5 * size))
+    mistakes = []
+    for name in "abcdefgh":
+        mistakes += imported_at_once([stranger(tmp_path / "home", name, settings)], paths)
+    assert len(mistakes) >= 5 and all("all visitors would keep" in mistake for mistake in mistakes)
+    assert kept(tmp_path / "home") <= settings.max_kept_bytes_in_all
+
+
+def test_what_grows_past_the_limit_while_it_is_imported_is_taken_back(tmp_path, monkeypatch):
+    paths = pictures(tmp_path / "pictures", 1, 8)
+    settings = Settings(home=tmp_path / "home", max_kept_bytes=paths[0].stat().st_size + 1)
+    workspace = stranger(tmp_path / "home", "a", settings)
+    with pytest.raises(GcrError, match="you would keep"):
+        workspace.collect(paths)  # its metadata comes on top
+    assert workspace.ids("galleries") == [] and kept(tmp_path / "home") == 0
+
+
+def test_ones_own_machine_has_no_limit_of_all_visitors(tmp_path, tiny_gallery: Gallery):
+    settings = Settings(home=tmp_path, max_kept_bytes_in_all=1)
+    assert Workspace.of(tmp_path, None, settings).collect([tiny_gallery.root])[1].file_names
+
+
+def test_a_disk_that_is_nearly_full_is_left_to_the_jobs_that_run(tmp_path, tiny_gallery, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**40, budget.LEFT_FREE_BYTES))
+    with pytest.raises(GcrError, match=r"would have 0\.25 GiB free, 0\.25 stay free: delete"):
+        Workspace.of(tmp_path, None, Settings(home=tmp_path)).collect([tiny_gallery.root])
+    assert not (tmp_path / "mine" / "galleries").exists()
+
+
+def test_of_imports_at_a_time_one_too_many_is_refused_at_once_and_a_place_is_free_again_after(tmp_path, tiny_gallery):
+    before = threading.enumerate()
+    settings = Settings(home=tmp_path, max_imports=1, max_imports_in_all=2)
+    one, two, three = (stranger(tmp_path, name, settings) for name in "abc")
+    with budget.importing(one.root, settings):
+        with pytest.raises(GcrError, match="1 imports of yours are under way, the limit is 1: wait"):
+            Importing(one, [], None)
+        with budget.importing(two.root, settings), pytest.raises(GcrError, match="2 imports of all visitors"):
+            Importing(three, [], None)
+    assert [each.name for each in threading.enumerate() if each not in before] == []
+    with budget.importing(one.root, settings):
+        pass
+
+
+def test_an_import_that_fails_gives_its_place_back(tmp_path):
+    settings = Settings(home=tmp_path, max_imports=1)
+    workspace = stranger(tmp_path, "a", settings)
+    for _ in range(3):
+        with pytest.raises(TypeError):
+            Importing(workspace, [], None).result()
