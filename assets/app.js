@@ -2,6 +2,8 @@
 // uploads what is dropped. The server renders; nothing here makes HTML from text that came from outside.
 
 const gcr = {
+  sends: {}, // the id of a part of the page → what passes an event on to the server from there
+
   // Passes on clicks, forms and edits of elements with data-do as one event, with their data and form fields.
   listen(element, trigger, name, watch) {
     // A rendering closes what was open: open it again.
@@ -20,6 +22,7 @@ const gcr = {
       await edits.settled();
       trigger(name, { ...data, ...fields });
     };
+    gcr.sends[element.parentElement.closest("[id]").id] = send;
     const left = gcr.fields(element, send, watch);
     element.addEventListener("click", async (event) => {
       const button = event.target.closest("button[data-do]");
@@ -29,7 +32,7 @@ const gcr = {
       const ask = gcr.dialogs[data.ask];
       const fields = ask ? await ask(data) : {};
       if (!fields) return;
-      if (data.do === "search") gcr.address("search");
+      if (data.do === "search") return address.go({ memory: data.memory, q: "", album: "", tab: "search" });
       if (data.do === "choose") return left(gcr.typed(data, data.value));
       const { mistake } = data.do === "rename" ? await edits.keep({ ...data, ...fields }) : {};
       send(mistake ? { do: "refused", mistake } : data, fields);
@@ -47,7 +50,7 @@ const gcr = {
   // What was typed or chosen, by its field, until the server has rendered that: it stands there whatever is rendered
   // before. `edition`: by which the server has it; `known`: lines that the person has seen there.
   texts: new Map(),
-  field: ({ gallery, index, which }) => [gallery, index, which].join(" "),
+  field: ({ gallery, file, which }) => [gallery, file, which].join(" "),
   lines: (text) => text.split("\n").map((line) => line.trim().replace(/\s+/g, " ")).filter(Boolean),
 
   typed(data, value, before = "", caret = 0) {
@@ -60,11 +63,13 @@ const gcr = {
 
   // Has the server keep a text, once; a picture's captions all together, as its row shows them.
   keep(text) {
-    const { do: verb, gallery, index, which } = text.data;
+    const { do: verb, gallery, file, which } = text.data;
     const shown = (which) =>
-      gcr.texts.get(gcr.field({ gallery, index, which }))?.value ??
-      document.querySelector(`textarea[data-gallery="${gallery}"][data-index="${index}"][data-which="${which}"]`)?.value;
-    const said = verb === "caption" ? { index, own: shown("own"), models: shown("models") } : { which, value: text.value };
+      gcr.texts.get(gcr.field({ gallery, file, which }))?.value ??
+      [...document.querySelectorAll(`textarea[data-gallery="${gallery}"][data-which="${which}"]`)].find(
+        (field) => field.dataset.file === file,
+      )?.value;
+    const said = verb === "caption" ? { file, own: shown("own"), models: shown("models") } : { which, value: text.value };
     text.kept ??= edits.keep({ do: verb, gallery, ...said }).then((answer) => {
       text.edition = answer.edition;
       return answer;
@@ -180,36 +185,21 @@ const gcr = {
       const zone = over(event);
       if (!zone) return;
       event.preventDefault();
-      upload(zone, await gcr.dropped(event.dataTransfer));
+      upload(zone, await drops.files(event.dataTransfer));
     });
-    element.addEventListener("change", (event) => {
-      const input = event.target, zone = over(event);
+    element.addEventListener("files", (event) => {
+      event.preventDefault(); // they are taken
+      upload(over(event), event.detail);
+    });
+    const chosen = (input) => {
+      const zone = input.closest("[data-drop]");
       if (!zone || input.type !== "file") return;
       const files = [...input.files].map((file) => ({ file, name: file.webkitRelativePath || file.name }));
       input.value = "";
       upload(zone, files);
-    });
-  },
-
-  // Every file of a drop, those in folders too, each with its path below what was dropped.
-  async dropped(transfer) {
-    const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
-    const found = [];
-    const walk = async (entry, path) => {
-      if (entry.isFile) {
-        const file = await new Promise((yes, no) => entry.file(yes, no));
-        found.push({ file, name: path + entry.name });
-        return;
-      }
-      const reader = entry.createReader();
-      for (;;) {
-        const batch = await new Promise((yes, no) => reader.readEntries(yes, no));
-        if (!batch.length) return;
-        for (const below of batch) await walk(below, `${path}${entry.name}/`);
-      }
     };
-    for (const entry of entries) await walk(entry, "");
-    return found;
+    element.addEventListener("change", ({ target }) => chosen(target));
+    element.querySelectorAll("input").forEach(chosen); // files that were chosen before this script was there
   },
 
   // Sends files in batches; returns [{path, name}]: where the server put each, and its name here.
@@ -300,18 +290,13 @@ const gcr = {
   },
 
   // A line at the foot of the window about what goes on in the browser.
-  line(text) {
-    const box = Object.assign(document.createElement("div"), { className: "notice good" });
+  line(text, kind = "good") {
+    const box = Object.assign(document.createElement("div"), { className: `notice ${kind}` });
     const words = Object.assign(document.createElement("p"), { textContent: text });
-    words.setAttribute("role", "status");
+    words.setAttribute("role", kind ? "status" : "alert");
     box.append(words);
     document.querySelector(".gradio-container").append(box);
     return { words, remove: () => box.remove() };
-  },
-
-  // The tab stands in the address, so that a reload comes back to it.
-  address(tab) {
-    history.replaceState(null, "", tab === "memorise" ? "#tab=memorise" : location.pathname + location.search);
   },
 
   dialog(words, verb, ...fields) {
@@ -346,12 +331,8 @@ gcr.atFirst = () => {
   const box = document.querySelector("#query textarea"), tab = document.querySelector("#memorise-button");
   if (!box || !tab) return setTimeout(gcr.atFirst, 50);
   box.setAttribute("aria-label", "Query");
-  if (location.hash === "#tab=memorise") tab.click();
+  address.turn(address.now.tab);
 };
-document.addEventListener("click", (event) => {
-  const tab = event.target.closest?.("#tabs button[role=tab]");
-  if (tab) gcr.address(tab.id.replace("-button", ""));
-});
 
 // A card and its twin on the other side light up together.
 document.addEventListener("mouseover", (event) => {

@@ -11,10 +11,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -22,12 +20,14 @@ from starlette.routing import Route
 from gcr_core.data.metadata import MAX_CAPTION_CHARACTERS, MAX_CAPTIONS
 from gcr_core.errors import GcrError, InputError, NotFoundError
 from gcr_core.ui.auth import Visitors
+from gcr_core.ui.html import without_paths
+from gcr_core.ui.site import is_own
 
 MAX_REQUEST_BYTES = 6 * MAX_CAPTIONS * MAX_CAPTION_CHARACTERS
 """The most bytes of a request: as many as all the captions that a picture may have, in JSON."""
-FIELD = ("do", "gallery", "memory", "index", "which", "visit")
-"""What names a field of a page; each page has a `visit` of its own."""
-MAX_FIELD_CHARACTERS = 200
+FIELD = ("do", "gallery", "memory", "file", "which", "visit")
+"""What names a field of a page: a picture by its file, as its place changes; each page has a `visit` of its own."""
+MAX_FIELD_CHARACTERS = 2_000
 """The most characters of such a name."""
 REMEMBERED = 4_096
 """How many fields' last edits are remembered."""
@@ -64,7 +64,7 @@ class Edits:
         field = json.dumps([edit.get(key) for key in FIELD])
         if len(field) > MAX_FIELD_CHARACTERS:
             raise InputError(
-                f"the name of the field has {len(field):,} characters, the limit is {MAX_FIELD_CHARACTERS}: reload "
+                f"the name of the field has {len(field):,} characters, the limit is {MAX_FIELD_CHARACTERS:,}: reload "
                 "the page"
             )
         field = f"{self._visitors.workspace(request).root} {field}"
@@ -81,9 +81,14 @@ class Edits:
 
 def route(edits: Edits) -> Route:
     """Where the page sends its edits: {"edition"} comes back, or {"mistake"} in one line."""
+    return posted("/edit", lambda request, edit: {"edition": edits.keep(request, edit)})
 
-    async def edit(request: Request) -> Response:
-        if not _is_own(request.headers):
+
+def posted(path: str, does: Callable[[Request, dict[str, Any]], dict[str, Any]]) -> Route:
+    """A route that this page alone may send a JSON object to: what `does` returns comes back, or {"mistake"}."""
+
+    async def take(request: Request) -> Response:
+        if not is_own(request.headers):
             return _mistake(403, "this was sent from another site's page: open this one in a tab of its own")
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return _mistake(415, "what was sent is not called application/json: reload the page")
@@ -94,7 +99,7 @@ def route(edits: Edits) -> Route:
         if size > MAX_REQUEST_BYTES:
             return _mistake(413, f"what was typed has {size:,} bytes, the limit is {MAX_REQUEST_BYTES:,}: shorten it")
         try:
-            return JSONResponse({"edition": await run_in_threadpool(edits.keep, request, _read(body))})
+            return JSONResponse(await run_in_threadpool(lambda: does(request, _read(body))))
         except NotFoundError as mistake:
             return _mistake(404, str(mistake))
         except GcrError as mistake:
@@ -103,7 +108,7 @@ def route(edits: Edits) -> Route:
             words = f"what was typed cannot be written ({error.strerror or error}): make room on the disk, type it anew"
             return _mistake(500, words)
 
-    return Route("/edit", edit, methods=["POST"])
+    return Route(path, take, methods=["POST"])
 
 
 def whole(data: dict[str, Any], key: str) -> int:
@@ -112,14 +117,6 @@ def whole(data: dict[str, Any], key: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS:
         raise InputError(f"{key} is {text[:40]!r}, not a whole number from 0: correct it")
     return int(text)
-
-
-def _is_own(headers: Headers) -> bool:
-    """Whether a page of this app sent it, or no page: browsers say so, on http older ones only whose page it was."""
-    if site := headers.get("sec-fetch-site"):
-        return site == "same-origin"
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 
 def _read(body: bytes | bytearray) -> dict[str, Any]:
@@ -134,4 +131,4 @@ def _read(body: bytes | bytearray) -> dict[str, Any]:
 
 
 def _mistake(status: int, words: str) -> JSONResponse:
-    return JSONResponse({"mistake": words}, status)
+    return JSONResponse({"mistake": without_paths(words)}, status)

@@ -7,7 +7,7 @@ passes over a component whose file it cannot find, so for the time of the import
 import inspect
 from typing import Any
 
-__all__ = ["gr"]
+__all__ = ["Api", "gr", "said"]
 
 _getfile = inspect.getfile
 
@@ -21,5 +21,11 @@ def _getfile_but_not_of_gradio(object: Any) -> str:
 inspect.getfile = _getfile_but_not_of_gradio
 try:
     import gradio as gr
+    from gradio.components.api_component import Api
 finally:
     inspect.getfile = _getfile
+
+
+def said(event: "gr.EventData") -> dict[str, Any]:
+    """What a page says of an event; nothing where it sends anything else."""
+    return event._data if isinstance(event._data, dict) else {}

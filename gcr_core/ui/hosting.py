@@ -20,6 +20,7 @@ from gcr_core.ui import html
 from gcr_core.ui.html import text
 
 SPACES = "https://huggingface.co/spaces"
+HANGS = "the memory's process gives no sign of life: if that goes on it is ended and started again"
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 
 
@@ -48,7 +49,8 @@ def is_ephemeral(home: Path) -> bool:
 
 
 def notices(settings: Settings) -> str:
-    """What whoever opens the page should know of the place, as HTML; nothing on one's own machine."""
+    """What whoever opens the page should know of the place, as HTML; nothing on one's own machine. What has data-once
+    is shown by assets/desk.js until it is dismissed."""
     space = os.environ.get("SPACE_ID", "")
     lines = []
     if space and not settings.training:
@@ -57,13 +59,23 @@ def notices(settings: Settings) -> str:
             f'own. <a class="button" href="{SPACES}/{text(space)}?duplicate=true" target="_blank">Duplicate this '
             "Space</a>"
         )
-    if settings.training and is_ephemeral(settings.home):
-        where = f"attach a storage bucket at {BUCKET}" if space else f"mount a volume at {text(settings.home)}"
-        lines.append(
-            "<b>Storage is ephemeral here:</b> galleries and memories are lost when this app restarts. Download the "
-            f"memories that you want to keep. Whoever runs the app: {where}."
+    shown = "".join(f'<p class="note warning" role="note">{line}</p>' for line in lines)
+    if space and settings.training and is_ephemeral(settings.home):
+        shown += (
+            '<p class="note warning once" role="note" data-once="lost-on-restart" hidden><span>What you memorise here '
+            "is lost when this Space restarts: download the memories that you want to keep.</span>"
+            '<button type="button" data-dismiss aria-label="Dismiss">×</button></p>'
         )
-    return "".join(f'<p class="note warning" role="note">{line}</p>' for line in lines)
+    return shown
+
+
+def advise(settings: Settings) -> str:
+    """What whoever runs the app should do about the place, in a line for its log; nothing where it will do."""
+    if not settings.training or not is_ephemeral(settings.home):
+        return ""
+    home = settings.home
+    where = f"attach a storage bucket at {BUCKET}" if os.environ.get("SPACE_ID") else f"mount a volume at {home}"
+    return f"galleries and memories are in {home}, on the container's own disk, and are lost with it: {where}"
 
 
 def kept_for(settings: Settings) -> str:
@@ -75,14 +87,18 @@ def kept_for(settings: Settings) -> str:
 
 
 def health(loading: LoadingMemory) -> Route:
-    """`/health`: 200 while the page answers, 503 where the memory that it opens with could not be loaded."""
+    """`/health`: 200 while the page answers, 503 where the memory that it opens with could not be loaded, and while its
+    process hangs."""
 
     def answer(request: Request) -> Response:
+        state = loading.state_now
+        reason = HANGS if state == "hung" else ""
         try:
-            reason = "" if loading.state != "failed" else str(loading.wait())
+            if state == "failed":
+                loading.wait()
         except GcrError as failure:
             reason = str(failure)
-        return JSONResponse({"memory": loading.state, "reason": reason}, 503 if reason else 200)
+        return JSONResponse({"memory": state, "reason": reason}, 503 if reason else 200)
 
     return Route("/health", answer)
 

@@ -2,8 +2,11 @@
 
 import html
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +17,8 @@ MOSAIC_PICTURES = 60
 MOSAIC_STRIDE = 7
 """How many places apart in the gallery neighbours in the mosaic are, as a phone shows only its beginning."""
 NO_PICTURE = "no-picture.svg"
+SERVER_PATH = re.compile(r"(?<![\w:/.])/(?:[^\s/'\"]+/)+([^\s/'\"]*)")
+"""An absolute path in a message, and the name at its end; no address of a page is one."""
 
 
 def text(value: object) -> str:
@@ -23,7 +28,7 @@ def text(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class Album:
+class ShownGallery:
     """A memory's gallery as the page shows it."""
 
     gallery: "Gallery"
@@ -41,29 +46,42 @@ class Album:
             return NO_PICTURE
         return f"picture/{self.id}/{index}/{self.gallery.path(index).stat().st_mtime_ns:x}"
 
+    def large_url(self, index: int) -> str:
+        """The same of the picture in large, at most as long as the memory keeps it."""
+        if not self.gallery.has_picture(index):
+            return NO_PICTURE
+        file = self.gallery.original(index).stat()
+        return f"original/{self.id}/{index}/{file.st_mtime_ns:x}-{file.st_ino:x}"  # files of one moment are told apart
+
     def name(self, index: int) -> str:
-        """The first caption, or the file name of an image without one."""
+        """The first caption, or the file name of an image without one, which needs no ending beside its picture."""
         captions = self.gallery.captions[index]
-        return captions[0] if captions else self.gallery.file_names[index]
+        return captions[0] if captions else PurePosixPath(self.gallery.file_names[index]).stem
 
 
-def mosaic(album: Album, most: int = MOSAIC_PICTURES) -> str:
+def mosaic(shown: ShownGallery, most: int = MOSAIC_PICTURES) -> str:
     """Pictures spread evenly over the gallery, of those that are in the memory."""
-    images = len(album.gallery)
+    images = len(shown.gallery)
     count = min(most, images)
     order = sorted(range(count), key=lambda place: place % MOSAIC_STRIDE)
-    picked: Iterable[int] = filter(album.gallery.has_picture, (place * images // count for place in order))
-    pictures = "".join(f'<img src="{album.url(i)}" alt="" loading="lazy">' for i in picked)
-    return f'<div class="mosaic" aria-hidden="true">{pictures}</div>'
+    picked: Iterable[int] = filter(shown.gallery.has_picture, (place * images // count for place in order))
+    pictures = "".join(f'<img src="{shown.url(i)}" alt="" loading="lazy" data-picture="{i}">' for i in picked)
+    return f'<div class="mosaic" aria-hidden="true" data-memory="{shown.id}" data-pictures="">{pictures}</div>'
 
 
-def notice(words: object, kind: str = "") -> str:
-    """A line at the foot of the window: what went wrong, or what has been done; it can be put away."""
+def notice(words: object, kind: str = "", does: str = "") -> str:
+    """A line at the foot of the window: what went wrong, or what has been done; it can be dismissed. `does`: a button,
+    as HTML."""
     role = "status" if kind == "good" else "alert"
     return (
-        f'<div class="notice {kind}"><p role="{role}">{text(words)}</p>'
-        '<button type="button" data-do="heard" aria-label="Put this message away">×</button></div>'
+        f'<div class="notice {kind}"><p role="{role}">{text(without_paths(words))}</p>{does}'
+        '<button type="button" data-do="heard" aria-label="Dismiss">×</button></div>'
     )
+
+
+def without_paths(words: object) -> str:
+    """A message with the names at their ends in place of the server's paths, which mean nothing to its reader."""
+    return SERVER_PATH.sub(r"\1", str(words))
 
 
 def duration(seconds: float, about: bool = True) -> str:
@@ -76,6 +94,23 @@ def duration(seconds: float, about: bool = True) -> str:
     else:
         words = f"{seconds / 3600:.1f} h"
     return f"about {words}" if about else words
+
+
+def date(iso: str) -> str:
+    """A day as a person writes it, of a moment in ISO 8601; "" for what is none."""
+    try:
+        moment = datetime.fromisoformat(iso)
+    except ValueError:
+        return ""
+    return f"{moment.day} {moment:%b %Y}"
+
+
+def size(bytes: int) -> str:
+    """Bytes as a person says them."""
+    for unit, least in (("GB", 1e9), ("MB", 1e6)):
+        if bytes >= least:
+            return f"{bytes / least:.{1 if bytes < 10 * least else 0}f} {unit}"
+    return f"{max(1, round(bytes / 1e3))} KB"
 
 
 def percent(share: float) -> str:

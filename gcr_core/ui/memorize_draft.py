@@ -5,16 +5,17 @@ workspace; an import and the writing of captions go on whether or not anyone wat
 """
 
 import math
-import threading
 import time
+import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gcr_core.data import staging
 from gcr_core.data.gallery import Gallery
-from gcr_core.data.metadata import checked_captions
 from gcr_core.errors import GalleryError, HubError, InputError, NotFoundError
-from gcr_core.files.hub import absolute, here
+from gcr_core.files.hub import absolute, here, portable
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES
 from gcr_core.serving.caption_writer import CaptionWriter
 from gcr_core.serving.importing import DEFAULT_NAME, Importing, read_report, write_report
@@ -24,12 +25,14 @@ from gcr_core.serving.model_process import EndedError
 from gcr_core.serving.remote_memory import task_host
 from gcr_core.serving.workspace import Workspace, clean_name
 from gcr_core.settings import Settings
-from gcr_core.training.config import DEFAULT_WRITTEN, PRESET_WORDS, Recipe
-from gcr_core.training.preflight import can_describe_pictures, check_written, remarks
+from gcr_core.training.config import CAPTIONER, DEFAULT_WRITTEN, PRESET_WORDS, Recipe
+from gcr_core.training.preflight import can_describe_pictures, check_written, has_eyes, remarks
 from gcr_core.ui import captions_view, memorize_view, uploads, zerogpu
 from gcr_core.ui.edits import Edits, whole
 from gcr_core.ui.gradio_import import gr
+from gcr_core.ui.model_reach import ModelReach
 from gcr_core.ui.registry import Registry
+from gcr_core.ui.staged_pictures import StagedPictures, gallery_of
 
 IMPORT_POLL_SECONDS = 0.3
 """How often the page shows how far an import is."""
@@ -39,8 +42,8 @@ CHOSEN = ("name", "preset", "identifiers", "seed", *MODELS)
 """What a person chooses for a draft."""
 Shown = dict[Any, Any]
 """Parts of the page, with what they show from now on."""
-Studied = tuple[Path, Recipe, int]
-"""What an estimate is of: a gallery, a recipe, the captions; measured again where these have doubled."""
+Studied = tuple[Path, Recipe, int, int]
+"""What an estimate is of: a gallery, a recipe, pictures and captions; measured again where either have doubled."""
 RETRY_SECONDS = 30
 """After so long a model that the hub did not give is asked for again."""
 
@@ -53,9 +56,17 @@ class Draft:
         self.registry, self.jobs = registry, jobs
         self.settings: Settings = registry.visitors.settings
         self.caption_writer = CaptionWriter(zerogpu.host(task_host, "caption writer"))
-        self.edits = Edits(registry.visitors, {"caption": self.caption, "choose": self.choose})
+        self.pictures = StagedPictures(registry.visitors, jobs, self.caption_writer)
+        self.edits = Edits(
+            registry.visitors,
+            {
+                "caption": self.pictures.caption,
+                "caption_chosen": self.pictures.caption_chosen,
+                "choose": self.choose,
+            },
+        )
+        self.reach = ModelReach()
         self.task_host = zerogpu.host(task_host, "estimate")
-        self._submitting = threading.Lock()
         self._imports: dict[Path, Importing] = {}
         self._times: dict[Studied, dict[str, float]] = {}
         self._refused: dict[Studied, tuple[float, str]] = {}
@@ -76,18 +87,39 @@ class Draft:
         if not self.settings.training:
             return self._instead(memorize_view.training_is_off())
         workspace = self.registry.visitors.workspace(request)
-        if (importing := self._imports.get(workspace.root)) and importing.is_alive():
+        importing = self._importing(workspace)
+        if importing and not importing.more_for:
             return self._instead(memorize_view.importing(*importing.progress))
         id = id or self._newest(workspace)
         if not id:
-            return self._instead(memorize_view.drop_zone())
-        gallery, report = self.registry.gallery(request, id), read_report(workspace.gallery(id))
-        moves = place[1] and self.caption_writer.of(workspace.gallery(id))  # rows leave the table as they get captions
+            return self._instead(memorize_view.drop_zone(self._sees()))
+        folder = workspace.gallery(id)
+        moves = place[1] and self.caption_writer.of(folder)  # rows leave the table as they get captions
         return {
-            self.prepare: memorize_view.taken_in(id, gallery, report),
+            self.prepare: self._show_staged(request, id, importing),
             **({} if moves else self._show_table(request, id, place)),
             **self._show_prospects(request, id),
         }
+
+    def _show_staged(self, request: Any, id: str, importing: Importing | None = None) -> str:
+        if importing:
+            return memorize_view.importing(*importing.progress)
+        folder = self.registry.visitors.workspace(request).gallery(id)
+        out = len(staging.taken_out(folder))
+        longest = self.settings.max_picture_side
+        return memorize_view.staged(id, self.registry.gallery(request, id), read_report(folder), longest, out)
+
+    def _importing(self, workspace: Workspace) -> Importing | None:
+        """The owner's import, while it goes on."""
+        importing = self._imports.get(workspace.root)
+        return importing if importing and importing.is_alive() else None
+
+    def _sees(self) -> bool:
+        """Whether the page's own backbone finds pictures without captions."""
+        try:
+            return has_eyes(self.settings.backbone)
+        except HubError:
+            return False
 
     def _instead(self, words: str) -> Shown:
         return {self.prepare: words, self.notes: "", self.table: "", self.how: ""}
@@ -102,42 +134,63 @@ class Draft:
         edition = self.edits.edition
         gallery, folder = self.registry.gallery(request, id), self.registry.visitors.workspace(request).gallery(id)
         recipe, writing = self._chosen(folder), self.caption_writer.of(folder)
-        key, able = _studied(folder, recipe, gallery), False
-        try:
-            able = can_describe_pictures(recipe.backbone)
-            words, refused = remarks(gallery, recipe, self.settings.visitors), False
-        except (GalleryError, HubError) as refusal:
-            words, refused = [str(refusal)], True
+        key, fixed = _studied(folder, recipe, gallery), self.settings.visitors
+        which, lacking = self._lacking(recipe)
+        words, refused, offers = [], True, ""
+        if lacking is None:
+            words = [f"Asking the Hugging Face hub for {getattr(recipe, which)}…"]
+        elif lacking:
+            offers = captions_view.unreachable(id, which, lacking, MODELS[which], fixed)
+        else:
+            words, refused, offers = self._prospects(id, gallery, recipe)
         if failure := self._refused.get(key):
             words, refused = [failure[1]], True
         times = self._times.get(key)
         most = self.settings.max_gpu_seconds if zerogpu.is_here() else math.inf
         if times and min(times.values()) > most:
             words, refused = [*words, zerogpu.too_long(min(times.values()), most)], True
-        notes = captions_view.writing(id, writing) if writing else memorize_view.remarks(words, refused)
-        if gallery.bare and able and not writing:
-            notes += captions_view.offer(id, Path(recipe.backbone).name, len(gallery.bare), DEFAULT_WRITTEN)
-        elif gallery.bare and not able and not self.settings.visitors:
-            notes += captions_view.offer_able(id)
+        notes = memorize_view.remarks(words, refused and lacking is not None) + offers
         how = memorize_view.recipe(
             id,
-            self._report(folder) | {key: getattr(recipe, key) for key in MODELS},
+            self._report(folder) | {key: portable(getattr(recipe, key)) for key in MODELS},
             presets=PRESET_WORDS,
             times=times,
             most=most,
             types=IDENTIFIER_TYPES,
-            fixed=self.settings.visitors,
+            fixed=fixed,
             refused=refused or writing is not None,
             edition=edition,
         )
-        return {self.notes: notes, self.how: how}
+        return {self.notes: captions_view.writing(id, writing) if writing else notes, self.how: how}
 
-    def _taken(self, workspace: Workspace) -> set[str]:
-        """The galleries that jobs have taken up."""
-        return {row["gallery"] for row in self.jobs.list(workspace)}
+    def _lacking(self, recipe: Recipe) -> tuple[str, str | None]:
+        """Which model of a recipe cannot be had, and why: "" where all can, None while the hub is asked."""
+        for which, instead in MODELS.items():
+            try:
+                lacking = self.reach.lacks(getattr(recipe, which), instead)
+            except HubError as refusal:
+                return which, str(refusal)
+            if lacking != "":
+                return which, lacking
+        return "", ""
+
+    def _prospects(self, id: str, gallery: Gallery, recipe: Recipe) -> tuple[list[str], bool, str]:
+        """What will come of a gallery in words, whether it is refused, and the offer of captions, as HTML."""
+        bare, able = len(gallery.bare), can_describe_pictures(recipe.backbone)
+        choosable = not self.settings.visitors and self.reach.lacks(CAPTIONER, MODELS["backbone"]) == ""
+        try:
+            words, refused = remarks(gallery, recipe, fixed=not choosable), False
+        except GalleryError as refusal:
+            words, refused = [str(refusal)], True
+        if not bare or not (able or choosable):
+            return words, refused, ""
+        if not able:
+            return words, refused, captions_view.offer_able(id)
+        name = Path(recipe.backbone).name
+        return words, refused, captions_view.offer(id, name, bare, DEFAULT_WRITTEN, has_eyes(recipe.backbone))
 
     def _newest(self, workspace: Workspace) -> str:
-        taken = self._taken(workspace)
+        taken = self.pictures.taken(workspace)
         return next((row["id"] for row in workspace.galleries() if row["id"] not in taken), "")
 
     def stirs(self, workspace: Workspace) -> list[Any]:
@@ -147,6 +200,16 @@ class Draft:
             (id, writing.waits, writing.done) for id, folder in folders if (writing := self.caption_writer.of(folder))
         ]
 
+    def state(self, request: Any) -> list[Any]:
+        """What this part of the page is of, but for what is typed and chosen, which each page shows as it is there."""
+        workspace = self.registry.visitors.workspace(request)
+        importing, id = self._importing(workspace), self._newest(workspace)
+        if not id:
+            return [importing and importing.progress]
+        names = zlib.crc32("/".join(self.registry.gallery(request, id).file_names).encode())
+        lacking = self._lacking(self._chosen(workspace.gallery(id)))
+        return [importing and importing.progress, id, names, self.stirs(workspace), lacking]
+
     def ended(self, workspace: Workspace) -> tuple[str, str] | None:
         """How the writing of captions ended, as a notice's kind and words; told once."""
         ends = (self.caption_writer.ended(workspace.gallery(id)) for id in workspace.ids("galleries"))
@@ -154,27 +217,34 @@ class Draft:
 
     # What goes on by itself
 
-    def take_in(self, request: Any, files: Any) -> Iterator[Shown]:
-        """Imports uploads; shows how far that is, and in the end the new draft."""
+    def take_in(self, request: Any, files: Any, place: captions_view.Place = captions_view.FIRST) -> Iterator[Shown]:
+        """Imports uploads, as a new draft or for the one that there is; shows how far that is, and in the end the
+        draft."""
         self.check_training()
         workspace = self.registry.visitors.workspace(request)
-        importing = self._imports[workspace.root] = Importing(workspace, files, uploads.laid_out)
-        yield from self._watch(request, importing)
+        if self._importing(workspace):
+            raise InputError("other pictures are still being read: wait until they are in, then drop these again")
+        id = self._newest(workspace)
+        merge = partial(self.pictures.merge, workspace, id) if id else None
+        importing = self._imports[workspace.root] = Importing(workspace, files, uploads.laid_out, id, merge)
+        yield from self._watch(request, importing, place)
 
     def follow(self, request: Any) -> Iterator[Shown]:
-        """How far an import is that goes on, and in the end the new draft; nothing where none does."""
+        """How far an import is that goes on, and in the end the draft; nothing where none does."""
         importing = self._imports.get(self.registry.visitors.workspace(request).root)
         if importing and importing.is_alive():
             yield from self._watch(request, importing)
         elif importing:
             yield self.show(request)
 
-    def _watch(self, request: Any, importing: Importing) -> Iterator[Shown]:
+    def _watch(
+        self, request: Any, importing: Importing, place: captions_view.Place = captions_view.FIRST
+    ) -> Iterator[Shown]:
         yield {self.prepare: memorize_view.importing(*importing.progress)}
         while importing.is_alive():
             importing.join(IMPORT_POLL_SECONDS)
             yield {self.prepare: memorize_view.importing(*importing.progress)}
-        yield self.show(request, importing.result())
+        yield self.show(request, importing.result(), place)
 
     def study(self, request: Any) -> Iterator[Shown]:
         """How long each preset takes for the draft with the models chosen for it, measured where it was not yet.
@@ -189,7 +259,9 @@ class Draft:
             recipe = self._chosen(folder)
             key = _studied(folder, recipe, gallery)
             asked = self._refused.get(key, (-math.inf, ""))[0]
-            if self.caption_writer.of(folder) or not any(gallery.captions):
+            if self.caption_writer.of(folder) or self._lacking(recipe) != ("", ""):
+                return
+            if not (any(gallery.captions) or has_eyes(recipe.backbone)):
                 return
             if key not in self._times and time.monotonic() >= asked + RETRY_SECONDS:
                 try:
@@ -207,57 +279,48 @@ class Draft:
 
     def turn(self, request: Any, data: dict[str, Any]) -> Shown:
         """Another page of the captions, or only the pictures without any."""
-        return self._show_table(request, _id(data), (whole(data, "page"), _only(data)))
+        return self._show_table(request, gallery_of(data), _place(data))
 
-    def caption(self, request: Any, edit: dict[str, Any]) -> None:
-        """Writes the captions of a picture: "own", a person's, and "models", the model's, of which the corrected are a
-        person's from now on. One of the two that the page did not show stays as it is."""
-        index = whole(edit, "index")
-        folder = self.registry.visitors.workspace(request).gallery(_id(edit))
-        with self.caption_writer.editing:
-            gallery = Gallery.load(folder)
-            if index >= len(gallery):
-                raise InputError(f"picture {index} is not one of the gallery's {len(gallery):,}: reload the page")
-            texts, written = gallery.captions[index], gallery.pseudo_queries[index]
-            try:
-                own = _lines(edit, "own", [text for text in texts if text not in written])
-                models = _lines(edit, "models", written)
-            except ValueError as error:
-                raise GalleryError(f"{gallery.file_names[index]} {error}") from error
-            theirs = own + [text for text in models if text not in written]
-            gallery.pseudo_queries[index] = [text for text in models if text in written and text not in own]
-            gallery.captions[index] = theirs + gallery.pseudo_queries[index]
-            gallery.with_captions(gallery.captions)
+    def take_out(self, request: Any, data: dict[str, Any]) -> Shown:
+        """Removes a picture, or those that are chosen."""
+        self.pictures.take_out(request, data)
+        return self.show(request, gallery_of(data), _place(data))
+
+    def put_back(self, request: Any, data: dict[str, Any]) -> Shown:
+        """Puts all pictures back that were removed."""
+        self.pictures.put_back(request, data)
+        return self.show(request, gallery_of(data))
 
     def choose(self, request: Any, edit: dict[str, Any]) -> None:
         """Writes one thing that this draft is to be memorised with, "which" of CHOSEN: its name, or a recipe's part."""
         which, value = str(edit.get("which")), str(edit.get("value") or "").strip()
         if which not in CHOSEN:
             raise InputError(f"{which[:40]!r} is nothing to memorise with: choose {', '.join(CHOSEN)}")
-        folder = self.registry.visitors.workspace(request).gallery(_id(edit))
+        folder = self.registry.visitors.workspace(request).gallery(gallery_of(edit))
         if which == "name":
             value = clean_name(value) if value else ""
         else:
             recipe = self.recipe(self._report(folder) | {which: value})
         if which in MODELS:
             here(getattr(recipe, which), instead=MODELS[which])
-            self._refused.pop(_studied(folder, recipe, self.registry.gallery(request, _id(edit))), None)
-        write_report(folder, read_report(folder) | {which: value})
+            self._refused.pop(_studied(folder, recipe, self.registry.gallery(request, gallery_of(edit))), None)
+        with self.caption_writer.editing:
+            write_report(folder, read_report(folder) | {which: value})
 
     def edited(self, request: Any, data: dict[str, Any]) -> Shown:
         """What follows from an edit that was kept; nothing once a job has taken the gallery up."""
-        id, which = _id(data), data.get("which")
+        id, which = gallery_of(data), data.get("which")
         if which in CHOSEN and which not in MODELS:
             return {}
         shown = self._show_prospects(request, id)
-        if which == "models":
-            shown |= self._show_table(request, id, (whole(data, "page"), _only(data)))
-        return {} if id in self._taken(self.registry.visitors.workspace(request)) else shown
+        if which == "models" or data.get("do") == "caption_chosen":
+            shown |= self._show_table(request, id, _place(data))
+        return {} if id in self.pictures.taken(self.registry.visitors.workspace(request)) else shown
 
     def write(self, request: Any, data: dict[str, Any]) -> Shown:
         """Lets the model write captions for the pictures without any."""
         self.check_training()
-        id = _id(data)
+        id = gallery_of(data)
         folder = self.registry.visitors.workspace(request).gallery(id)
         recipe = self._chosen(folder)
         check_written(DEFAULT_WRITTEN, recipe.backbone)
@@ -266,12 +329,12 @@ class Draft:
 
     def hush(self, request: Any, data: dict[str, Any]) -> Shown:
         """Stops the model's writing."""
-        self.caption_writer.stop(self.registry.visitors.workspace(request).gallery(_id(data)))
+        self.caption_writer.stop(self.registry.visitors.workspace(request).gallery(gallery_of(data)))
         return {}
 
     def discard(self, request: Any, data: dict[str, Any]) -> Shown:
         """Deletes the gallery."""
-        id = _id(data)
+        id = gallery_of(data)
         workspace = self.registry.visitors.workspace(request)
         self.caption_writer.stop(workspace.gallery(id))
         workspace.delete(id)
@@ -280,12 +343,14 @@ class Draft:
     def memorise(self, request: Any, data: dict[str, Any]) -> None:
         """Queues a job for the gallery, as the form says."""
         self.check_training()
-        workspace, id = self.registry.visitors.workspace(request), _id(data)
-        if self.caption_writer.of(workspace.gallery(id)):
-            raise InputError("the model still writes captions for these pictures: wait until it is done, or stop it")
-        with self._submitting:
+        workspace, id = self.registry.visitors.workspace(request), gallery_of(data)
+        with self.caption_writer.editing:
             if any(row["gallery"] == id and row["state"] in UNFINISHED for row in self.jobs.list(workspace)):
                 return  # a second click
+            if (importing := self._importing(workspace)) and importing.more_for == id:
+                raise InputError("more pictures are still being read: wait until they are in")
+            if self.caption_writer.of(workspace.gallery(id)):
+                raise InputError("the model writes captions for these pictures: wait until it is done, or stop it")
             self.jobs.submit(workspace, id, self.recipe(data), str(data.get("name", "")))
         self.task_host.end()
 
@@ -319,18 +384,9 @@ class Draft:
 
 
 def _studied(folder: Path, recipe: Recipe, gallery: Gallery) -> Studied:
-    return folder, recipe, sum(map(len, gallery.captions)).bit_length()
+    return folder, recipe, len(gallery).bit_length(), sum(map(len, gallery.captions)).bit_length()
 
 
-def _id(data: dict[str, Any]) -> str:
-    return str(data.get("gallery", ""))
-
-
-def _lines(edit: dict[str, Any], key: str, before: list[str]) -> list[str]:
-    """The captions that a field shows, one a line; those `before` where the page showed no such field. Raises
-    ValueError saying what is wrong with them."""
-    return before if edit.get(key) is None else checked_captions(str(edit[key]).splitlines())
-
-
-def _only(data: dict[str, Any]) -> bool:
-    return data.get("value") is True or data.get("only") == "1"
+def _place(data: dict[str, Any]) -> captions_view.Place:
+    """The page of the captions that is shown, and whether only pictures without any are."""
+    return whole(data, "page"), data.get("value") is True or data.get("only") in ("1", True)

@@ -5,96 +5,63 @@ id that comes in. Models are asked in another process.
 """
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from contextvars import copy_context
+from pathlib import Path
 from typing import Any, Literal
 
-from gcr_core.data.gallery import IMPORT_SIDE
-from gcr_core.data.images import open_image
+from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError, InputError, NotFoundError
+from gcr_core.files.layout import undo_folder
 from gcr_core.serving.job import DONE, QUEUED, UNFINISHED
 from gcr_core.serving.job_queue import JobQueue
 from gcr_core.serving.remote_memory import task_host
 from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
-from gcr_core.ui import hosting, html, hub_push, memorize_view, uploads, zerogpu
+from gcr_core.ui import freshness, hosting, html, hub_push, job_view, memorize_view, memory_cards, uploads, zerogpu
 from gcr_core.ui.captions_view import Place
-from gcr_core.ui.gradio_import import gr
+from gcr_core.ui.chores import Chores, adding
+from gcr_core.ui.gradio_import import gr, said
 from gcr_core.ui.memorize_draft import Draft
 from gcr_core.ui.registry import Registry
 from gcr_core.ui.search_tab import SCRIPT, SearchTab
 
-POLL_SECONDS = 1.0
-"""How often an open page asks what is new."""
-ADDED_AT_ONCE = 16
-"""How many pictures a memory takes in before it is saved."""
-LISTEN = "gcr.listen(element, trigger, 'act', watch); gcr.take(element, trigger, 'dropped')"
+LISTEN = (
+    "gcr.listen(element, trigger, 'act', watch); gcr.take(element, trigger, 'dropped'); "
+    "desk.listen(element, trigger, watch)"
+)
+FOLLOW = "desk.follow(() => props.value, () => trigger('stirred'))"
 ANSWERED = "async () => [await edits.before]"
 """Runs in the browser, so that what was typed before a reload is answered before the page asks what there is."""
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
-class Chores:
-    """Long work on memories that outlives a reload: how the last one ended, by the memory's id."""
-
-    def __init__(self, doing: dict[str, str]) -> None:
-        """`doing`: a memory's id → what is being done with it, in words."""
-        self.doing = doing
-        self.ended: dict[str, tuple[str, str]] = {}
-        self._lock = threading.Lock()
-
-    def begin(self, id: str, words: str, work: Callable[[Callable[[str], None]], str]) -> None:
-        """Starts work on a memory; `work` gets a function for progress in words and returns how it ended.
-
-        Raises InputError for a memory that is being worked on.
-        """
-        with self._lock:
-            if id in self.doing:
-                raise InputError("this memory is being worked on: wait until that is done")
-            self.doing[id] = words
-
-        def run() -> None:
-            try:
-                self.ended[id] = ("good", work(lambda words: self.doing.__setitem__(id, words)))
-            except Exception as mistake:
-                self.ended[id] = ("", str(mistake))
-            finally:
-                del self.doing[id]
-
-        threading.Thread(target=copy_context().run, args=(run,), name=f"chore-{id}", daemon=True).start()
-
-    def over(self, ids: Iterable[str]) -> list[tuple[str, str]]:
-        """How the work on these memories ended, where it has; told once."""
-        return [self.ended.pop(id) for id in ids if id in self.ended and id not in self.doing]
-
-
 class MemorizeTab:
     """The tab's parts and what fills them. Its methods take the request of whoever asks."""
 
-    def __init__(self, registry: Registry, jobs: JobQueue, search: SearchTab, tabs: gr.Tabs) -> None:
-        self.registry, self.jobs, self.search, self.tabs = registry, jobs, search, tabs
+    def __init__(self, registry: Registry, jobs: JobQueue, search: SearchTab) -> None:
+        self.registry, self.jobs, self.search = registry, jobs, search
         self.settings: Settings = registry.visitors.settings
         self.chores = Chores(registry.doing)
         self.training = zerogpu.host(task_host, "consolidation")
         part: dict[str, Any] = {"apply_default_css": False, "head": SCRIPT, "js_on_load": LISTEN}
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=5, elem_id="flow"):
-                self.work = gr.HTML("", elem_id="jobs", **part)
                 self.draft = Draft(registry, jobs, part)
             with gr.Column(scale=3, elem_id="aside"):
+                self.work = gr.HTML("", elem_id="jobs", **part)
                 self.kept = gr.HTML("", elem_id="shelf", **part)
                 hub_push.sign_in()
         self.draft.edits.does |= {"rename": self.rename}
         self.notice = gr.HTML("", elem_id="notice", **part)
-        self.timer = gr.Timer(POLL_SECONDS, active=False)
         self.seen = gr.State("")
+        self.version = gr.HTML(
+            "", html_template="<span hidden></span>", elem_id="fresh", **(part | {"js_on_load": FOLLOW})
+        )
 
     @property
     def parts(self) -> list[Any]:
-        return [self.work, *self.draft.parts, self.kept, self.notice, self.timer, self.seen, self.search.chosen]
+        return [self.work, *self.draft.parts, self.kept, self.notice, self.version, self.seen, self.search.chosen]
 
     def workspace(self, request: Any) -> Workspace:
         return self.registry.visitors.workspace(request)
@@ -103,7 +70,8 @@ class MemorizeTab:
 
     def everything(self, request: Any) -> dict[Any, Any]:
         try:
-            return {**self.show_work(request), **self.draft.show(request), **self.show_memories(request)}
+            version = {self.version: json.dumps(self.state(request))}  # before the rest, which may be newer
+            return version | self.show_work(request) | self.draft.show(request) | self.show_memories(request)
         except GcrError as mistake:
             return {
                 self.notice: html.notice(mistake),
@@ -111,22 +79,43 @@ class MemorizeTab:
             }
 
     def show_work(self, request: Any) -> dict[Any, Any]:
-        """The jobs; asked for again every second while something goes on."""
+        """The jobs that have no memory yet. Of those that have, the gallery goes: the memory has its own."""
         workspace = self.workspace(request)
-        kept = workspace.ids("memories")
-        rows = [row | {"memory": row["memory"] if row["memory"] in kept else None} for row in self.jobs.list(workspace)]
+        rows = self.jobs.list(workspace)
+        needed = {row["gallery"] for row in rows if row["state"] != DONE}
+        for row in rows:
+            if row["gallery"] not in needed:
+                with suppress(NotFoundError):
+                    workspace.delete(row["gallery"])
         losses = {row["id"]: self.jobs.losses(workspace, row["id"]) for row in rows if row["state"] != QUEUED}
-        stirs = self.draft.stirs(workspace)
-        alive = any(row["state"] in UNFINISHED for row in rows) or self._busy(workspace) or stirs
-        seen = json.dumps([[[row["id"], row["state"]] for row in rows], stirs])
-        work = memorize_view.jobs(rows, losses, hub_push.instead_of_token(self.settings))
-        return {self.work: work, self.timer: gr.Timer(active=bool(alive)), self.seen: seen}
+        seen = json.dumps([{row["id"]: row["state"] for row in rows}, self.draft.stirs(workspace)])
+        return {self.work: job_view.jobs(rows, losses), self.seen: seen}
 
     def show_memories(self, request: Any) -> dict[Any, Any]:
-        rows = [(row, self.registry.album(request, row["id"])) for row in self.workspace(request).memories()]
+        rows, gone = [], {}
+        for row in self.workspace(request).memories():
+            shown, facts = self.registry.shown(request, row["id"]), self.registry.memory(request, row["id"]).facts
+            report = facts.get("training")
+            rows.append((row, shown, report if isinstance(report, dict) else {}))
+            gone[row["id"]] = len(_gone(self.workspace(request).memory(row["id"]), shown.gallery))
         token, kept_for = hub_push.instead_of_token(self.settings), hosting.kept_for(self.settings)
-        kept = memorize_view.memories(rows, self.chores.doing, token, kept_for)
+        kept = memory_cards.cards(rows, self.chores.doing, token, kept_for, gone)
         return {self.kept: kept, self.search.chosen: self.search.offered(request)}
+
+    def state(self, request: Any) -> dict[str, Any]:
+        """What each part of the tab is of: "work", "memories", "draft"; "alive" while one of them changes by itself."""
+        workspace = self.workspace(request)
+        jobs, busy = self.jobs.list(workspace), self._busy(workspace)
+        stirs = self.draft.state(request)
+        alive = bool(any(row["state"] in UNFINISHED for row in jobs) or busy or stirs[0] or self.draft.stirs(workspace))
+        doing = [(id, self.chores.doing.get(id)) for id in busy]
+        memories = [(id, freshness.stamp(workspace.memory(id))) for id in workspace.ids("memories")]
+        return {
+            "work": freshness.digest([jobs, freshness.now() if alive else 0]),
+            "memories": freshness.digest([sorted(memories), doing]),
+            "draft": freshness.digest(stirs),
+            "alive": alive,
+        }
 
     def _busy(self, workspace: Workspace) -> list[str]:
         return [id for id in workspace.ids("memories") if id in self.chores.doing or id in self.chores.ended]
@@ -144,27 +133,39 @@ class MemorizeTab:
         except GcrError:
             return {self.notice: gr.skip()}
 
-    def tick(self, seen: str, place: Place, request: gr.Request) -> dict[Any, Any]:
+    def tick(self, version: str, seen: str, place: Place, request: gr.Request) -> dict[Any, Any]:
+        """What has changed since a page showed what it shows, whoever changed it."""
         try:
-            workspace = self.workspace(request)
-            shown = self.show_work(request)
-            busy = self._busy(workspace)
-            over = self.chores.over(busy)
-            if shown[self.seen] != seen or busy:
-                shown |= {**self.show_memories(request), **self.draft.show(request, place=place)}
-            if ended := self.draft.ended(workspace):
-                shown |= {self.notice: html.notice(ended[1], ended[0])}
-            for kind, words in over:
+            workspace, now = self.workspace(request), self.state(request)
+            before = _version(version)
+            shown: dict[Any, Any] = {self.version: json.dumps(now)}
+            if now["work"] != before.get("work"):
+                shown |= self.show_work(request)
+            if now["memories"] != before.get("memories"):
+                shown |= self.show_memories(request)
+            if now["draft"] != before.get("draft"):
+                shown |= self.draft.show(request, place=place)
+            ends = [*self.chores.over(self._busy(workspace)), *filter(None, [self.draft.ended(workspace)])]
+            for kind, words in ends:
                 shown |= {self.notice: html.notice(words, kind)}
+            for row in self._finished(workspace, seen):
+                does = memory_cards.search_it(row["id"], "undo", "Search it now")
+                shown |= {self.notice: html.notice(job_view.finished(row["name"]), "good", does)}
             return shown
         except GcrError as mistake:
-            return {self.notice: html.notice(mistake), self.timer: gr.Timer(active=False)}
+            return {self.notice: html.notice(mistake)}
 
-    def drop(self, request: gr.Request, event: gr.EventData) -> Iterator[dict[Any, Any]]:
+    def _finished(self, workspace: Workspace, seen: str) -> list[dict[str, Any]]:
+        """The jobs that a page has seen going on, and whose memories are there now."""
+        before = json.loads(seen)[0] if seen else {}
+        done = [row for row in self.jobs.list(workspace) if row["state"] == DONE]
+        return [row for row in done if before.get(row["id"]) in UNFINISHED]
+
+    def drop(self, place: Place, request: gr.Request, event: gr.EventData) -> Iterator[dict[Any, Any]]:
         """Pictures or a memory, uploaded a moment ago."""
-        files = event._data.get("files")
+        files = said(event).get("files")
         try:
-            if event._data.get("drop") == "memory":
+            if said(event).get("drop") == "memory":
                 yield {self.notice: html.notice("Opening the memory…", "good")}
                 with uploads.laid_out(files) as paths:
                     for path in paths:
@@ -172,9 +173,9 @@ class MemorizeTab:
                 yield {self.notice: "", **self.show_memories(request)}
                 return
             yield {self.notice: ""}
-            yield from self.draft.take_in(request, files)
+            yield from self.draft.take_in(request, files, place)
         except GcrError as mistake:
-            yield {self.notice: html.notice(mistake), **self.draft.show(request)}
+            yield {self.notice: html.notice(mistake), **self.draft.show(request, place=place)}
 
     def follow(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """An import that went on while the page was loaded anew."""
@@ -193,14 +194,17 @@ class MemorizeTab:
 
     def act(self, request: gr.Request, event: gr.EventData, signed_in: gr.OAuthToken | None = None) -> dict[Any, Any]:
         """One thing that was clicked, sent or typed; `do` says which."""
-        data = event._data | {"signed_in": signed_in}
+        data = said(event) | {"signed_in": signed_in}
         verb = {
             "heard": self._heard,
             "refused": self._refused,
             "page": self.draft.turn,
             "only": self.draft.turn,
             "caption": self.draft.edited,
+            "caption_chosen": self.draft.edited,
             "choose": self.draft.edited,
+            "take_out": self.draft.take_out,
+            "put_back": self.draft.put_back,
             "write": self._write,
             "hush": self.draft.hush,
             "discard": self.draft.discard,
@@ -208,8 +212,8 @@ class MemorizeTab:
             "stop": self._job,
             "resume": self._job,
             "remove": self._job,
-            "search": self._search,
             "add": self._add,
+            "bring_back": self._bring_back,
             "consolidate": self._consolidate,
             "push": self._push,
             "rename": self._renamed,
@@ -251,54 +255,29 @@ class MemorizeTab:
             with suppress(NotFoundError):
                 workspace.delete(job["gallery"])
 
-    def _search(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
-        id = _id(data, "memory")
-        self.workspace(request).memory(id)
-        return {self.search.chosen: self.search.offered(request, id), self.tabs: gr.Tabs(selected="search")}
-
     def _add(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id, lines = _id(data, "memory"), str(data.get("captions") or "").splitlines()
-        memory, settings = self.registry.own_memory(request, id), self.settings
-        captions = [line.strip() for line in lines if line.strip()]
+        memory = self.registry.own_memory(request, id)
         self.workspace(request).check_upload(0)
-        most = settings.max_pictures - len(memory.gallery)
-
-        def work(say: Callable[[str], None]) -> str:
-            there = set(memory.gallery.file_names)
-            names: list[str] = []
-            skipped: list[str] = []
-            started = time.monotonic()
-            with uploads.laid_out(data.get("files"), most) as paths:
-                for start in range(0, len(paths), ADDED_AT_ONCE):
-                    pictures = []
-                    for path in paths[start : start + ADDED_AT_ONCE]:
-                        try:
-                            pictures.append((path.name, open_image(path, IMPORT_SIDE)))
-                        except InputError as mistake:
-                            skipped.append(str(mistake))
-                    names += memory.add(pictures, [captions] * len(pictures)) if pictures else []
-                    say(f"Adding pictures… {min(start + ADDED_AT_ONCE, len(paths)):,} of {len(paths):,}")
-            if not names:
-                raise InputError(f"nothing was added: {skipped[0] if skipped else 'choose a picture'}")
-            new = [name for name in dict.fromkeys(names) if name not in there]
-            known = [name for name in dict.fromkeys(names) if name in there]
-            said = [f"Added {_some(new)} in {time.monotonic() - started:.1f} s."] if new else []
-            said += [f"There already: {_some(known)}."] if known else []
-            said += ["Consolidate to train their new captions in."] if known and captions and settings.training else []
-            said += [f"Left out: {_some(skipped)}."] if skipped else []
-            return " ".join(said)
-
+        captions = [line.strip() for line in lines if line.strip()]
+        work = adding(memory, self.settings, data.get("files"), captions, self.registry.open_picture)
         self.chores.begin(id, "Adding pictures…", work)
         return {**self.show_work(request), **self.show_memories(request)}
+
+    def _bring_back(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
+        memory = self.registry.own_memory(request, _id(data, "memory"))
+        memory.restore(_gone(memory.folder, memory.gallery))
+        return self.show_memories(request)
 
     def _consolidate(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         self.draft.check_training()
         id = _id(data, "memory")
         self.registry.own_memory(request, id)
-        folder = self.workspace(request).memory(id)
+        workspace = self.workspace(request)
+        folder = workspace.memory(id)
 
         def work(say: Callable[[str], None]) -> str:
-            with self.jobs.nothing_else_trains():
+            with self.jobs.nothing_else_trains(workspace):
                 try:
                     self.training.ask("consolidate", folder, on_word=lambda word: say(f"Consolidating… {word}"))
                 finally:
@@ -327,36 +306,51 @@ class MemorizeTab:
         return {**self.show_work(request), **self.show_memories(request)}
 
     def change(self, request: Any, verb: Literal["rename", "delete"], id: str, *arguments: str) -> None:
-        """Renames or deletes one of the asker's memories that rests."""
+        """Renames or deletes one of the asker's memories that rests; with it goes the job that made it."""
         self.registry.own_memory(request, id)
-        getattr(self.workspace(request), verb)(id, *arguments)
+        workspace = self.workspace(request)
+        getattr(workspace, verb)(id, *arguments)
+        if verb == "delete":
+            with suppress(NotFoundError):
+                self.do(workspace, "remove", id)
 
 
-def _some(words: list[str]) -> str:
-    return "; ".join(words[:3]) + " and more" * (len(words) > 3)
+def _version(text: Any) -> dict[str, Any]:
+    """What a page says that it shows; nothing where that cannot be read."""
+    with suppress(TypeError, ValueError):
+        version = json.loads(text)
+        return version if isinstance(version, dict) else {}
+    return {}
+
+
+def _gone(folder: Path, gallery: Gallery) -> list[str]:
+    """The pictures that the memory in a folder has forgotten and that can be brought back."""
+    names: set[str] = set()
+    for call in undo_folder(folder).glob("[0-9]*"):
+        with suppress(GcrError, OSError):  # brought back meanwhile
+            names |= {name for name in Gallery.load(call / "gallery").file_names if name not in gallery}
+    return sorted(names)
 
 
 def _id(data: dict[str, Any], kind: str) -> str:
     return str(data.get(kind, ""))
 
 
-def build(
-    page: gr.Blocks, place: gr.Tab, registry: Registry, jobs: JobQueue, search: SearchTab, tabs: gr.Tabs
-) -> MemorizeTab:
+def build(page: gr.Blocks, place: gr.Tab, registry: Registry, jobs: JobQueue, search: SearchTab) -> MemorizeTab:
     """Lays the tab out in its place of the page."""
-    tab = MemorizeTab(registry, jobs, search, tabs)
+    tab = MemorizeTab(registry, jobs, search)
     studied = {"concurrency_id": "study", "concurrency_limit": 1, **PRIVATE}
     often = {"trigger_mode": "multiple", "concurrency_limit": None, **PRIVATE}
     opened = page.load(tab.open_page, [tab.notice], tab.parts, js=ANSWERED, **PRIVATE)
     followed = opened.then(tab.follow, None, tab.parts, **often)
     followed.then(tab.study, None, tab.parts, **studied)
     place.select(tab.come_back, None, tab.parts, **PRIVATE)
-    tab.timer.tick(tab.tick, [tab.seen, tab.draft.place], tab.parts, **PRIVATE)
+    tab.version.stirred(tab.tick, [tab.version, tab.seen, tab.draft.place], tab.parts, **PRIVATE)
     tab.seen.change(tab.study, None, tab.parts, **studied)
     for part in (tab.work, tab.draft.prepare, tab.draft.notes, tab.kept, tab.notice):
-        part.act(tab.act, None, [*tab.parts, tabs], **often)
+        part.act(tab.act, None, tab.parts, **often)
     for part in (tab.draft.table, tab.draft.how):
-        part.act(tab.act, None, [*tab.parts, tabs], **often).then(tab.study, None, tab.parts, **studied)
+        part.act(tab.act, None, tab.parts, **often).then(tab.study, None, tab.parts, **studied)
     for part in (tab.draft.prepare, tab.kept):
-        part.dropped(tab.drop, None, tab.parts, **often).then(tab.study, None, tab.parts, **studied)
+        part.dropped(tab.drop, [tab.draft.place], tab.parts, **often).then(tab.study, None, tab.parts, **studied)
     return tab

@@ -1,52 +1,80 @@
 """Page: head, theme and files around the tabs. `build`, then `launch`."""
 
-from starlette.middleware import Middleware
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from gcr_core.serving import retention
 from gcr_core.serving.job_queue import JobQueue
 from gcr_core.serving.loading import LoadingMemory
 from gcr_core.serving.model_process import ModelProcess
 from gcr_core.settings import ROOT, Settings
-from gcr_core.ui import api, edits, hosting, memorize_tab, routes, search_tab, zerogpu
+from gcr_core.ui import (
+    api,
+    edits,
+    evaluate_tab,
+    freshness,
+    gallery_routes,
+    gallery_tab,
+    hosting,
+    memorize_tab,
+    routes,
+    search_tab,
+    site,
+    zerogpu,
+)
 from gcr_core.ui.auth import OwnerCookie, Visitors
-from gcr_core.ui.gradio_import import gr
+from gcr_core.ui.fair_queue import FairQueue
+from gcr_core.ui.gradio_import import Api, gr
+from gcr_core.ui.html import without_paths
+from gcr_core.ui.limits import Limits
 from gcr_core.ui.registry import Registry
+from gcr_core.ui.server import Server, end_slow_connections
+from gcr_core.ui.upload_budget import UPLOADS_KEPT_SECONDS
 
-UPLOADS_KEPT_SECONDS = 3600
-"""How long Gradio keeps an uploaded file."""
 TOOL = "/search"
 """The one endpoint that language models may call by MCP."""
-QUEUED_REQUESTS = 200
-"""How many requests of all visitors may wait; who comes later is told that the queue is full."""
+RUN_AT_ONCE = 4
+"""How often a function of the page may run at once, unless it says otherwise."""
+SESSIONS = 2_000
+"""How many sessions Gradio keeps; those that are over are dropped before."""
 QUEUE_SECONDS = 0.01
 """How long Gradio's queue sleeps before it looks for a request again. Its own 0.001 s keep a core awake for nothing."""
 ASSETS = ROOT / "assets"
 
-# The scripts stand in the page itself: Gradio asks its first questions without waiting for files.
+LOOK = sorted(
+    (path.name for path in ASSETS.iterdir() if path.suffix in (".css", ".js", ".svg")),
+    key=lambda name: (name != "app.css", name),
+)
+"""Stylesheets, scripts and drawings, files at the page's root; app.css is the first, as the others build on it."""
+AT_ONCE = ("answers.js", "edits.js", "address.js", "desk.js", "drop.js")
+"""Scripts that stand in the page itself: Gradio asks its first questions without waiting for files."""
+
 HEAD = f"""
-<link rel="stylesheet" href="app.css">
+{"".join(f'<link rel="stylesheet" href="{name}">' for name in LOOK if name.endswith(".css"))}
 <meta name="description" content="A language model recalls images from its parameters, beside CLIP + FAISS.">
-<script>{(ASSETS / "answers.js").read_text(encoding="utf-8")}</script>
-<script>{(ASSETS / "edits.js").read_text(encoding="utf-8")}</script>
+{"".join(f"<script>{(ASSETS / name).read_text(encoding='utf-8')}</script>" for name in AT_ONCE)}
 """
 
 INTRODUCTION = """
 <header id="introduction">
   <p class="eyebrow">Generative cross-modal retrieval</p>
   <h1>What does the model remember?</h1>
-  <p class="lede">A language model has <em class="memory">memorised</em> the images of a gallery. Ask, and it
-  generates the identifier of one, token by token. Beside it, CLIP + FAISS <em class="index">looks up</em> the
-  same query in an index.</p>
+  <p class="lede">Say what is in a picture, and find it: among these or your own photographs. A language model
+  <em class="memory">recalls</em> it from memory; beside it, CLIP + FAISS <em class="index">looks it up</em>.</p>
 </header>
 """
 
 
 class App:
     """The processes, folders and memories behind one page."""
+
+    queue: FairQueue
+    """Of the page's requests, once the page is built."""
 
     def __init__(self, settings: Settings, loading: LoadingMemory, memory_host: ModelProcess) -> None:
         requests = zerogpu.Requests()
@@ -56,13 +84,40 @@ class App:
         self.jobs = JobQueue(
             settings.home, zerogpu.Slices(requests, settings.max_gpu_seconds) if zerogpu.is_here() else None
         )
-        self.routes: list[BaseRoute] = [*routes.routes(self.registry), hosting.health(loading), *_look()]
+        self.routes: list[BaseRoute] = [
+            *routes.routes(self.registry),
+            *gallery_routes.routes(self.registry),
+            hosting.health(loading),
+            *_look(),
+        ]
         retention.begin(settings)
+
+
+class Page(gr.Blocks):
+    """The page and its endpoints."""
+
+    def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
+        """Programs that post fewer values than an endpoint takes get the defaults of the rest, as clients of Gradio do:
+        an endpoint may take more in a later version."""
+        left_out = block_fn.inputs[len(inputs) :]
+        if all(isinstance(parameter, Api) for parameter in left_out):
+            inputs += [parameter.value for parameter in left_out]
+        super().validate_inputs(block_fn, inputs)
+
+    async def preprocess_data(self, *arguments: Any, **options: Any) -> Any:
+        """What no page sends is a mistake of whoever sent it, not the program's."""
+        try:
+            return await super().preprocess_data(*arguments, **options)
+        except gr.Error:
+            raise
+        except Exception as mistake:
+            words = f"what was sent is not what this takes ({' '.join(str(mistake).split())[:200]}): reload the page"
+            raise gr.Error(without_paths(words), print_exception=False) from mistake
 
 
 def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
     """The whole page; `examples` are the queries to begin with."""
-    with gr.Blocks(
+    with Page(
         title="Generative cross-modal retrieval",
         analytics_enabled=False,
         delete_cache=(UPLOADS_KEPT_SECONDS, UPLOADS_KEPT_SECONDS),
@@ -70,15 +125,20 @@ def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
         gr.HTML(INTRODUCTION, apply_default_css=False)
         if notices := hosting.notices(app.settings):
             gr.HTML(notices, apply_default_css=False, elem_id="hosting")
-        with gr.Tabs(selected="search", elem_id="tabs") as tabs:
+        with gr.Tabs(selected="search", elem_id="tabs"):
             with gr.Tab("Search", id="search", elem_id="search") as tab:
                 searching = search_tab.build(page, tab, app.registry, examples)
+            with gr.Tab("Gallery", id="gallery", elem_id="gallery") as tab:
+                gallery_tab.build(tab, searching)
+            with gr.Tab("Test it", id="test", elem_id="test") as tab:
+                testing = evaluate_tab.build(tab, app.registry, searching, emoji=bool(examples))
             with gr.Tab("Memorise", id="memorise", elem_id="memorise", render_children=True) as tab:
-                memorising = memorize_tab.build(page, tab, app.registry, app.jobs, searching, tabs)
+                memorising = memorize_tab.build(page, tab, app.registry, app.jobs, searching)
                 api.offer(memorising)
-    app.routes.append(edits.route(memorising.draft.edits))
-    page.queue(default_concurrency_limit=4, max_size=QUEUED_REQUESTS)
-    page._queue.sleep_when_free = QUEUE_SECONDS
+    app.routes += [edits.route(memorising.draft.edits), freshness.route(memorising.state), *testing.routes()]
+    page.queue(api_open=False)
+    app.queue = page._queue = FairQueue(page, app.settings, RUN_AT_ONCE)
+    app.queue.sleep_when_free = QUEUE_SECONDS
     return page
 
 
@@ -87,7 +147,14 @@ def launch(page: gr.Blocks, app: App, host: str | None = None, port: int | None 
 
     Without `host` and `port` Gradio decides: GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else this machine
     only and the first free port from 7860. With GRADIO_MCP_SERVER the search is also an MCP tool, and nothing else.
+    Raises InputError for hosts and origins in the settings that are none.
     """
+    site.check_names(app.settings)
+
+    def around(server: ASGIApp) -> ASGIApp:
+        within: ASGIApp = Limits(server, app.settings, app.queue)
+        return site.guarded(OwnerCookie(within) if app.settings.visitors else within, app.settings, host)
+
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
@@ -102,11 +169,10 @@ def launch(page: gr.Blocks, app: App, host: str | None = None, port: int | None 
         run_history=False,
         enable_monitoring=False,
         max_file_size=app.settings.max_upload_bytes,
-        app_kwargs={
-            "routes": app.routes,
-            "middleware": [Middleware(OwnerCookie)] if app.settings.visitors else [],
-        },
+        state_session_capacity=SESSIONS,
+        _app=Server(around, routes=app.routes),
     )
+    end_slow_connections(page.server.config)
     if page.mcp_server_obj:
         offered = page.mcp_server_obj.tool_to_endpoint
         page.mcp_server_obj.tool_to_endpoint = {name: path for name, path in offered.items() if path == TOOL}
@@ -114,15 +180,13 @@ def launch(page: gr.Blocks, app: App, host: str | None = None, port: int | None 
 
 
 def _look() -> list[BaseRoute]:
-    """The stylesheet, its font and the script: as files, since Gradio rewrites a stylesheet that it is handed."""
+    """Stylesheets, fonts, scripts and drawings: as files, since Gradio rewrites a stylesheet that it is handed."""
 
     def asset(request: Request) -> Response:
         return FileResponse(ASSETS / request.url.path.rsplit("/", 1)[-1], headers={"Cache-Control": "no-cache"})
 
     return [
-        Route("/app.css", asset),
-        Route("/app.js", asset),
-        Route("/no-picture.svg", asset),
+        *(Route(f"/{name}", asset) for name in LOOK),
         Mount("/fonts", StaticFiles(directory=ASSETS / "fonts")),
     ]
 

@@ -1,16 +1,23 @@
 """Registry: the memories that one visitor may ask, the shipped one and their own, by id; checked at every call."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from gcr_core.data.gallery import Gallery
+from gcr_core.data.images import open_image
 from gcr_core.errors import InputError
 from gcr_core.memory.manifest import changes
+from gcr_core.serving.decoder import Decoder
+from gcr_core.serving.guests import Guests
 from gcr_core.serving.loading import LoadingMemory
 from gcr_core.serving.model_process import ModelProcess
 from gcr_core.serving.remote_memory import RemoteMemory
+from gcr_core.ui import zerogpu
 from gcr_core.ui.auth import Visitors
-from gcr_core.ui.html import Album
+from gcr_core.ui.html import ShownGallery
 
 SHIPPED = "shipped"
 """The id of the memory that the app was started with; no memory of one's own has so short a one."""
@@ -23,6 +30,9 @@ class Registry:
 
     def __init__(self, loading: LoadingMemory, memory_host: ModelProcess, visitors: Visitors) -> None:
         self.loading, self.visitors, self._memory_host = loading, visitors, memory_host
+        self._guests = None if zerogpu.is_here() else Guests()
+        self.open_picture: Callable[[Path, int], Image.Image]
+        self.open_picture = Decoder().open if visitors.settings.visitors else open_image
         self.doing: dict[str, str] = {}
         """id of a memory that is being worked on → with what, in words"""
         self._own: dict[Path, RemoteMemory] = {}
@@ -37,7 +47,7 @@ class Registry:
         folder = self.visitors.workspace(request).memory(id)
         if folder not in self._own:
             self._forget_some(self._own)
-            self._own[folder] = RemoteMemory(folder, self._memory_host)
+            self._own[folder] = RemoteMemory.apart(folder, self._memory_host, self._guests)
         return self._own[folder]
 
     def own_memory(self, request: Any, id: str) -> RemoteMemory:
@@ -45,16 +55,16 @@ class Registry:
         being worked on, which would undo the change."""
         memory = self.memory(request, id)
         if id in ("", SHIPPED):
-            raise InputError("the memory that ships is everybody's: memorise a gallery of your own to change that")
+            raise InputError("this page's own memory is everybody's: memorise a gallery of your own to change that")
         if id in self.doing:
             raise InputError("this memory is being worked on: wait until that is done")
         return memory
 
-    def album(self, request: Any, id: str) -> Album:
+    def shown(self, request: Any, id: str) -> ShownGallery:
         """The memory's gallery, to be shown."""
         id = id or SHIPPED
         memory = self.memory(request, id)
-        return Album(memory.gallery, id, id != SHIPPED, changes(memory.facts))
+        return ShownGallery(memory.gallery, id, id != SHIPPED, changes(memory.facts))
 
     def own(self, request: Any) -> list[dict[str, Any]]:
         """As `Workspace.memories`; nothing for someone without a secret."""

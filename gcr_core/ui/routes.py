@@ -1,19 +1,22 @@
 """Routes to the files that the page links to: pictures, thumbnails and downloads, for their owner only.
 
-Each is asked for by an id and an index, so that no other file can be; what is not the asker's is not found.
+Each is asked for by an id and an index, or an image's name in its gallery, so that no other file can be; what is not
+the asker's is not found.
 """
 
-import mimetypes
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from gcr_core.data.formats import media_type
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
+from gcr_core.ui import lightbox_view
 from gcr_core.ui.registry import SHIPPED, Registry
 
 PICTURE_HEADERS = {
@@ -24,14 +27,38 @@ NOT_FOUND = 404
 
 
 def routes(registry: Registry) -> list[Route]:
-    def picture(request: Request) -> Response:
+    def picture(request: Request, place: Callable[[Gallery, int], Path] = Gallery.path) -> Response:
         id = request.path_params["id"]
         if id == SHIPPED and registry.loading.state != "ready":
             return Response(status_code=NOT_FOUND)
-        return _picture(lambda: registry.album(request, id).gallery, Gallery.path, request)
+        return _picture(lambda: (registry.shown(request, id).gallery, request.path_params["index"]), place)
+
+    def original(request: Request) -> Response:
+        return picture(request, Gallery.original)
 
     def thumbnail(request: Request) -> Response:
-        return _picture(lambda: registry.gallery(request, request.path_params["id"]), Gallery.thumbnail, request)
+        def find() -> tuple[Gallery, int]:
+            gallery = registry.gallery(request, request.path_params["id"])
+            return gallery, gallery.index(request.path_params["name"])
+
+        return _picture(find, Gallery.thumbnail)
+
+    def told(request: Request, tell: Callable[[str, int], dict[str, Any]]) -> Response:
+        id, index = request.path_params["id"], request.path_params["index"]
+        if id == SHIPPED and registry.loading.state != "ready":
+            return Response(status_code=NOT_FOUND)
+        try:
+            if index >= len(registry.shown(request, id).gallery):
+                return Response(status_code=NOT_FOUND)
+            return JSONResponse(tell(id, index), headers={"Cache-Control": "no-store"})
+        except GcrError:
+            return Response(status_code=NOT_FOUND)
+
+    def about(request: Request) -> Response:
+        return told(request, lambda id, index: lightbox_view.about(registry.shown(request, id), index))
+
+    def recalled(request: Request) -> Response:
+        return told(request, lambda id, index: lightbox_view.recalled(registry.memory(request, id), index))
 
     def download(request: Request) -> Response:
         try:
@@ -43,20 +70,22 @@ def routes(registry: Registry) -> list[Route]:
 
     return [
         Route("/picture/{id}/{index:int}/{version}", picture),
-        Route("/thumbnail/{id}/{index:int}/{version}", thumbnail),
+        Route("/original/{id}/{index:int}/{version}", original),
+        Route("/thumbnail/{id}/{name}/{version}", thumbnail),
+        Route("/about/{id}/{index:int}", about),
+        Route("/recalled/{id}/{index:int}", recalled),
         Route("/download/{id}", download),
     ]
 
 
-def _picture(find: Callable[[], Gallery], place: Callable[[Gallery, int], Path], request: Request) -> Response:
+def _picture(find: Callable[[], tuple[Gallery, int]], place: Callable[[Gallery, int], Path]) -> Response:
     try:
-        gallery, index = find(), request.path_params["index"]
+        gallery, index = find()
     except GcrError:
         return Response(status_code=NOT_FOUND)
     if index >= len(gallery) or not gallery.has_picture(index):
         return Response(status_code=NOT_FOUND)
     path = place(gallery, index)
-    media_type = mimetypes.guess_type(path.name)[0] or ""
-    if not media_type.startswith("image/") or "svg" in media_type:
+    if (kind := media_type(path)) is None:
         return Response(status_code=NOT_FOUND)
-    return FileResponse(path, media_type=media_type, headers=PICTURE_HEADERS)
+    return FileResponse(path, media_type=kind, headers=PICTURE_HEADERS)

@@ -5,43 +5,41 @@ the API.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from gcr_core.data.images import open_image
+from gcr_core.data.pictures import MODEL_SIDE
 from gcr_core.errors import GcrError, InputError
+from gcr_core.retrieval.match import calibrations
 from gcr_core.retrieval.query import DEFAULT_BEAMS, DEFAULT_TOP, MAX_TOP, SearchRequest
 from gcr_core.serving.remote_memory import RemoteMemory
-from gcr_core.ui import html, search_view
-from gcr_core.ui.gradio_import import gr
+from gcr_core.training.everyday import content_words
+from gcr_core.ui import choices, html, search_view
+from gcr_core.ui.gradio_import import gr, said
 from gcr_core.ui.registry import SHIPPED, Registry
 
-CHIPS = 6
-"""How many example queries are offered."""
+NOT_YOURS = "This link leads to a memory that is not yours, or no longer here: the one of this page is open instead."
 EMPTY: dict[str, Any] = {"text": "", "files": []}
 PASTED_CHARACTERS = 10_000_000
 """Gradio turns longer pasted text into a file; with so much room the query's own limit answers instead."""
 
+SEARCHES = 12
+"""How many searches are under way at once: more than pictures are opened and memories from elsewhere asked."""
+
 SCRIPT = '<script src="app.js"></script>'
 """Stands in each part that calls it, as only then Gradio waits until it is loaded."""
 AT_FIRST = "() => { const begin = () => window.gcr ? gcr.atFirst() : setTimeout(begin, 50); begin(); }"
-CLEAR = "() => [{text: '', files: []}, '']"
+FROM_ADDRESS = "entry => address.now.q ? {text: address.now.q, files: []} : entry"
+NOTED = "entry => { address.asked(entry); return '' }"
+BEGIN = "(entry, results) => address.begin(entry, results)"
 """Runs in the browser, since an answer of the server would wipe what was typed until it came."""
-SESSION_STORAGE = "let kept = {}; try { kept = sessionStorage } catch {}"
-"""Names the storage of the browser's tab, or an object in its place where that may keep nothing."""
-CHOOSE = """
-%s
-const show = () => { const list = element.querySelector("select"); if (list) list.value = props.value; };
-const check = () => {
-  if (!props.options.includes(`value="${props.value}"`)) props.value = "%s";
-  kept.memory = props.value;
-  setTimeout(show);
-};
-element.addEventListener("change", event => { props.value = event.target.value; });
-watch(["value", "options"], check);
-""" % (SESSION_STORAGE, SHIPPED)  # noqa: UP031 - braces are the script's
-CHOSEN_BEFORE = f"() => {{ {SESSION_STORAGE}; return kept.memory || '' }}"
-"""Tells the memory that was chosen before a reload, which goes on with it."""
+EMOJI, PAGES_OWN = "Emoji, the memory that ships", "The memory of this page"
+WANTED = "(place, ...others) => [address.wanted(), ...others]"
+WANTED_FIRST = "(place, ...others) => [{...address.wanted(), opens: true}, ...others]"
+MEMORY = "() => [address.now.memory]"
+ASKED = "(entry, top, beams) => [entry, top, beams, address.now.memory || address.SHIPPED, address.now.album]"
+"""The address is right before the choices are, which stand where the server last put them."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,12 @@ def build(page: gr.Blocks, tab: gr.Tab, registry: Registry, examples: tuple[str,
     are none, captions of the gallery serve."""
     with gr.Row(elem_id="which"):
         state = gr.HTML(search_view.state("waking", "waking the memory…"), apply_default_css=False, elem_id="state")
-        chosen = gr.HTML(
-            SHIPPED,
-            options="",
-            html_template="${options}",
-            js_on_load=CHOOSE,
-            apply_default_css=False,
-            elem_id="chosen",
-        )
+        with gr.Row(elem_id="choices"):
+            chosen = _choice(SHIPPED, "memory")
+            albums = _choice("", "album")
+    place = gr.HTML(
+        "", apply_default_css=False, elem_id="place", js_on_load="address.listen(element, () => trigger('go'), watch)"
+    )
     box = gr.MultimodalTextbox(
         elem_id="query",
         label="Query",
@@ -78,110 +74,144 @@ def build(page: gr.Blocks, tab: gr.Tab, registry: Registry, examples: tuple[str,
         max_plain_text_length=PASTED_CHARACTERS,
         html_attributes=gr.InputHTMLAttributes(enterkeyhint="search", autocomplete="off"),
     )
-    with gr.Row(elem_id="chips"):
-        chips = [
-            gr.Button(words, size="sm", elem_classes="chip", visible=bool(words))
-            for words in (*examples, *[""] * CHIPS)[:CHIPS]
-        ]
+    chips = gr.HTML(choices.chips(examples), apply_default_css=False, elem_id="chips")
+    if registry.visitors.settings.training:
+        gr.HTML(choices.INVITATION, apply_default_css=False, elem_id="invitation")
     with gr.Accordion("Options", open=False, elem_id="options"), gr.Row():
         top = gr.Number(DEFAULT_TOP, label="Results on each side", info=f"1 to {MAX_TOP}", precision=0, elem_id="top")
-        beams = gr.Number(DEFAULT_BEAMS, label="Beams", info="as many results at most", precision=0, elem_id="beams")
+        beams = gr.Number(
+            DEFAULT_BEAMS, label="Beams", info="at least as many as results", precision=0, elem_id="beams"
+        )
     results = gr.HTML(
         "",
         apply_default_css=False,
         elem_id="results",
-        head=SCRIPT,
-        js_on_load="gcr.listen(element, trigger, 'act', watch)",
+        head=SCRIPT + '<script src="results.js"></script><script src="lightbox.js"></script>',
+        js_on_load="gcr.listen(element, trigger, 'act', watch); results.show(element, watch)",
     )
     mosaic = gr.HTML("", apply_default_css=False, elem_id="mosaic")
     asked_last = gr.State(EMPTY)
 
-    def ask(entry: dict[str, Any], top: Any, beams: Any, id: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def ask(
+        entry: dict[str, Any] | None, top: Any, beams: Any, id: str, album: str, request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
+        entry = entry or EMPTY
         if registry.loading.state == "waking":
             yield {results: search_view.waiting()}
         try:
             # A picture moves to the head of the results, so that the next words are not asked together with it.
             taken = {box: EMPTY} if entry["files"] else {}
-            answers = _answers(registry, request, id, entry, top, beams)
+            answers = _answers(registry, request, id, entry, top, beams, album)
             yield from _first_with(taken, ({results: answer, asked_last: entry} for answer in answers))
         except GcrError as mistake:
             yield {results: search_view.message(mistake)}
 
-    def ask_example(words: str, top: Any, beams: Any, id: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        entry = {"text": words, "files": []}
-        yield from _first_with({box: entry}, ask(entry, top, beams, id, request))
-
-    def forget(
-        entry: dict[str, Any], top: Any, beams: Any, request: gr.Request, event: gr.EventData
-    ) -> Iterator[dict[Any, Any]]:
-        id, file_name = str(event._data.get("memory")), str(event._data.get("file"))
+    def visit(wanted: Any, last: dict[str, Any], top: Any, beams: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """What an address leads to: a memory, perhaps one of its albums, perhaps a query, which is asked at once."""
+        to, id, words = choices.Destination.of(wanted), SHIPPED, ""
+        entry = {"text": to.q, "files": []} if to.q else last if to.again and last["files"] else EMPTY
+        if entry != EMPTY and registry.loading.state == "waking":
+            yield {results: search_view.waiting()}
+        if to.memory in {row["id"] for row in registry.own(request)}:
+            id = to.memory
+        elif to.memory not in ("", SHIPPED):
+            words = NOT_YOURS
+        in_album = "" if words else to.album
         try:
-            registry.own_memory(request, id).forget([file_name])
+            if in_album and in_album not in registry.shown(request, id).gallery.album_sizes:
+                in_album, words = "", f"There is no album “{in_album[:40]}” in this memory: all of it is open."
+        except GcrError as failure:
+            yield {results: search_view.message(failure)}
+            return
+        line = choices.led_nowhere(words, id, in_album) if words else ""
+        arrived = {place: line, chosen: offered(request, id), albums: gr.HTML(value=in_album)}
+        if entry != EMPTY:
+            yield from _first_with(arrived, ask(entry, top, beams, id, in_album, request))
+        elif to.opens:
+            yield arrived  # and no more: on a slow line this may come after the first answer
+        else:
+            yield arrived | {results: "", asked_last: EMPTY}
+
+    def act(
+        entry: dict[str, Any], top: Any, beams: Any, album: str, request: gr.Request, event: gr.EventData
+    ) -> Iterator[dict[Any, Any]]:
+        """Asks with a picture of a memory, or again what was asked last, as the memory has changed; `do` says which."""
+        do, id, file_name = (str(said(event).get(key)) for key in ("do", "memory", "file"))
+        try:
+            if do == "like":
+                entry, album = _like(registry.shown(request, id), file_name), ""
+                left: dict[Any, Any] = {chosen: offered(request, id), albums: gr.HTML(value=album)}
+            else:
+                shown = registry.shown(request, id)
+                if entry.get("memory") == id:
+                    entry = _like(shown, entry["like"]) if entry["like"] in shown.gallery else EMPTY
+                words = f"ready: {_contents(registry.memory(request, id))}"
+                left = {mosaic: html.mosaic(shown), state: search_view.state("ready", words), chosen: offered(request)}
         except GcrError as mistake:
             yield {results: search_view.message(mistake)}
             return
-        left = {
-            mosaic: html.mosaic(registry.album(request, id)),
-            state: search_view.state("ready", f"ready: {_contents(registry.memory(request, id))}"),
-            chosen: offered(request),
-        }
-        yield from _first_with(left, ask(entry, top, beams, id, request))
+        nothing = iter([{results: "", asked_last: EMPTY}])
+        yield from _first_with(left, nothing if entry == EMPTY else ask(entry, top, beams, id, album, request))
 
-    def show(id: str, request: gr.Request) -> dict[Any, Any]:
-        """A memory, chosen or waking: what it holds, some of its pictures, examples to ask it with."""
+    def show(id: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """A memory, chosen or waking: what it holds, its albums, some of its pictures, examples to ask it with."""
+        id = id if id in [row["id"] for row in registry.own(request)] else SHIPPED
         try:
-            memory, album = registry.memory(request, id), registry.album(request, id)
+            memory, shown = registry.memory(request, id), registry.shown(request, id)
+            suggested = examples if examples and id == SHIPPED else choices.captions(shown)
+            yield {
+                state: search_view.state("ready", f"ready: {_contents(memory)}"),
+                mosaic: html.mosaic(shown),
+                albums: gr.HTML(options=choices.albums(shown.gallery.album_sizes)),
+                chips: choices.chips(suggested),
+            }
+            if not suggested and _can_describe(memory):
+                yield {chips: choices.chips(choices.tags(memory.describe(choices.told(shown))))}
         except GcrError as failure:
-            return {state: search_view.state("failed", str(failure))}
-        suggested = examples if examples and album.id == SHIPPED else _captions(album)
-        return {
-            state: search_view.state("ready", f"ready: {_contents(memory)}"),
-            mosaic: html.mosaic(album),
-            **{
-                chip: gr.update(value=words, visible=bool(words))
-                for chip, words in zip(chips, (*suggested, *[""] * CHIPS), strict=False)
-            },
-        }
+            yield {state: search_view.state("failed", str(failure))}
 
     def offered(request: Any, id: str = "") -> Any:
         """The memories to choose from, once there is a choice; the one with an `id` chosen where one is given."""
-        options = _options(registry.own(request), id)
+        options = choices.memories(registry.own(request), EMOJI if examples else PAGES_OWN)
         return gr.HTML(value=id, options=options) if id else gr.HTML(options=options)
 
-    def open_page(id: str, request: gr.Request) -> Any:
-        own = {row["id"] for row in registry.own(request)}
-        return offered(request, id if id in own else "")
-
     def search(
-        query: str, request: gr.Request, top: int = DEFAULT_TOP, beams: int = DEFAULT_BEAMS, memory: str = ""
+        query: str,
+        request: gr.Request,
+        top: int = DEFAULT_TOP,
+        beams: int = DEFAULT_BEAMS,
+        memory: str = "",
+        album: str = "",
     ) -> dict[str, Any]:
         """What the memory recalls for a query in words, and what CLIP + FAISS finds: the best `top` images of
         each, with `beams` beams on the generative side. `memory` is the id of one of your own memories (see
-        /memories); without it the memory that the page opens with is asked."""
+        /memories); without it the memory that the page opens with is asked. `album` is the name of an album of its
+        gallery, to search in that alone."""
         try:
-            asked = SearchRequest(query, top, beams)
+            asked = SearchRequest(query, top, beams, album=album)
             return registry.memory(request, memory).answer(asked)
         except GcrError as mistake:
             raise gr.Error(str(mistake), print_exception=False) from mistake
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    one_at_a_time: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 1}
+    few_at_a_time: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": SEARCHES}
     shown_waiting: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": results}
-    asked: dict[str, Any] = {**one_at_a_time, **private, **shown_waiting, "trigger_mode": "always_last"}
-    shown = [state, mosaic, *chips]
+    asked: dict[str, Any] = {**few_at_a_time, **private, **shown_waiting, "trigger_mode": "always_last"}
+    asks = [results, box, place, chosen, albums, asked_last]
+    shown = [state, mosaic, albums, chips]
     in_turn: dict[str, Any] = {"concurrency_id": "show", "concurrency_limit": 1}
     page.load(None, js=AT_FIRST)
-    page.load(open_page, [chosen], [chosen], js=CHOSEN_BEFORE, **private)
-    page.load(show, [chosen], shown, **in_turn, **private)
-    answers: list[dict[str, Any]] = [
-        box.submit(ask, [box, top, beams, chosen], [results, box, asked_last], **asked),
-        *(chip.click(ask_example, [chip, top, beams, chosen], [results, box, asked_last], **asked) for chip in chips),
-    ]
-    results.act(forget, [asked_last, top, beams], [results, box, asked_last, mosaic, state, chosen], **asked)
-    chosen.change(None, None, [box, results], js=CLEAR, cancels=answers)
+    page.load(None, [box], [box], js=FROM_ADDRESS)
+    page.load(visit, [place, asked_last, top, beams], asks, js=WANTED_FIRST, **asked)
+    page.load(show, [chosen], shown, js=MEMORY, **in_turn, **private)
+    box.submit(None, [box], [place], js=NOTED)  # before the server is asked: Gradio goes on once that has answered
+    answers = box.submit(ask, [box, top, beams, chosen, albums], asks, js=ASKED, **asked)
+    place.go(None, [box, results], [chosen, albums, box, results], js=BEGIN, cancels=[answers])
+    place.go(visit, [place, asked_last, top, beams], asks, js=WANTED, **asked)
+    results.act(act, [asked_last, top, beams, albums], [*asks, mosaic, state], **asked)
     for event in (chosen.change, tab.select):
         event(show, [chosen], shown, **in_turn, **private)
-    gr.api(search, api_name="search", **one_at_a_time)
+    gr.api(search, api_name="search", **few_at_a_time)
     return SearchTab(chosen, offered)
 
 
@@ -192,24 +222,65 @@ def _first_with(more: dict[Any, Any], updates: Iterator[dict[Any, Any]]) -> Iter
         more = {}
 
 
-def _answers(registry: Registry, request: Any, id: str, entry: dict[str, Any], top: Any, beams: Any) -> Iterator[str]:
+def _choice(value: str, what: str) -> gr.HTML:
+    """Where the server's `options` are chosen from: a memory or an album."""
+    script = f"address.choices(element, props, watch, '{what}')"
+    return gr.HTML(
+        value,
+        options="",
+        html_template="${options}",
+        js_on_load=script,
+        apply_default_css=False,
+        elem_id=f"{what}-choice",
+    )
+
+
+def _like(shown: html.ShownGallery, file_name: str) -> dict[str, Any]:
+    """A query with a picture of a memory. Raises GalleryError for a name that the memory lacks."""
+    index = shown.gallery.index(file_name)
+    seen = shown.url(index), f"more like “{shown.name(index)}”"
+    place = {"memory": shown.id, "like": file_name, "seen": seen}
+    return {"text": "", "files": [str(shown.gallery.path(index))], **place}
+
+
+def _answers(
+    registry: Registry, request: Any, id: str, entry: dict[str, Any], top: Any, beams: Any, album: str
+) -> Iterator[str]:
     """The results of one query of the page, as HTML; once more with what the model says of them."""
     words, files = entry["text"], entry["files"]
     if files and words.strip():
         raise InputError("words and a picture were given: ask with one of them, and remove the other")
     picture = files[0] if files else None
-    query = SearchRequest(open_image(picture) if picture else words, top, beams, trace=True)
+    opened = registry.open_picture(Path(picture), MODEL_SIDE) if picture else None
+    query = SearchRequest(opened or words, top, beams, trace=True, album=album)
+    query = replace(query, beams=max(query.beams, query.top))
     memory = registry.memory(request, id)
     answer = memory.answer(query)
-    album, engines = registry.album(request, id), _engines(memory, beams)
-    asked = search_view.uploaded_url(picture) if picture else None
+    shown, engines = registry.shown(request, id), _engines(memory, query.beams)
+    seen = entry.get("seen") or (search_view.uploaded_url(picture), "your picture") if picture else None
+    asked = {"query": answer["query"], "top": query.top, "beams": query.beams} | ({"memory": id} if shown.own else {})
+    asked |= {"album": album} if album else {}
+    doubts = _doubts(memory, answer)
     if not _can_describe(memory):
-        yield search_view.results(answer, album, engines, asked)
+        yield search_view.results(answer, shown, engines, asked, seen, doubts=doubts)
         return
-    yield search_view.results(answer, album, engines, asked, {})
+    yield search_view.results(answer, shown, engines, asked, seen, {}, doubts)
     names = [hit["file_name"] for hit in answer["generative"]]
     said = dict(zip(names, memory.describe(names), strict=True))
-    yield search_view.results(answer, album, engines, asked, said)
+    yield search_view.results(answer, shown, engines, asked, seen, said, doubts)
+
+
+def _doubts(memory: RemoteMemory, answer: dict[str, Any]) -> dict[str, str]:
+    """Side → what is said of its answer, as `Calibration.verdict` has it; nothing where an image's caption has all that
+    was asked for, as many images may have, none of which is the one."""
+    known, gallery = calibrations(memory.facts, len(memory.gallery)), memory.gallery
+    asked = content_words(answer["query"] or "")
+    doubts = {}
+    for side, match in answer.get("match", {}).items():
+        captions = (" ".join(gallery.captions[gallery.index(hit["file_name"])]) for hit in answer[side])
+        if side in known and not (asked and any(asked <= content_words(texts) for texts in captions)):
+            doubts[side] = known[side].verdict(match)
+    return doubts
 
 
 def _can_describe(memory: RemoteMemory) -> bool:
@@ -217,37 +288,17 @@ def _can_describe(memory: RemoteMemory) -> bool:
     return bool(memory.facts.get("training"))
 
 
-def _options(own: list[dict[str, Any]], id: str) -> str:
-    """A list to choose a memory from; nothing while there is only the shipped one."""
-    if not own:
-        return ""
-    rows = [
-        (SHIPPED, "Emoji, the memory that ships"),
-        *((row["id"], f"{row['name']} ({row['images']:,})") for row in own),
-    ]
-    options = "".join(
-        f'<option value="{html.text(value)}"{" selected" if value == id else ""}>{html.text(words)}</option>'
-        for value, words in rows
-    )
-    return f'<label class="choose"><span>Memory</span><select>{options}</select></label>'
-
-
 def _contents(memory: RemoteMemory) -> str:
-    return f"{len(memory.gallery):,} images, {memory.facts['identifiers']['type']} identifiers"
+    return html.count(len(memory.gallery), "image")
 
 
 def _engines(memory: RemoteMemory, beams: int) -> dict[str, str]:
-    """In words, how each side came by its images, and whether the dense one learned what the other did."""
+    """In words, how each side came by its images, and whether the dense one was given what the other was."""
     same_pairs = "dense_seconds" in memory.facts.get("training", {})
-    clip = "CLIP trained on the same captions" if same_pairs else "CLIP not trained on this gallery"
+    clip = "CLIP given the same captions" if same_pairs else "CLIP not trained on this gallery"
+    if not any(memory.gallery.captions):
+        clip = "CLIP given the same pictures"
     return {
         "generative": f"beam search over {len(memory.gallery):,} identifiers, {beams} beams",
         "dense": f"nearest of {len(memory.gallery):,} image vectors, {clip}",
     }
-
-
-def _captions(album: html.Album) -> tuple[str, ...]:
-    """First captions of images spread evenly over the gallery, as examples to ask with."""
-    captioned = [captions[0] for captions in album.gallery.captions if captions]
-    picked = (captioned[i * len(captioned) // CHIPS] for i in range(CHIPS)) if captioned else ()
-    return tuple(dict.fromkeys(picked))

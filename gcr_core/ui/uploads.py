@@ -1,22 +1,43 @@
 """Uploads: files that the browser has sent, laid out under the names that they had there.
 
 Gradio keeps each upload in a folder named after its content and removes it after an hour. A file is taken only from
-there, whatever path a request names. Opens no picture.
+there, whatever path a request names; a stranger's are in a folder of their own. Opens no picture.
 """
 
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from gcr_core.data.importer import check_files
+from gcr_core.data.sources import check_files
 from gcr_core.errors import InputError
+from gcr_core.files.atomic import Temporary
 from gcr_core.ui.gradio_import import gr
+
+OWNER: ContextVar[str] = ContextVar("OWNER", default="")
+"""The folder of whoever sent the request that is handled, below that of all uploads."""
+
+
+PLACE = "gcr-"
+"""What the folders of uploads to apps like this begin with; other apps of Gradio's may have theirs beside them."""
+PROCESS = os.getpid()
+"""The process that serves the page, also in forks of it."""
+
+
+def root() -> Path:
+    """Where all uploads to this server are."""
+    return Path(gr.utils.get_upload_folder(), f"{PLACE}{PROCESS}")
+
+
+def folder() -> Path:
+    """Where the uploads are of whoever sent the request that is handled."""
+    return root() / OWNER.get()
 
 
 @contextmanager
@@ -28,8 +49,8 @@ def laid_out(files: Any, max_pictures: int = sys.maxsize) -> Iterator[list[Path]
     """
     files = files if isinstance(files, list) else [files]
     check_files([(upload, partial(_folder, upload)) for upload in map(_path, files)], max_pictures)
-    with tempfile.TemporaryDirectory(prefix="gcr-drop-") as folder:
-        root = Path(folder)
+    with Temporary("gcr-drop-") as place:
+        root = Path(place)
         for upload, name in map(_checked, files):
             target = _place(root, name, upload)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -67,9 +88,11 @@ def _folder(upload: str) -> str:
 
 
 def _place(root: Path, name: str, upload: Path) -> Path:
-    """Where a file goes below `root`: under its own name where a file system takes that, and none stands there."""
+    """Where a file goes below `root`: under its own name where a file system takes that, with a number where one of
+    that name stands there."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in name or any(len(part.encode(errors="replace")) > 255 for part in parts) or not parts:
         parts = [upload.name]
     target = root.joinpath(*parts)
-    return target if not target.exists() else root / upload.parent.name / upload.name
+    numbered = (target.with_stem(f"{target.stem}-{number}") for number in count(2))
+    return next(path for path in chain([target], numbered) if not path.exists())

@@ -14,7 +14,7 @@ from contextvars import Context, copy_context
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
@@ -35,6 +35,8 @@ WORK: dict[str, Callable[..., float]] = {
     "describe": lambda folder, file_names: 0.3 * len(file_names),
     "add": lambda folder, pictures, captions: 2 * len(pictures),
     "forget": lambda folder, file_names: 5,
+    "restore": lambda folder, file_names: 5,
+    "move": lambda folder, file_names, album: 5,
     "estimate": lambda gallery, recipe: 45,
     "write_captions": lambda gallery, images, backbone, count: 20 + 0.2 * len(images) * count,
 }
@@ -99,6 +101,11 @@ class ZeroGpuProcess(ModelProcess):
     def pid(self) -> int:
         return os.getpid()
 
+    @property
+    def state(self) -> Literal["ready"]:
+        """What does not answer is a fork that ZeroGPU ends."""
+        return "ready"
+
     def end(self) -> None:
         """Nothing: the forks give their GPU back by themselves."""
 
@@ -143,8 +150,8 @@ class Requests:
 class Slices:
     """Trains jobs a slice after the other, each on a GPU that is lent for it: the `start` of a `JobQueue`.
 
-    Each is lent on the owner's last event, of which an open page sends one a second. Once a GPU is refused the job is
-    interrupted, and Resume goes on.
+    Each is lent on the owner's last event, of which an open page sends one every few seconds. Once a GPU is refused the
+    job is interrupted, and Resume goes on.
     """
 
     def __init__(self, requests: Requests, max_seconds: float) -> None:
@@ -174,7 +181,11 @@ class Slices:
                 unlock(lock)
 
     def _is_over(self, job: Job) -> bool:
-        """Trains one slice; whether the job has ended. Raises gr.Error where no GPU was lent or it was taken away."""
+        """Trains one slice; whether the job has ended. Raises gr.Error where no GPU was lent or it was taken away.
+
+        One that is cut off before its first step, as the machine was slower than the last time, is tried once more, for
+        as long as a slice may be.
+        """
         from gradio import Error
 
         if job.wish.exists():
@@ -182,14 +193,15 @@ class Slices:
             return True
         before = job.recorded()
         left = before["seconds_left"]
-        seconds = SLICE_SECONDS if left is None else min(SLICE_SECONDS, 10 + 1.5 * left)
-        try:
-            return self._requests.run(job.workspace.root, self._forked, job.folder, seconds, self._max_seconds)
-        except Error as refusal:
-            if "aborted" in refusal.message and job.recorded()["step"] == before["step"]:
-                job.record(FAILED, message=TOO_LARGE)
-                return True
-            raise
+        expected = SLICE_SECONDS if left is None else min(SLICE_SECONDS, 10 + 1.5 * left)
+        for seconds in (expected, SLICE_SECONDS):
+            try:
+                return self._requests.run(job.workspace.root, self._forked, job.folder, seconds, self._max_seconds)
+            except Error as refusal:
+                if "aborted" not in refusal.message or job.recorded()["step"] != before["step"]:
+                    raise
+        job.record(FAILED, message=TOO_LARGE)
+        return True
 
 
 def train_slice(folder: Path, seconds: float, max_seconds: float) -> bool:

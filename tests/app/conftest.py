@@ -5,6 +5,9 @@ import secrets
 import pytest
 from gradio_client import Client
 
+from gcr_core.serving.loading import LoadingMemory
+from gcr_core.serving.model_process import ModelProcess
+from gcr_core.serving.remote_memory import RemoteMemory, memory_host
 from tests import tiny
 from tests.serving import serve
 
@@ -13,6 +16,20 @@ from tests.serving import serve
 def app_address(tiny_memory_dir, tmp_path_factory):
     with serve(tiny_memory_dir, tmp_path_factory.mktemp("app") / "app.log") as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def process():
+    """Where memories answer that are asked without an app."""
+    process = ModelProcess(memory_host, "memory host of the tests")
+    yield process
+    process.end()
+
+
+@pytest.fixture
+def loading(tiny_memory_dir, process):
+    """The tiny memory of a page without an app, not loaded yet."""
+    return LoadingMemory(lambda: RemoteMemory(tiny_memory_dir, process))
 
 
 @pytest.fixture(scope="session")

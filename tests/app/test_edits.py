@@ -61,8 +61,8 @@ def kept(draft, owner, tmp_path):
 
 
 def send(browser, kept, own, number=1, visit=PAGE, index=0, **headers):
-    edit = {"do": "caption", "gallery": kept.id, "index": str(index), "own": own, "visit": visit, "number": number}
-    return browser.post("/edit", json=edit, headers=headers)
+    edit = {"do": "caption", "gallery": kept.id, "file": f"IMG_{index}.png", "own": own}
+    return browser.post("/edit", json=edit | {"visit": visit, "number": number}, headers=headers)
 
 
 def refused(reply, status, message):
@@ -174,8 +174,8 @@ def test_of_edits_that_come_all_at_once_the_last_typed_stays(draft, kept):
     random.Random(0).shuffle(numbers)
 
     def keep(number):
-        edit = {"do": "caption", "gallery": kept.id, "index": number % 2, "own": f"edit {number}", "visit": PAGE}
-        return draft.edits.keep(kept.request, edit | {"number": number})
+        edit = {"do": "caption", "gallery": kept.id, "file": f"IMG_{number % 2}.png", "own": f"edit {number}"}
+        return draft.edits.keep(kept.request, edit | {"visit": PAGE, "number": number})
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(keep, numbers))
@@ -190,13 +190,13 @@ def test_of_edits_that_come_all_at_once_the_last_typed_stays(draft, kept):
         ({"do": ["caption"]}, "nothing that can be typed here"),
         ({"number": "2.5"}, "number is '2.5', not a whole number"),
         ({"number": "9" * 5_000}, "number is '9{40}', not a whole number"),
-        ({"index": "2"}, "picture 2 is not one of the gallery's 2"),
-        ({"index": -1}, "index is '-1'"),
-        ({"visit": "x" * 500}, "characters, the limit is 200: reload the page"),
+        ({"file": "IMG_2.png"}, "'IMG_2.png' is not in the gallery of 2 images"),
+        ({"file": 0}, "'0' is not in the gallery"),
+        ({"visit": "x" * 5_000}, "characters, the limit is 2,000: reload the page"),
     ],
 )
 def test_what_no_page_sends_is_refused_in_one_line(owner, kept, change, message):
-    edit = {"do": "caption", "gallery": kept.id, "index": "0", "own": "x", "visit": PAGE, "number": 1}
+    edit = {"do": "caption", "gallery": kept.id, "file": "IMG_0.png", "own": "x", "visit": PAGE, "number": 1}
     refused(owner.post("/edit", json=edit | change), 400, message)
     assert kept.captions() == [[], []]
 

@@ -133,7 +133,7 @@ def test_a_stranger_reaches_nothing_with_anothers_ids(new_visitor, done, owner, 
     ):
         with pytest.raises(AppError, match="no such"):
             ask()
-    for path in (f"download/{memory}", f"picture/{memory}/0/1", f"thumbnail/{done['gallery']}/0/1"):
+    for path in (f"download/{memory}", f"picture/{memory}/0/1", f"thumbnail/{done['gallery']}/red-circle.png/1"):
         assert get(shared_address + path, owner)
         for other in (stranger, None):
             with pytest.raises(urllib.error.HTTPError) as refused:

@@ -2,17 +2,22 @@
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.memory.manifest import changes
+from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES
 from gcr_core.serving.caption_writer import Writing
-from gcr_core.ui import captions_view, html, memorize_view
-from gcr_core.ui.html import Album
+from gcr_core.training.config import PRESET_WORDS
+from gcr_core.ui import captions_view, html, job_view, memorize_view, memory_cards
+from gcr_core.ui.html import ShownGallery
 
 ID = "AAAAAAAAAAAA"
 HOSTILE = "<script>alert(1)</script> ${1} {{x}} ` \" ' \\"
+NAME = HOSTILE.replace("/", "") + ".png"
+LONGEST = 1_600
 JOB = {
     "id": ID,
     "name": HOSTILE,
@@ -25,6 +30,7 @@ JOB = {
     "loss": 1.5,
     "memorized": 0.4,
     "message": "",
+    "resumed": None,
     "report": None,
     "memory": None,
     "queue_position": None,
@@ -47,28 +53,32 @@ def words(page):
 
 @pytest.fixture
 def gallery(tmp_path):
-    names = [HOSTILE.replace("/", "") + ".png", *(f"{number}.png" for number in range(29))]
+    names = [NAME, *(f"{number}.png" for number in range(29))]
     for name in names:
         (tmp_path / name).write_bytes(b"")
     captions = [[HOSTILE], *([f"picture {number}"] if number % 2 else [] for number in range(29))]
-    return Gallery(tmp_path, names, captions)
+    return Gallery(tmp_path, names, captions, albums=[HOSTILE, "sea", *[""] * 28])
 
 
 def pages(gallery):
-    report = {"name": HOSTILE, "skipped": [[HOSTILE, HOSTILE]]}
+    report = {"name": HOSTILE, "skipped": [[HOSTILE, HOSTILE]], "notes": [[HOSTILE, HOSTILE]]}
     chosen = dict.fromkeys(("name", "backbone", "clip", "preset", "identifiers", "seed"), HOSTILE)
-    yield memorize_view.taken_in(ID, gallery, report)
+    yield memorize_view.staged(ID, gallery, report, LONGEST, 2)
     yield captions_view.table(ID, gallery)
     yield captions_view.table(ID, gallery.with_pseudo_queries({0: [f"more {HOSTILE}"]}))
     yield captions_view.offer(ID, HOSTILE, bare=3, each=5)
+    yield captions_view.unreachable(ID, "clip", HOSTILE, "checkpoints/gcr-mini-clip")
     yield captions_view.writing(ID, Writing(HOSTILE, 3, waits=False))
     yield memorize_view.remarks([HOSTILE], refused=True)
-    yield memorize_view.recipe(ID, chosen, {"quick": HOSTILE}, None, ["atomic"], fixed=False, refused=False)
-    yield memorize_view.jobs([JOB, JOB | {"state": "interrupted", "message": HOSTILE}], {})
-    yield memorize_view.jobs([JOB | {"state": "done", "report": REPORT, "memory": ID}], {})
-    album = Album(gallery, ID, True, {"added": 1, "forgotten": 2, "captions": 3})
+    for fixed in (False, True):
+        yield memorize_view.recipe(ID, chosen, {"quick": HOSTILE}, None, ["atomic"], fixed=fixed, refused=False)
+    yield job_view.jobs([JOB, JOB | {"state": "interrupted", "message": HOSTILE}], {})
+    shown = ShownGallery(gallery, ID, True, {"added": 1, "forgotten": 2, "captions": 3})
     row = {"id": ID, "name": HOSTILE, "images": 3, "captions": 4, "created": HOSTILE, "repository": HOSTILE}
-    yield memorize_view.memories([(row, album), (row | {"created": None}, album)], {ID: HOSTILE}, HOSTILE, HOSTILE)
+    reports = REPORT, {"memorized": HOSTILE, "dense": HOSTILE, "remarks": HOSTILE, "images": HOSTILE}
+    rows = [(row, shown, reports[0]), (row | {"created": None}, shown, reports[1])]
+    yield memory_cards.cards(rows, {}, HOSTILE, HOSTILE)
+    yield memory_cards.cards(rows, {ID: HOSTILE}, HOSTILE, HOSTILE)
     yield html.notice(HOSTILE)
 
 
@@ -83,7 +93,7 @@ def test_the_captions_come_in_pages_and_those_missing_can_be_had_alone(gallery):
     assert captions_view.table(ID, gallery).count("<textarea") == rows
     assert f"{rows + 1} to {2 * rows} of 30" in captions_view.table(ID, gallery, (1, False))
     assert captions_view.table(ID, gallery, (99, False)).count("<textarea") == 30 - 2 * rows
-    few = Gallery(gallery.root, gallery.file_names[:rows], gallery.captions[:rows])
+    few = gallery.without(range(rows, 30))
     assert 'data-do="page"' in captions_view.table(ID, gallery) and 'data-do="page"' not in captions_view.table(ID, few)
     alone = captions_view.table(ID, gallery, (0, True))
     assert "of 15" in alone
@@ -98,71 +108,21 @@ def test_what_the_model_wrote_stands_apart_from_what_people_wrote(gallery):
 
 
 def test_the_model_offers_to_write_and_says_how_far_it_is():
-    assert "SmolVLM writes up to 5 for a picture; 1 picture has none yet" in words(
+    assert "SmolVLM writes up to 5 captions for a picture, for the 1 picture without a caption" in words(
         captions_view.offer(ID, "SmolVLM", 1, 5)
+    )
+    assert "gcr-mini writes up to 5 words for what it sees in a picture, for the 2 pictures without" in words(
+        captions_view.offer(ID, "gcr-mini", 2, 5, eyes=True)
     )
     going = Writing("owner/SmolVLM", 12)
     assert "Waiting" in captions_view.writing(ID, going)
     going.waits = False
-    assert "Waking SmolVLM…" in captions_view.writing(ID, going)
+    assert "Loading SmolVLM…" in captions_view.writing(ID, going)
     going.beat(4)
     assert "4 of 12 pictures…" in captions_view.writing(ID, going)
     going.beat(4)
     assert "8 of 12 pictures, about 1 s left" in captions_view.writing(ID, going)
     assert 'data-do="hush"' in captions_view.writing(ID, going)
-
-
-def test_a_running_job_says_stage_step_time_share_and_loss_and_can_be_stopped():
-    points = [{"stage": "dense", "step": 1, "loss": 4.0, "memorized": None}] * 2
-    points += [{"stage": "memorise", "step": step, "loss": 3 / step, "memorized": step / 30} for step in range(2, 30)]
-    page = memorize_view.jobs([JOB], {ID: points})
-    for part in ("Learning which picture is which", "step 30 of 120", "about 40 s left", "40% memorised", "loss 1.50"):
-        assert part in re.sub(r"\s+", " ", words(page))
-    assert page.count("<polyline") == 2
-    assert 'data-do="stop"' in page
-
-
-def test_a_job_that_looks_at_the_pictures_says_how_many_looks_it_took_and_no_loss_of_before():
-    job = JOB | {"stage": "look", "looked": 1240, "looks": 7384, "seconds_left": 3000.0, "memorized": None}
-    page = re.sub(r"\s+", " ", words(memorize_view.jobs([job], {})))
-    for part in ("Looking at the pictures", "look 1,240 of 7,384", "about 50 min left"):
-        assert part in page
-    assert "loss" not in page and "step" not in page
-    assert '<progress max="7384" value="1240" aria-label="looks">' in memorize_view.jobs([job], {})
-
-
-@pytest.mark.parametrize(
-    ("state", "verbs"),
-    [
-        ("queued", ["stop"]),
-        ("running", ["stop"]),
-        ("stopping", ["stop"]),
-        ("stopped", ["resume", "remove"]),
-        ("interrupted", ["resume", "remove"]),
-        ("failed", ["remove"]),
-        ("done", ["search", "push", "remove"]),
-    ],
-)
-def test_each_state_offers_what_can_be_done(state, verbs):
-    page = memorize_view.jobs([JOB | {"state": state, "report": REPORT, "memory": ID}], {})
-    assert re.findall(r'data-do="(\w+)"', page) == verbs
-    assert ("disabled" in page) == (state == "stopping")
-
-
-def test_the_report_says_what_was_measured_with_captions_never_seen_and_rounds_nothing_up_to_all():
-    told = words(memorize_view.jobs([JOB | {"state": "done", "report": REPORT, "memory": ID}], {}))
-    for part in ("99.4%", "98 pictures in 54 s", "20 captions that it had never seen", "55%", "40%"):
-        assert part in told
-    none = REPORT | {"retrieved": None, "held_out": 0}
-    written = REPORT | {"trained_captions": None, "pseudo_queries": 30, "trained_pseudo_queries": 0.9}
-    told = words(memorize_view.jobs([JOB | {"state": "done", "report": written, "memory": ID}], {}))
-    assert "30 captions that the model wrote itself, 90% bring up their picture" in told
-    assert "captions that it learnt" not in told
-    assert "never seen" not in memorize_view.jobs([JOB | {"state": "done", "report": none, "memory": ID}], {})
-
-
-def test_once_it_is_trained_no_time_left_is_named():
-    assert "left" not in words(memorize_view.jobs([JOB | {"stage": "measure", "seconds_left": 0.0}], {}))
 
 
 @pytest.mark.parametrize(
@@ -173,11 +133,77 @@ def test_times_are_said_as_a_person_says_them(seconds, said):
     assert html.duration(seconds) == said
 
 
-def test_the_thumbnails_of_a_gallery_are_files_with_an_address(gallery):
+def test_the_thumbnails_of_a_gallery_are_named_by_their_files_since_places_change(gallery):
     addresses = re.findall(r'<img src="([^"]+)"', captions_view.table(ID, gallery))
     assert len(set(addresses)) == captions_view.ROWS
-    assert all(re.fullmatch(rf"thumbnail/{ID}/\d+/[0-9a-f]+", address) for address in addresses)
+    assert all(re.fullmatch(rf"thumbnail/{ID}/[\w.%-]+/[0-9a-f]+", address) for address in addresses)
+    names = [unquote(address.split("/")[2]) for address in addresses]
+    assert names == gallery.file_names[: captions_view.ROWS]
     assert Path(gallery.root).name not in "".join(addresses)
+    assert addresses[2:] == re.findall(r'<img src="([^"]+)"', captions_view.table(ID, gallery.without([0, 1])))[:10]
+
+
+def test_an_album_stands_in_its_pictures_row_and_is_counted(gallery):
+    page = captions_view.table(ID, gallery)
+    assert page.count('class="album"') == 2
+    assert "Album: sea" in words(page).replace("  ", " ").replace("Album:  ", "Album: ")
+    assert "30 pictures in 2 albums" in re.sub(r"\s+", " ", words(memorize_view.staged(ID, gallery, {}, LONGEST)))
+
+
+def test_what_the_last_drop_brought_is_one_line(gallery):
+    def said(**last):
+        report = {"last": {"added": 0, "doubles": 0, "skipped": 0} | last}
+        return words(memorize_view.staged(ID, gallery, report, LONGEST))
+
+    assert "Last drop: 1 picture added." in said(added=1)
+    assert "Last drop: nothing new, 2 there already, 3 files left out." in said(doubles=2, skipped=3)
+    assert "Last drop" not in words(memorize_view.staged(ID, gallery, {}, LONGEST))
+
+
+def test_what_the_pictures_will_take_on_the_disk_is_said(gallery):
+    for image in range(len(gallery)):
+        gallery.path(image).write_bytes(bytes(200_000))
+    said = [words(memorize_view.staged(ID, gallery, {}, longest)) for longest in (LONGEST, 256)]
+    assert "take about 6.0 MB on the disk, kept up to 1,600 pixels" in said[0]
+    assert "on the disk, kept as thumbnails" in said[1]
+    assert [html.size(count) for count in (0, 1_400, 999_000, 1_000_000, 25_600_000, 3_210_000_000)] == [
+        "1 KB", "1 KB", "999 KB", "1.0 MB", "26 MB", "3.2 GB"
+    ]  # fmt: skip
+
+
+def test_no_path_of_the_server_stands_in_what_is_said():
+    path = "/home/someone/.local/share/gcr/galleries/AbC"
+    for said in (
+        html.notice(f"the gallery cannot be written to {path}: check path and free space"),
+        memorize_view.remarks([f"'{path}/x.png' is gone"], refused=True),
+        job_view.jobs([JOB | {"state": "failed", "message": f"no such file {path}"}], {}),
+        captions_view.unreachable(ID, "clip", "gone", "checkpoints/gcr-mini-clip"),
+    ):
+        assert "/home" not in said and "share" not in said
+    link = "Pushed to https://huggingface.co/me/my-memory, with its pictures; and/or"
+    assert html.without_paths(link) == link
+
+
+def test_no_label_needs_a_second_reading(gallery):
+    shown = ShownGallery(gallery, ID, True, {"added": 1, "forgotten": 2, "captions": 3})
+    row = {"id": ID, "name": "x", "images": 3, "captions": 4, "created": None, "repository": None}
+    chosen = {"name": "x", "backbone": "checkpoints/gcr-mini", "clip": "checkpoints/gcr-mini-clip"}
+    types = list(memorize_view.IDENTIFIERS)
+    page = "".join(
+        [
+            memorize_view.drop_zone(),
+            memorize_view.staged(ID, gallery, {"skipped": [["a", "b"]]}, LONGEST, 2),
+            memorize_view.training_is_off(),
+            memorize_view.recipe(ID, chosen, PRESET_WORDS, None, types, fixed=False, refused=False),
+            captions_view.table(ID, gallery),
+            *(job_view.jobs([JOB | {"name": "x", "stage": stage}], {}) for stage in job_view.STAGES),
+            memory_cards.cards([(row, shown, REPORT)], {}),
+            html.notice("x"),
+        ]
+    )
+    assert types == list(IDENTIFIER_TYPES)
+    for unclear in ("put away", "putting", "ephemeral", "taken in", "memory.json", "GCR_", "atomic<", "waking"):
+        assert unclear not in page.casefold(), unclear
 
 
 def test_changes_that_a_stranger_wrote_into_a_memory_are_counts_or_nothing():
@@ -187,3 +213,10 @@ def test_changes_that_a_stranger_wrote_into_a_memory_are_counts_or_nothing():
         "captions": 0,
     }
     assert changes({"changes": [1]}) == changes({}) == {"added": 0, "forgotten": 0, "captions": 0}
+
+
+def test_what_was_read_otherwise_than_written_stands_among_the_files(gallery):
+    report = {"skipped": [["a", "is a film"]], "notes": [["metadata.csv", "read as captions"]]}
+    page = memorize_view.staged(ID, gallery, report, LONGEST, 2)
+    assert "1 file left out, 1 note." in words(page)
+    assert "<li><b>metadata.csv</b> read as captions</li><li><b>a</b> is a film</li>" in page

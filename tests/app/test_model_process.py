@@ -85,3 +85,5 @@ def test_what_is_added_and_forgotten_is_on_the_disk_and_in_the_next_answer(
     assert names == set(apart.gallery.file_names) == {*tiny_gallery.file_names, name} - {"red-circle.png"}
     assert apart.facts["changes"] == {"added": 1, "forgotten": 1, "captions": 0}
     assert all(isinstance(words, str) for words in apart.describe([name, "red-square.png"]))
+    [hit] = [hit for hit in found["generative"] if hit["file_name"] == name]
+    assert apart.identifiers([name]) == [hit["identifier"]]

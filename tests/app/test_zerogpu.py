@@ -29,7 +29,7 @@ from tests.serving import ROOT, serve
 
 PATIENCE_SECONDS = 300
 OVER = ("stopped", "interrupted", "failed", "done")
-SLICE_SECONDS = 1.0
+SLICE_SECONDS = 0.3
 
 
 class Space:

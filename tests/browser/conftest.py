@@ -42,6 +42,14 @@ def app_address(tiny_memory_dir, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def strangers(tiny_memory_dir, tmp_path_factory):
+    """(address, home) of an app whose visitors are strangers to each other."""
+    folder = tmp_path_factory.mktemp("strangers")
+    with serve(tiny_memory_dir, folder / "app.log", visitors=1) as address:
+        yield address, folder / "home"
+
+
+@pytest.fixture(scope="session")
 def browser():
     executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     assert executable, "these tests need Chromium: `make test` installs it, or install the package 'chromium'"

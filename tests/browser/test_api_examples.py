@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from gcr_core.ui import take_along
 from tests.serving import ROOT
 
 ADDRESS = "http://127.0.0.1:7860"
@@ -55,6 +56,20 @@ def test_the_javascript_example_prints_the_answer(example, expected, page):
     with page.expect_console_message(lambda message: expected[0] in message.text) as told:
         page.evaluate(f"async () => {{ {example('javascript')} }}")
     assert told.value.args[0].json_value() == expected
+
+
+@pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])
+def test_the_programs_of_an_answer_print_it_too(language, app_address, expected, page):
+    programs = take_along.programs_for({"query": "a happy dog", "top": 3, "beams": 10})
+    program = programs[language].replace(take_along.ADDRESS, app_address.rstrip("/"))
+    if language == "JavaScript":
+        with page.expect_console_message(lambda message: expected[0] in message.text) as told:
+            page.evaluate(f"async () => {{ {program} }}")
+        assert told.value.args[0].json_value() == expected
+        return
+    words = printed(*(["bash"] if language == "curl" else [sys.executable]), "-c", program)
+    places = [words.index(name) for name in expected]
+    assert places == sorted(places)
 
 
 def test_the_address_of_the_mcp_server_is_the_one_in_the_page():

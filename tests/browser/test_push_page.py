@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests import serving
+from tests.browser.test_memorize_page import menu
 from tests.hub_server import Hub
 
 PHONE = 390
@@ -34,7 +35,7 @@ def shapes(open_shapes, home):
 
 
 def ask(page, name, token):
-    page.get_by_role("button", name="Push to hub").click()
+    menu(page, "Push to hub").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Name on the hub").fill(name)
     dialog.get_by_label("Token").fill(token)
@@ -43,7 +44,7 @@ def ask(page, name, token):
 
 def test_a_memory_is_pushed_private_and_without_pictures_and_links_to_where_it_is(shapes, hub):
     page = shapes()
-    page.get_by_role("button", name="Push to hub").click()
+    menu(page, "Push to hub").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_label("Name on the hub")).to_have_value("my-shapes")
     expect(dialog.get_by_label("with the gallery’s pictures")).not_to_be_checked()
@@ -83,13 +84,13 @@ def test_a_wrong_token_and_a_taken_name_are_said_and_the_memory_stays_as_it_was(
     expect(taken.get_by_text("Pushed to")).to_be_visible()
     ask(page, "alice/taken", "hf_alice").get_by_role("button", name="Push").click()
     expect(page.get_by_role("alert")).to_contain_text("alice/taken is taken")
-    expect(page.get_by_role("button", name="Push to hub")).to_be_enabled()
+    expect(menu(page, "Push to hub")).to_be_enabled()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_the_dialog_fits_and_a_memory_without_pictures_shows_its_captions(shapes, scheme):
     page = shapes(pictures=False, width=PHONE, height=844, color_scheme=scheme)
-    page.get_by_role("button", name="Push to hub").click()
+    menu(page, "Push to hub").click()
     box = page.get_by_role("dialog").bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= PHONE

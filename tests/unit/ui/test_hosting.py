@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -30,7 +31,7 @@ def test_ones_own_machine_has_nothing_to_say(monkeypatch, tmp_path):
 def test_a_space_without_training_offers_to_be_duplicated(space, tmp_path):
     shown = hosting.notices(Settings(home=tmp_path, training=False))
     assert 'href="https://huggingface.co/spaces/me/my-space?duplicate=true"' in shown
-    assert "Duplicate this Space" in shown and "ephemeral" not in shown
+    assert "Duplicate this Space" in shown and "data-once" not in shown
 
 
 def test_a_spaces_name_cannot_write_html(monkeypatch, tmp_path):
@@ -38,19 +39,34 @@ def test_a_spaces_name_cannot_write_html(monkeypatch, tmp_path):
     assert "<script>" not in hosting.notices(Settings(home=tmp_path, training=False))
 
 
-def test_storage_on_the_containers_own_disk_is_said_to_be_ephemeral(space, monkeypatch):
+@pytest.fixture
+def disks(monkeypatch):
+    """A root and a home on its disk, and a volume."""
     disks = {Path("/"): 1, Path("/data/gcr"): 2, Path("/home/user/gcr"): 1}
     monkeypatch.setattr(hosting, "_disk", disks.__getitem__)
-    assert "Storage is ephemeral here" in hosting.notices(Settings(home=Path("/home/user/gcr")))
-    assert hosting.notices(Settings(home=Path("/data/gcr"))) == ""
 
 
-def test_a_container_elsewhere_is_told_to_mount_a_volume(monkeypatch, tmp_path):
+@pytest.mark.usefixtures("disks", "space")
+def test_on_a_space_without_a_volume_the_page_says_once_what_is_lost_and_the_log_what_to_do():
+    settings = Settings(home=Path("/home/user/gcr"))
+    shown = hosting.notices(settings)
+    assert "lost when this Space restarts" in shown
+    assert 'data-once="lost-on-restart" hidden' in shown and "data-dismiss" in shown
+    assert "bucket" not in shown and "/home" not in shown
+    assert "attach a storage bucket at /data" in hosting.advise(settings)
+    for kept in (Settings(home=Path("/data/gcr")), Settings(home=Path("/home/user/gcr"), training=False)):
+        assert "data-once" not in hosting.notices(kept) and hosting.advise(kept) == ""
+
+
+@pytest.mark.usefixtures("disks")
+def test_a_container_elsewhere_is_told_in_the_log_to_mount_a_volume(monkeypatch, tmp_path):
     monkeypatch.delenv("SPACE_ID", raising=False)
     monkeypatch.setattr(hosting, "CONTAINER_MARKS", (str(tmp_path),))
-    monkeypatch.setattr(hosting, "_disk", lambda folder: 1)
-    shown = hosting.notices(Settings(home=tmp_path))
-    assert "mount a volume" in shown and "bucket" not in shown
+    settings = Settings(home=Path("/home/user/gcr"))
+    assert hosting.notices(settings) == ""
+    assert "mount a volume at /home/user/gcr" in hosting.advise(settings)
+    monkeypatch.setattr(hosting, "CONTAINER_MARKS", ())
+    assert hosting.advise(settings) == ""
 
 
 def test_strangers_are_told_how_long_what_they_keep_is_kept():
@@ -100,11 +116,18 @@ def test_health_is_well_while_the_memory_wakes_and_ill_where_it_cannot(tmp_path)
     def fail() -> None:
         raise HubError("there is no such memory: name another")
 
-    well, ill = LoadingMemory(SimpleNamespace), LoadingMemory(fail)
+    memory: Any = SimpleNamespace(state="ready")
+    well, ill = LoadingMemory(lambda: memory), LoadingMemory(fail)
     client = TestClient(Starlette(routes=[hosting.health(well)]))
     assert client.get("/health").json() == {"memory": "waking", "reason": ""}
     well.load()
     assert client.get("/health").json() == {"memory": "ready", "reason": ""}
+    memory.state = "hung"
+    hung = client.get("/health")
+    assert (hung.status_code, hung.json()["memory"]) == (503, "hung")
+    assert "no sign of life" in hung.json()["reason"]
+    memory.state = "waking"
+    assert client.get("/health").json() == {"memory": "waking", "reason": ""}
     ill.load()
     answer = TestClient(Starlette(routes=[hosting.health(ill)])).get("/health")
     assert answer.status_code == 503

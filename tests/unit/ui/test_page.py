@@ -1,10 +1,36 @@
-"""Page: what it takes of Gradio that Gradio does not promise."""
+"""Page: what it takes of Gradio that Gradio does not promise, what it links to, and whom it invites."""
 
+import re
+
+import pytest
+
+from gcr_core.serving.loading import LoadingMemory
+from gcr_core.serving.model_process import ModelProcess
+from gcr_core.serving.remote_memory import memory_host
+from gcr_core.settings import Settings
+from gcr_core.ui import page as web
 from gcr_core.ui.gradio_import import gr
-from gcr_core.ui.page import QUEUE_SECONDS
 
 
 def test_gradios_queue_still_sleeps_by_the_name_that_the_page_sets() -> None:
     with gr.Blocks() as page:
         pass
-    assert 0 < page.queue()._queue.sleep_when_free < QUEUE_SECONDS
+    assert 0 < page.queue()._queue.sleep_when_free < web.QUEUE_SECONDS
+
+
+def test_every_stylesheet_is_linked_behind_the_one_that_the_others_build_on() -> None:
+    linked = re.findall('<link rel="stylesheet" href="([^"]+)">', web.HEAD)
+    assert linked[0] == "app.css"
+    assert sorted(linked) == sorted(path.name for path in web.ASSETS.glob("*.css"))
+    assert set(linked) <= set(web.LOOK)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_first_screen_invites_to_photographs_where_they_can_be_memorised(tmp_path, training) -> None:
+    settings = Settings(home=tmp_path, training=training)
+    app = web.App(settings, LoadingMemory(lambda: None), ModelProcess(memory_host, "memory"))  # type: ignore[return-value]
+    try:
+        parts = {block.elem_id for block in web.build(app, ()).blocks.values()}
+    finally:
+        app.jobs.close()
+    assert ("invitation" in parts) is training
