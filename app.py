@@ -1,16 +1,10 @@
 """The web app: `python app.py`, then http://127.0.0.1:7860. Gradio's own GRADIO_* variables are respected."""
 
-import argparse
-import os
 import sys
-from pathlib import Path
+from contextlib import suppress
 
-from gcr_core.errors import GcrError
-from gcr_core.runtime import collect_seldom, keep_quiet
-from gcr_core.serving.loading import LoadingMemory
-from gcr_core.serving.remote_memory import RemoteMemory, memory_host
-from gcr_core.settings import Settings
-from gcr_core.ui import zerogpu
+from gcr_core.errors import one_line
+from gcr_core.runtime import INTERRUPTED, USER_MISTAKE, Parser, collect_seldom, keep_quiet, open_streams
 
 EXAMPLES = (
     "a happy dog",
@@ -23,18 +17,34 @@ EXAMPLES = (
 """Queries for the memory that ships; another one suggests captions of its own gallery."""
 
 # Here and not in `main`, as the processes of the app import this file when they start.
+open_streams()
 collect_seldom()
 keep_quiet()
 
 
 def main() -> None:
+    """Serves the page until Ctrl-C. What takes long to import is imported here, so that Ctrl-C is heard meanwhile."""
+    import os
+    from pathlib import Path
+
+    from gcr_core.serving.loading import LoadingMemory
+    from gcr_core.serving.remote_memory import RemoteMemory, memory_host
+    from gcr_core.settings import Settings
+    from gcr_core.ui import hosting, zerogpu
+    from gcr_core.ui.address import check_address
+
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # The page says what is under way.
     settings = Settings.from_env()
-    parser = argparse.ArgumentParser(description="A web page that recalls images, beside CLIP + FAISS.")
+    parser = Parser(prog="app.py", description="A web page that recalls images, beside CLIP + FAISS.")
     parser.add_argument("--memory", default=settings.memory, help="folder or hub id (default: %(default)s)")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument("--port", help="port (default: the first free one from 7860)")
     options = parser.parse_args()
+    check_address(options.host, options.port)
+    port = int(options.port) if options.port else None
+    hosting.check_home(settings.home)
+    if advice := hosting.advise(settings):
+        print(f"app.py: {advice}", file=sys.stderr, flush=True)
 
     memories = zerogpu.host(memory_host, "memory")
     memory = LoadingMemory(lambda: RemoteMemory.fetch(options.memory, memories))
@@ -43,21 +53,25 @@ def main() -> None:
     else:
         memory.start()
     # Importing Gradio takes seconds: the memory loads meanwhile.
-    from gcr_core.ui import hosting, page
+    from gcr_core.ui import page
 
-    hosting.check_home(settings.home)
     shipped = Path(options.memory).resolve() == Path(Settings.memory)
     examples = EXAMPLES if shipped else ()
     app = page.App(settings, memory, memories)
     blocks = page.build(app, examples)
-    address = page.launch(blocks, app, options.host, options.port)
-    print(f"The page is at {address} (Ctrl-C ends it).", flush=True)
+    address = page.launch(blocks, app, options.host, port)
+    with suppress(OSError):  # The page is served, whoever reads of it.
+        print(f"The page is at {address} (Ctrl-C ends it).", flush=True)
     blocks.block_thread()
 
 
 if __name__ == "__main__":
     try:
         main()
-    except GcrError as mistake:
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if (mistake := one_line(error)) is None:
+            raise
         print(f"app.py: {mistake}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(USER_MISTAKE)

@@ -2,15 +2,20 @@
 
 import sys
 
-from gcr_core import cli
-from gcr_core.runtime import collect_seldom, keep_quiet
+from gcr_core.runtime import INTERRUPTED, collect_seldom, keep_quiet, open_streams
 
 
 def main() -> int:
-    """Runs this process's command; returns its exit status."""
-    collect_seldom()
-    keep_quiet()
-    return cli.main()
+    """Runs this process's command; returns its exit status, INTERRUPTED after Ctrl-C, also during imports."""
+    try:
+        open_streams()
+        collect_seldom()
+        keep_quiet()
+        from gcr_core import cli
+
+        return cli.main()
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -9,22 +9,24 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from gcr_core import tables
-from gcr_core.data.gallery import IMPORT_SIDE, Gallery
+from gcr_core.data.gallery import Gallery
 from gcr_core.data.images import open_image
 from gcr_core.data.karpathy import read_gallery
-from gcr_core.data.metadata import stem_captions
-from gcr_core.errors import GcrError, HubError, InputError
+from gcr_core.data.pictures import IMPORT_SIDE, MODEL_SIDE
+from gcr_core.data.stems import stem_captions
+from gcr_core.errors import HubError, InputError, one_line
 from gcr_core.files.atomic import changing
 from gcr_core.files.hub import fetch
 from gcr_core.memory.card import flat
 from gcr_core.memory.manifest import check_memory, check_target, read_manifest
 from gcr_core.retrieval.query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest
+from gcr_core.runtime import USER_MISTAKE, Parser
 from gcr_core.settings import Settings
 from gcr_core.training.config import PRESET_WORDS, Recipe
 from gcr_core.training.preflight import check_written
@@ -32,36 +34,41 @@ from gcr_core.training.preflight import check_written
 if TYPE_CHECKING:
     from gcr_core.memory.memory import Memory
 
-USER_MISTAKE = 2
-INTERRUPTED = 130
-
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; `arguments` default to the process's own. Returns the exit status."""
+    """Runs one command; `arguments` default to the process's own. Returns the exit status. Raises KeyboardInterrupt."""
     try:
         options = _parser().parse_args(arguments)
         answer, table = options.command(options)
-        if _reports():
-            print(json.dumps(answer) if options.json else table)
-            sys.stdout.flush()
-    except GcrError as error:
-        return _said(str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        if error.strerror is None:
+    except Exception as error:
+        mistake = one_line(error)
+        if mistake is None:
             raise
-        where = f"{str(error.filename)!r} cannot be used" if error.filename else "a file cannot be used"
-        return _said(f"{where} ({error.strerror}): name a folder where you may write, on a disk with room")
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        return _said(mistake)
+    return _print(json.dumps(answer) if options.json else table, options.changes) if _reports() else 0
+
+
+def _print(text: str, is_done: bool) -> int:
+    """Prints an answer; returns the exit status. A reader who has left is no mistake, and where a change `is_done`, one
+    that cannot be told of is none either."""
+    try:
+        print(text)
+        sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError, ValueError):  # What is left to print is dropped.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            told = f"the answer cannot be printed ({error.strerror or error})"
+            status = _said(f"{told}, what was asked for is done" if is_done else f"{told}: send it where there is room")
+            return 0 if is_done else status
     return 0
 
 
 def _said(mistake: str) -> int:
-    """Prints a mistake on one line; returns the exit status for it."""
+    """Prints a mistake on one line, where it can be printed; returns the exit status for it."""
     which = "gcr_core" if _reports() else f"gcr_core, process {os.environ['RANK']}"
-    print(f"{which}: {' '.join(mistake.split())}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"{which}: {' '.join(mistake.split())}", file=sys.stderr, flush=True)
     return USER_MISTAKE
 
 
@@ -70,26 +77,21 @@ def _reports() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaints are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USER_MISTAKE, f"{self.prog}: {message}; {self.prog} --help lists what it takes\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="gcr_core", description="Recall images from the parameters of a language model.")
+    parser = Parser(prog="gcr_core", description="Recall images from the parameters of a language model.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     settings = Settings.from_env()
 
     recall = commands.add_parser("recall", help="find images for a text query, or for a picture")
-    recall.add_argument("query", nargs="?", help="what the image shows, in words")
+    recall.add_argument("query", nargs="?", type=_text, help="what the image shows, in words")
     recall.add_argument("--image", metavar="PATH", help="ask with a picture: has the memory seen it?")
     recall.add_argument("--top", type=int, default=DEFAULT_TOP, metavar="N", help="images shown (default %(default)s)")
+    recall.add_argument("--album", default="", metavar="NAME", help="search in this album alone")
     recall.set_defaults(command=_recall)
 
     evaluate = commands.add_parser("evaluate", help="recall and latency of both engines on a query file")
-    evaluate.add_argument("--queries", required=True, metavar="FILE", help="JSON Lines of queries")
+    evaluate.add_argument("--queries", required=True, metavar="FILE", help="queries: JSON Lines, or a .csv")
+    evaluate.add_argument("--csv", metavar="FILE", help="where what each query got is written as a table")
     evaluate.add_argument(
         "--split", metavar="NAME", help="FILE is a Karpathy split's JSON: ask the captions of this one"
     )
@@ -103,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
     memorize = commands.add_parser("memorize", help="train a memory of your own pictures")
     memorize.add_argument(
-        "gallery", metavar="GALLERY", help="a folder of images, a zip of one, or a Karpathy split's JSON"
+        "gallery", metavar="GALLERY", help="a folder, zip or tar of images, or a Karpathy split's JSON"
     )
     memorize.add_argument("--images", metavar="DIR", help="where the images of a Karpathy split are")
     memorize.add_argument("--split", action="append", metavar="NAME", help="a split to memorise (default train)")
@@ -118,7 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     memorize.add_argument("--preset", default="balanced", metavar="NAME", help=presets)
     memorize.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed, the same memory")
     memorize.add_argument(
-        "--write-captions", type=int, metavar="N", help="let the backbone write N captions for each image without any"
+        "--write-captions",
+        type=int,
+        metavar="N",
+        help="let the backbone write up to N captions for each image without any",
     )
     memorize.set_defaults(command=_memorize)
 
@@ -133,7 +138,9 @@ def _parser() -> argparse.ArgumentParser:
         living[name].add_argument("memory", metavar="MEMORY", help="the memory's folder")
         living[name].set_defaults(command=run)
     living["add"].add_argument("images", nargs="+", metavar="IMAGE", help="a picture file")
-    living["add"].add_argument("--caption", metavar="TEXT", help="what they show; without it, the words in their names")
+    living["add"].add_argument(
+        "--caption", type=_text, metavar="TEXT", help="what they show; without it, the words in their names"
+    )
     living["forget"].add_argument("file_names", nargs="+", metavar="FILE_NAME", help="an image of its gallery")
     living["describe"].add_argument("file_name", metavar="FILE_NAME", help="an image of its gallery")
 
@@ -153,16 +160,23 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("memory", nargs="?", default=settings.memory, metavar="MEMORY", help="folder or hub id")
     info.set_defaults(command=_info)
 
+    changing_commands = (memorize, living["add"], living["forget"], living["consolidate"], push, pull)
     for command in (recall, memorize, evaluate, *living.values(), push, pull, info):
         command.add_argument("--json", action="store_true", help="print one JSON object")
+        command.set_defaults(changes=command in changing_commands)
     return parser
+
+
+def _text(argument: str) -> str:
+    """An argument as UTF-8, where Python took its bytes for another encoding's."""
+    return os.fsencode(argument).decode("utf-8", "replace")
 
 
 def _recall(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if (options.query is None) == (options.image is None):
         raise InputError("recall takes a query or --image PATH, one of the two")
-    query = options.query if options.image is None else open_image(options.image)
-    request = SearchRequest(query, options.top, options.beams)
+    query = options.query if options.image is None else open_image(options.image, MODEL_SIDE)
+    request = SearchRequest(query, options.top, options.beams, album=options.album)
     memory = _load(options.memory)
     answer = memory.answer(request)
     return answer, tables.recall(answer, memory.gallery)
@@ -233,7 +247,7 @@ def _gallery(options: argparse.Namespace, imported: Path) -> Gallery:
         raise InputError(
             f"--images, --split and --pictures-only are for a Karpathy split, {given.name!r} is no .json file"
         )
-    return Gallery.from_zip(given, imported) if given.is_file() else Gallery.from_folder(given)
+    return Gallery.read(given, imported)
 
 
 def _add(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -282,7 +296,7 @@ def _consolidate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         memory.consolidate(on_step)
     return {"memory": str(folder), **changes}, (
         f"{folder}: {changes['added']:,} added and {changes['forgotten']:,} forgotten images and "
-        f"{changes['captions']:,} new captions of others trained into the weights"
+        f"{changes['captions']:,} changed captions of others trained into the weights"
     )
 
 
@@ -293,17 +307,20 @@ def _describe(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from gcr_core.data.queries import karpathy_queries, load_queries
+    from gcr_core.data.queries import Query, QueryFile, karpathy_queries
+    from gcr_core.evaluation.answers import csv_file
     from gcr_core.evaluation.evaluate import among, evaluate
 
     _hush()
     memory = _load(options.memory)
+    queries: Collection[Query]
     if options.split is not None:
         queries = karpathy_queries(options.queries, options.split, memory.gallery)
         memory = among(memory, {name for query in queries for name in query.relevant})
     else:
-        queries = load_queries(options.queries, memory.gallery)
-    answer = evaluate(memory, queries, options.beams)
+        queries = QueryFile(options.queries, memory.gallery)
+    with csv_file(options.csv) as note:
+        answer = evaluate(memory, queries, options.beams, note)
     return answer, tables.evaluate(answer)
 
 
@@ -339,7 +356,7 @@ def _pull(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _info(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     facts = read_manifest(fetch(options.memory, instead="checkpoints/emoji"))
-    return facts, "\n".join(f"{name:<28}{value}" for name, value in flat(facts))
+    return facts, "\n".join(f"{name:<27} {value}" for name, value in flat(facts))
 
 
 def _load(path_or_id: str | Path) -> "Memory":

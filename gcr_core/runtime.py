@@ -1,14 +1,29 @@
-"""Runtime: a process lets others go first, collects garbage seldom, and shows no warnings of what is to change."""
+"""Runtime: a process lets others go first, collects garbage seldom, shows no warnings of what is to change, and can
+print whatever it is given."""
 
+import argparse
 import contextlib
 import gc
+import io
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
+USER_MISTAKE, INTERRUPTED = 2, 130
+"""What a command ends with after a mistake of its user's, and after Ctrl-C."""
 SELDOM = 50_000
 """After so many new objects garbage is collected."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_MISTAKE, f"{self.prog}: {message}; {self.prog} --help lists what it takes\n")
 
 
 def step_back() -> None:
@@ -19,6 +34,41 @@ def step_back() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
+def confine(room: int | None, files: int = 256) -> None:
+    """Limits this process for good: `room` more bytes of memory than it has now (None: without limit), so many open
+    files, no dump of its memory. Does what the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    wanted = {"RLIMIT_NOFILE": files, "RLIMIT_CORE": 0}
+    with contextlib.suppress(OSError, StopIteration):
+        status = Path("/proc/self/status").read_text().splitlines()
+        has = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+        wanted |= {"RLIMIT_DATA": has + room} if room is not None else {}
+    for name, limit in wanted.items():
+        kind = getattr(resource, name)
+        most = resource.getrlimit(kind)[1]
+        if most in (resource.RLIM_INFINITY,) or limit < most:
+            resource.setrlimit(kind, (limit, limit))
+
+
+@contextlib.contextmanager
+def unheard_interrupts() -> Iterator[None]:
+    """Processes that are started in the block never hear Ctrl-C: whoever started them ends them, not the terminal."""
+    if sys.platform == "win32":
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # Once it starts, it lets interrupts through again.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def collect_seldom() -> None:
     """Makes Python look for garbage cycles after SELDOM new objects instead of hundreds.
 
@@ -26,6 +76,16 @@ def collect_seldom() -> None:
     imported took a quarter of the start.
     """
     gc.set_threshold(SELDOM)
+
+
+def open_streams() -> None:
+    """Lets stdout and stderr print any text: what their encoding lacks is escaped, and a closed one swallows it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def keep_quiet() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ZEROGPU_TORCH = "2.11.0"
-"""The newest that ZeroGPU lists: https://huggingface.co/docs/hub/spaces-zerogpu"""
+"""The newest that ZeroGPU lists, of 2.8 to 2.11: https://huggingface.co/docs/hub/spaces-zerogpu"""
 LOCKS = {
     "requirements-dev.txt": ("tests, lint and benchmarks run on: requirements.txt and more", "--group dev", ""),
     "requirements.txt": ("the app and the commands run on", "", ""),

@@ -14,7 +14,9 @@ from PIL import Image
 
 from gcr_core.cli import main
 from gcr_core.data.gallery import Gallery
+from gcr_core.data.images import open_image
 from gcr_core.memory.manifest import read_manifest
+from gcr_core.memory.memory import Memory
 from gcr_core.training.config import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -58,12 +60,28 @@ def test_recall_prints_a_table_for_people(tiny_memory_dir: Path, capsys: pytest.
     assert all(".png  a " in line for line in lines[1:])
 
 
-def test_recall_takes_a_picture(tiny_memory_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recall_takes_a_picture(tiny_memory: Memory, tiny_memory_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tiny_memory_dir / "gallery" / "red-bar.png"
     assert main(["recall", "--image", str(picture), "--memory", str(tiny_memory_dir), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["query"] is None
-    assert answer["dense"][0]["file_name"] == "red-bar.png"
+    expected = tiny_memory.search_image(open_image(picture))
+    for engine in ("generative", "dense"):
+        assert [hit["file_name"] for hit in answer[engine]] == [hit["file_name"] for hit in expected[engine]]
+
+
+def test_recall_searches_in_an_album(tiny_memory_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(shutil.copytree(tiny_memory_dir, tmp_path / "memory"))
+    gallery = Gallery.load(tmp_path / "memory" / "gallery")
+    gallery.with_albums(["bars" if "bar" in name else "" for name in gallery.file_names])
+    assert main(["recall", "gold", "--memory", folder, "--album", "bars", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    for engine in ("generative", "dense"):
+        assert sorted(hit["file_name"] for hit in answer[engine]) == sorted(
+            name for name in gallery.file_names if "bar" in name
+        )
+    assert main(["recall", "gold", "--memory", folder, "--album", "circles"]) == 2
+    assert capsys.readouterr().err == ("gcr_core: there is no album 'circles': name one of 1, such as 'bars'\n")
 
 
 def test_the_default_memory_is_the_one_in_the_environment(
@@ -79,6 +97,16 @@ def test_info_prints_the_facts(tiny_memory_dir: Path, capsys: pytest.CaptureFixt
     facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert facts["identifiers.type"] == "atomic"
     assert facts["images"] == "12"
+
+
+@pytest.mark.parametrize("length", [1, 12, 25, 26, 27, 28, 29, 30, 31, 60, 300])
+def test_info_leaves_a_space_between_a_name_and_its_value(
+    length: int, tiny_memory_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((tiny_memory_dir / "memory.json").read_text(encoding="utf-8"))
+    (tmp_path / "memory.json").write_text(json.dumps(manifest | {"x" * length: "value"}), encoding="utf-8")
+    assert main(["info", str(tmp_path)]) == 0
+    assert ["x" * length, "value"] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
 @pytest.mark.slow
@@ -121,7 +149,7 @@ def test_memorize_lets_the_backbone_write_captions_and_says_how_many(
     assert all(1 <= len(texts) <= 2 for texts in written[1:])
     count = sum(map(len, written))
     assert f"captions: {count + 1}, {count} of them written by the model" in told
-    assert "2 of 3 images have only captions that the model wrote" in told
+    assert "2 of 3 images have only the model’s own words" in told
     facts = read_manifest(out)
     assert facts["pseudo_queries"] == facts["training"]["pseudo_queries"] == count
     assert [path.name for path in gallery.iterdir() if path.suffix != ".png"] == ["metadata.jsonl"]
@@ -165,13 +193,21 @@ def test_memorize_refuses_mistakes_before_it_trains(
     assert "no image" in complaint(capsys, "memorize", str(tmp_path / "letters"), "--out", out)
     assert "no folder here" in complaint(capsys, "memorize", gallery, "--out", out, "--backbone", "nowhere")
     assert "seed is -1: choose one from 0" in complaint(capsys, "memorize", gallery, "--out", out, "--seed", "-1")
-    assert "holds no CLIP but a LlavaModel" in complaint(
+    assert "holds no CLIP but a MiniModel" in complaint(
         capsys, "memorize", gallery, "--out", out, "--clip", str(ROOT / "checkpoints" / "gcr-mini")
     )
     below = str(tmp_path / "letters" / "letter.txt" / "memory")
     assert "where you may write" in complaint(capsys, "memorize", gallery, "--out", below)
-    assert "gcr-mini cannot describe pictures" in complaint(
-        capsys, "memorize", gallery, "--out", out, "--write-captions", "3"
+    assert "model cannot describe pictures" in complaint(
+        capsys,
+        "memorize",
+        gallery,
+        "--out",
+        out,
+        "--backbone",
+        str(ROOT / "checkpoints" / "emoji" / "model"),
+        "--write-captions",
+        "3",
     )
     assert not Path(out).exists()
 

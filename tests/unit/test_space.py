@@ -88,9 +88,22 @@ def test_the_table_of_settings_has_each_with_its_default():
         if isinstance(default, str):
             assert told == f"`{Path(default).relative_to(ROOT).as_posix()}`"
         elif isinstance(default, int):
-            forms = {f"{default:,}", f"{int(default)}", f"{default // 2**30} GiB"}
+            forms = {f"{default:,}", f"{int(default)}", f"{default // 2**20} MiB", f"{default // 2**30} GiB"}
             assert told.partition(";")[0] in forms, name
     assert not rows
+
+
+def test_what_zerogpu_lends_is_what_its_documentation_says_today():
+    """A free account has 5 minutes a day, torch 2.8 to 2.11 is listed: https://huggingface.co/docs/hub/spaces-zerogpu"""
+    assert Settings.max_gpu_seconds == 5 * 60
+    assert "the 5 minutes of a free account's day" in " ".join(HOSTING.split())
+    listed = SpecifierSet(">=2.8,<2.12")
+    lock = (ROOT / "requirements-zerogpu.txt").read_text(encoding="utf-8")
+    [installed] = re.findall(r"(?m)^torch==(\S+)$", lock)
+    assert listed.contains(installed)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    [torch] = [Requirement(line) for line in project["dependencies"] if Requirement(line).name == "torch"]
+    assert torch.specifier.contains(installed) and torch.specifier.contains("2.8.0")
 
 
 def test_every_file_that_the_words_on_hosting_name_is_there():
