@@ -32,7 +32,7 @@ CHROMIUM_FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-BOUNDS = {"first_answer_s": 10, "both_sides_ms_p50": 150, "peak_rss_mb": 1500}
+BOUNDS = {"first_answer_s": 6, "both_sides_ms_p50": 60, "peak_rss_mb": 1000}
 
 
 def main() -> None:
