@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 COLOURS = ("red", "green", "blue", "gold")
 SHAPES = ("circle", "square", "bar")
-APPS = ("app_address", "shared_address", "bare_client", "space", "call", "shared", "home")
+APPS = ("app_address", "shared_address", "bare_client", "space", "call", "shared", "strangers", "home")
 """Fixtures in app/ and browser/ that start an app which several tests ask."""
 SEED = 0
 END_SECONDS = 30

@@ -1,9 +1,9 @@
 """What tests start in several processes: python tests/two_processes.py GALLERY LLAVA CLIP OUT [STEP VICTIM]
 
-Trains a CLIP and a backbone on a gallery, the backbone whole and then an adapter of it, each batch in parts, and
-evaluates the memory. The first process appends the losses to `OUT/curve.jsonl` as they come and writes
+Embeds a gallery and trains a backbone on it, whole and then an adapter of it, each batch in parts, solves for rows on
+its states, and evaluates the memory. The first process appends the losses to `OUT/curve.jsonl` as they come and writes
 `OUT/answer.json`. Checkpoints are kept in OUT after every step; at the STEP of the whole backbone's training the
-process VICTIM kills itself. Where Accelerate is to share weights out, which it does on GPUs alone, CPUs pass for these.
+process VICTIM kills itself. Where Accelerate is to share weights out, as it does on GPUs alone, CPUs pass for these.
 """
 
 import json
@@ -23,17 +23,18 @@ from gcr_core.evaluation.evaluate import evaluate
 from gcr_core.memory.memory import Memory
 from gcr_core.models import backbone as backbones
 from gcr_core.models.backbone import Backbone
-from gcr_core.models.clip import load_clip
 from gcr_core.models.distributed import is_first, state
 from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.identifiers import Identifiers
+from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training import checkpoint, microbatch
 from gcr_core.training.batches import Pairs
-from gcr_core.training.config import Step, Training
+from gcr_core.training.config import Recipe, Step, Training, plan
+from gcr_core.training.rows import likeliest
+from gcr_core.training.solve import memorize_solved
+from gcr_core.training.states import States
 from gcr_core.training.train import memorize
-from gcr_core.training.train_clip import tune
 
-DENSE_STEPS = 10
 TRAINING = Training(memorise=10, describe=10, retrieve=30, queries=9, pictures=7, descriptions=5, descriptions_every=4)
 ADAPTER = Training(memorise=2, describe=3, retrieve=7, queries=9, pictures=7, descriptions=5, descriptions_every=4)
 IN_PARTS = {"CPU_BYTES": 0, "MIN_SEQUENCES": 2}
@@ -57,9 +58,7 @@ def run(gallery_folder: Path, llava: Path, clip: Path, out: Path, kill_at: int =
         if step.step == kill_at and state().process_index == victim:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    model, processor = load_clip(clip)
-    tune(model, processor, gallery, pairs, DENSE_STEPS, 9, 0, lambda *done: note("dense", *done), out / "clip")
-    dense = DenseIndex.build(gallery, (model, processor))
+    dense = DenseIndex.build(gallery, clip)
     backbone = Backbone.from_pretrained(llava)
     identifiers = Identifiers.build("structured", gallery, backbone.tokenizer, dense.vectors)
     memorize(backbone, gallery, identifiers, pairs, TRAINING, on_step, checkpoint=out / "backbone")
@@ -71,6 +70,7 @@ def run(gallery_folder: Path, llava: Path, clip: Path, out: Path, kill_at: int =
         note(f"adapter: {step.task}", step.step, step.loss)
 
     memorize(adapted, gallery, identifiers, pairs, ADAPTER, on_adapter_step, checkpoint=out / "adapter")
+    known = solve(gallery, Backbone.from_pretrained(llava, dtype=torch.float32), pairs)
     backbones.SMALL_PARAMETERS = small
 
     memory = Memory(backbone, identifiers, gallery, dense)
@@ -78,10 +78,22 @@ def run(gallery_folder: Path, llava: Path, clip: Path, out: Path, kill_at: int =
     answer: dict[str, Any] = evaluate(memory, [Query(text, None, frozenset([name])) for name, (text, _) in asked])
     for engine in ("generative", "dense"):
         del answer[engine]["latency_ms_p50"], answer[engine]["latency_ms_p95"]
-    answer["processes"] = state().num_processes
+    answer["processes"], answer["solved"] = state().num_processes, known
     answer["score"] = memory.recall(["a red circle"], top=1)[0][0].score
     if is_first():
         (out / "answer.json").write_text(json.dumps(answer))
+
+
+def solve(gallery: Gallery, backbone: Backbone, pairs: Pairs) -> list[Any]:
+    """Whether rows solved for know the gallery, and the image that each caption recalls first."""
+    backbone.adapt(lora=False)
+    identifiers = Identifiers.build("atomic", gallery, backbone.tokenizer)
+    backbone.add_tokens(identifiers.new_tokens)
+    states = States.read(backbone, gallery).with_worn(backbone, gallery, 0)
+    training = plan(gallery, Recipe(preset="quick"), small=False)
+    knows = memorize_solved(backbone, identifiers, pairs, training, lambda step: None, None, states)
+    trie = IdentifierTrie.build(identifiers.indptr, identifiers.tokens)
+    return [knows, likeliest(backbone, trie, states.of_texts)[0].tolist()]
 
 
 def pass_for_gpus() -> None:
