@@ -160,7 +160,7 @@ def _decoder(name: str, encoded: Encoded) -> Iterator[Any]:
     """The picture, its header read and within the limits, to be decoded in the block. Raises InputError for a damaged
     one."""
     if encoded.format == "HEIF":
-        _register_heif()
+        _register_heif(name)
     try:
         image: Any = Image.open(io.BytesIO(encoded.data), formats=(encoded.format,))
     except Image.DecompressionBombError as error:
@@ -184,9 +184,15 @@ def _damaged(name: str, why: str) -> InputError:
     return InputError(f"{name} cannot be decoded ({why}): it is damaged or cut off, save it anew")
 
 
-def _register_heif() -> None:
-    """Lets Pillow read HEIC: the picture itself, no thumbnail that a file has of it."""
-    from pillow_heif import register_heif_opener
+def _register_heif(name: str) -> None:
+    """Lets Pillow read HEIC: the picture itself, no thumbnail that a file has of it. Raises InputError where the
+    package for it was removed, as whoever publishes an image may do for its licence."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise InputError(
+            f"{name} is HEIC, and the package pillow-heif, which reads it, is not installed: save the picture as JPEG"
+        ) from error
 
     register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
 

@@ -1,6 +1,7 @@
 """HEIC and AVIF, as phones make them, whole and broken."""
 
 import struct
+import sys
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,16 @@ def test_pictures_of_phones_open(file_format: str, what: str) -> None:
     assert (opened.mode, opened.size, opened.info) == ("RGB", picture.size, {})
     mean = np.asarray(picture.convert("RGB"), int).mean((0, 1))
     assert np.abs(np.asarray(opened, int).mean((0, 1)) - mean).max() < 12
+
+
+def test_without_the_package_for_heic_its_pictures_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    heic = encoded(photograph(48, 32), "HEIF")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(
+        InputError, match=r"^the image is HEIC, and the package pillow-heif, .*: save the picture as JPEG$"
+    ):
+        open_image(heic)
+    assert open_image(encoded(photograph(48, 32), "AVIF")).size == (48, 32)
 
 
 def box(data: bytes, kind: bytes, body: bytes, at: int = 4) -> bytes:
