@@ -1,13 +1,15 @@
 """How the app bears many clients at once: python benchmarks/load.py ADDRESS [--clients 1,8,32,128] [--seconds 60]
 
 Asks a running app's endpoint /search as so many visitors at a time, each with a secret of its own, who ask again once
-they are answered. With --training one more visitor memorises pictures meanwhile, which the app has to be started for.
-Prints for each number of clients: answers, errors, the 50th and 95th percentile of the time to an answer, and what the
-app's processes hold in the end: memory and open files, where they are on this machine.
+they are answered. With --training one more visitor memorises a small gallery over and over meanwhile. Prints for each
+number of clients: answers, errors, the 50th and 95th percentile of the time to an answer, and what the app's processes
+hold in the end: memory and open files, where they are on this machine. With --soak MINUTES the first number of clients
+asks for so long, and there is such a line at the start and for each minute.
 """
 
 import argparse
 import contextlib
+import io
 import itertools
 import json
 import random
@@ -16,6 +18,7 @@ import statistics
 import sys
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +29,12 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 QUERIES = ROOT / "assets" / "emoji_queries.jsonl"
+PICTURES = ROOT / "assets" / "emoji.zip"
+FEW = 60
+"""Pictures of the gallery that is memorised meanwhile."""
 API = "gradio_api/call"
 PATIENCE_SECONDS = 120
+LOOK_SECONDS = 1
 COLUMNS = ("clients", "answers", "errors", "p50_s", "p95_s", "rss_mb", "files")
 
 
@@ -36,17 +43,22 @@ def main() -> None:
     parser.add_argument("address", help="of the running app, as http://127.0.0.1:7860")
     parser.add_argument("--clients", default="1,8,32,128", help="how many at a time (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=60, help="for how long each (default: %(default)s)")
-    parser.add_argument("--training", type=Path, help="a zip of pictures that a visitor memorises meanwhile")
+    parser.add_argument("--training", action="store_true", help="a small gallery is memorised over and over meanwhile")
+    parser.add_argument("--soak", type=int, metavar="MINUTES", help="asks for so long, with a line for each minute")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     options = parser.parse_args()
     address = options.address.rstrip("/") + "/"
     queries = [json.loads(line)["query"] for line in QUERIES.read_text(encoding="utf-8").splitlines()]
+    numbers = list(map(int, options.clients.split(",")))
+    runs = [(clients, options.seconds) for clients in numbers]
+    if options.soak:
+        runs = [(numbers[0], 0), *[(numbers[0], 60)] * options.soak]
     if not options.json:
         print("".join(f"{name:>10}" for name in COLUMNS))
     errors = 0
-    with memorising(address, options.training) if options.training else contextlib.nullcontext():
-        for clients in map(int, options.clients.split(",")):
-            figures = load(address, queries, clients, options.seconds)
+    with memorising(address) if options.training else contextlib.nullcontext():
+        for clients, seconds in runs:
+            figures = load(address, queries, clients, seconds)
             kinds = figures.pop("kinds")
             errors += figures["errors"]
             print(
@@ -93,19 +105,55 @@ def load(address: str, queries: list[str], clients: int, seconds: float) -> dict
 
 
 @contextlib.contextmanager
-def memorising(address: str, pictures: Path) -> Iterator[None]:
-    """A visitor's training goes on while the block lasts, and is stopped then."""
-    with visitor(address) as client:
-        with pictures.open("rb") as file:
-            sent = client.post("gradio_api/upload", files={"files": (pictures.name, file)}, timeout=PATIENCE_SECONDS)
+def memorising(address: str) -> Iterator[None]:
+    """A visitor memorises a small gallery over and over while the block lasts."""
+    over, states = threading.Event(), Counter[str]()
+
+    def memorise() -> None:
+        with visitor(address) as client:
+            while not over.is_set():
+                states[memorised(client, over)] += 1
+
+    thread = threading.Thread(target=memorise)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        print(f"trainings meanwhile, by how they ended: {dict(states)}", file=sys.stderr)
+
+
+def memorised(client: httpx.Client, over: threading.Event) -> str:
+    """How a training ended, which is stopped once it is `over`; nothing of it is left. An error in words."""
+    try:
+        files = {"files": ("few.zip", small_gallery())}
+        sent = client.post("gradio_api/upload", files=files)
         sent.raise_for_status()
         given = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in sent.json()]
-        id = answer(client, "memorize", given, "thorough")["id"]
-        print(f"training {id} goes on meanwhile", file=sys.stderr)
-        yield
-        state = answer(client, "job", id)["state"]
-        print(f"in the end the training is {state}", file=sys.stderr)
-        answer(client, "job", id, "stop")
+        job = answer(client, "memorize", given, "quick")
+        while job["state"] in ("queued", "running", "stopping"):
+            time.sleep(LOOK_SECONDS)
+            job = answer(client, "job", job["id"], "stop" if over.is_set() else "status")
+        if memory := job.get("memory"):
+            answer(client, "memories", "delete", memory)  # and its job
+        else:
+            answer(client, "job", job["id"], "remove")
+        return job["state"]
+    except (httpx.HTTPError, ValueError) as error:
+        over.wait(LOOK_SECONDS)
+        return f"{type(error).__name__}: {error}"[:200]
+
+
+def small_gallery() -> bytes:
+    """A zip of the first FEW pictures of the sample gallery, with their captions."""
+    few = io.BytesIO()
+    with zipfile.ZipFile(PICTURES) as whole, zipfile.ZipFile(few, "w") as part:
+        rows = whole.read("metadata.jsonl").splitlines(keepends=True)[:FEW]
+        part.writestr("metadata.jsonl", b"".join(rows))
+        for name in (json.loads(row)["file_name"] for row in rows):
+            part.writestr(name, whole.read(name))
+    return few.getvalue()
 
 
 def visitor(address: str) -> httpx.Client:

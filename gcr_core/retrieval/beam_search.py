@@ -243,14 +243,16 @@ class BeamState:
 
 
 def _trace(trie: IdentifierTrie, steps: list[tuple[torch.Tensor, torch.Tensor]], batch: int) -> list[list[list[Beam]]]:
-    return [
-        [
-            [
-                Beam(trie.path(node), math.exp(score), int(trie.live[node]))
-                for node, score in zip(nodes[row].tolist(), scores[row].tolist(), strict=True)
-                if score > -math.inf
+    """Each prompt's steps up to that in which its last identifier ended, whichever others it was asked with."""
+    traces: list[list[list[Beam]]] = []
+    for row in range(batch):
+        trace: list[list[Beam]] = []
+        for nodes, scores in steps:
+            found = [
+                pair for pair in zip(nodes[row].tolist(), scores[row].tolist(), strict=True) if pair[1] > -math.inf
             ]
-            for nodes, scores in steps
-        ]
-        for row in range(batch)
-    ]
+            trace.append([Beam(trie.path(node), math.exp(score), int(trie.live[node])) for node, score in found])
+            if all(trie.image[node] >= 0 for node, _ in found):
+                break
+        traces.append(trace)
+    return traces

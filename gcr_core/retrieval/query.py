@@ -11,6 +11,8 @@ from gcr_core.errors import InputError
 MAX_QUERY_CHARACTERS = 1_000
 MAX_TOP = 100
 MAX_BEAMS = 1_000
+MAX_BEAMS_TOGETHER = 2_048
+"""The most beams of all queries that are searched together."""
 DEFAULT_TOP = 10
 DEFAULT_BEAMS = 10
 
@@ -42,6 +44,11 @@ class SearchRequest:
             raise InputError(f"the query {error}") from error
         if not isinstance(self.query, Image.Image):
             object.__setattr__(self, "query", cleaned(self.query))
+
+    @property
+    def alike(self) -> tuple[bool, int, bool, str]:
+        """What those requests have in common that are answered in one batch, each as fast as the others."""
+        return isinstance(self.query, str), self.beams, self.trace, self.album
 
 
 def check_limits(top: int, beams: int) -> None:

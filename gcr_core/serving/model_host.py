@@ -13,6 +13,8 @@ from typing import Any
 from PIL import Image
 
 from gcr_core.data.gallery import Gallery
+from gcr_core.errors import GcrError
+from gcr_core.files import atomic
 from gcr_core.files.atomic import changing
 from gcr_core.files.hub import fetch
 from gcr_core.files.layout import MANIFEST_FILE
@@ -43,6 +45,9 @@ class MemoryHost:
 
     def answer(self, folder: Path, request: SearchRequest) -> dict[str, Any]:
         return self._memory(folder).answer(request)
+
+    def answer_all(self, folder: Path, requests: list[SearchRequest]) -> list[dict[str, Any] | GcrError]:
+        return self._memory(folder).answer_all(requests)
 
     def describe(self, folder: Path, file_names: list[str]) -> list[str]:
         return self._memory(folder).describe(file_names)
@@ -102,6 +107,7 @@ class GuestHost(MemoryHost):
         if not self._confined:
             step_back()
             confine(room(folder))
+            atomic.FLUSHES_AT_ONCE = 2  # the stack of a thread counts as memory, whether it is used or not
             self._confined = True
         return super()._memory(folder)
 

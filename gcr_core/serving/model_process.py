@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from typing import Any, Literal
 from gcr_core.errors import GcrError, one_line
 from gcr_core.files.locks import is_suspended
 from gcr_core.runtime import unheard_interrupts
+from gcr_core.serving.turns import Place, Turns
 
 BEAT_SECONDS = 0.5
 """How often the child's heart beats."""
@@ -80,7 +81,7 @@ class Child:
 
 
 class ModelProcess:
-    """The methods of an object in a process of its own, one call at a time."""
+    """The methods of an object in a process of its own, one call at a time, in the order in which they come."""
 
     def __init__(
         self,
@@ -90,7 +91,7 @@ class ModelProcess:
     ) -> None:
         """`host` is called in the child with a function that tells the asker how far a long answer is."""
         self._host, self._name, self._limits = host, name, limits
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._child: Child | None = None
         self._first: tuple[str, tuple[Any, ...]] | None = None
 
@@ -101,20 +102,26 @@ class ModelProcess:
     def ask(self, method: str, *arguments: Any, on_word: Callable[[Any], None] = lambda word: None) -> Any:
         """What the method returns; `on_word` gets what it tells on the way. Raises what the method raises, and
         EndedError where the process ended over the call."""
-        with self._lock:
-            child = self._living()
+        with self._turns.turn():
+            return self._ask(method, arguments, on_word)
+
+    def ask_together(self, method: str, subject: Any, question: Any, alike: Hashable, most: int) -> Any:
+        """As `ask(method, subject, question)`; but those who wait for their turn, and ask the same of the same subject
+        with an equal `alike`, are answered in this one's call, `most` at a time. Nobody waits for company.
+
+        Then `{method}_all(subject, questions)` is called, which returns their answers in this order, a mistake where
+        one's answer would be. Where it fails as a whole each is asked alone, so that nobody hears of another's failure.
+        """
+        own = Place((method, subject, alike), question)
+        if self._turns.come(own):
             try:
-                kind, value = self._answer(child, method, arguments, on_word)
-            except (EOFError, OSError) as error:
-                self._put_away()
-                raise EndedError(self._why(child)) from error
-            except BaseException:  # of `on_word`: what is still to come is no answer to the next question
-                child.dismissed = True
-                self._put_away()
-                raise
-            child.answered = True
-        if kind == "error":
-            raise value
+                self._ask_for([own, *self._turns.take_along(own, most - 1)], method, subject)
+            finally:
+                self._turns.go()
+        assert own.answer
+        value, mistake = own.answer
+        if mistake:
+            raise mistake
         return value
 
     @property
@@ -135,6 +142,42 @@ class ModelProcess:
         if child := self._child:
             child.dismissed = True
             child.end()
+
+    def _ask_for(self, places: list[Place], method: str, subject: Any) -> None:
+        """Answers callers, in the turn of the first of them."""
+        if len(places) > 1:
+            try:
+                answers = self._ask(f"{method}_all", (subject, [place.question for place in places]))
+                answered = list(zip(places, answers, strict=True))
+            except Exception:
+                answered = []
+            for place, answer in answered:
+                mistake = answer if isinstance(answer, Exception) else None
+                self._turns.dismiss(place, answer, mistake)
+            if answered:
+                return
+        for place in places:
+            try:
+                self._turns.dismiss(place, self._ask(method, (subject, place.question)))
+            except Exception as mistake:
+                self._turns.dismiss(place, None, mistake)
+
+    def _ask(self, method: str, arguments: tuple[Any, ...], on_word: Callable[[Any], None] = lambda word: None) -> Any:
+        """As `ask`, in the caller's turn."""
+        child = self._living()
+        try:
+            kind, value = self._answer(child, method, arguments, on_word)
+        except (EOFError, OSError) as error:
+            self._put_away()
+            raise EndedError(self._why(child)) from error
+        except BaseException:  # of `on_word`: what is still to come is no answer to the next question
+            child.dismissed = True
+            self._put_away()
+            raise
+        child.answered = True
+        if kind == "error":
+            raise value
+        return value
 
     def _answer(
         self, child: Child, method: str, arguments: tuple[Any, ...], on_word: Callable[[Any], None]
@@ -164,7 +207,8 @@ class ModelProcess:
         return f"the {self._name}'s process ended over this, perhaps for want of memory: ask again"
 
     def _living(self) -> Child:
-        if self._child is None or not self._child.process.is_alive():
+        # One that was ended may still count as alive: it is waited for in the thread that watches it, too.
+        if self._child is None or self._child.dismissed or not self._child.process.is_alive():
             self._put_away()
             self._child = self._start()
         return self._child
@@ -208,7 +252,7 @@ class ModelProcess:
 
     def _come_back(self, dead: Child, method: str, arguments: tuple[Any, ...]) -> None:
         """Starts a process in the place of one that died, unless somebody who asked has done so."""
-        with self._lock:
+        with self._turns.turn():
             if self._child not in (dead, None):
                 return
             self._put_away()

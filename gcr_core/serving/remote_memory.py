@@ -12,9 +12,12 @@ from PIL import Image
 from gcr_core.data.gallery import Gallery
 from gcr_core.files.layout import MANIFEST_FILE, ORIGINALS
 from gcr_core.memory.manifest import read_manifest
-from gcr_core.retrieval.query import SearchRequest
+from gcr_core.retrieval.query import MAX_BEAMS_TOGETHER, SearchRequest
 from gcr_core.serving.guests import MARK, Guest, Guests
 from gcr_core.serving.model_process import ModelProcess
+
+MAX_TOGETHER = 16
+"""The most queries in one batch: whoever comes next waits for all of them."""
 
 
 class RemoteMemory:
@@ -58,8 +61,12 @@ class RemoteMemory:
         return self._memory_host.state
 
     def answer(self, request: SearchRequest) -> dict[str, Any]:
-        """As `Memory.answer`."""
-        return self._memory_host.ask("answer", self.folder, request)
+        """As `Memory.answer`. Requests in words that wait for the process at the same time, and are alike, are answered
+        in one batch; those with pictures, which take longer, each alone."""
+        if not isinstance(request.query, str):
+            return self._memory_host.ask("answer", self.folder, request)
+        most = min(MAX_TOGETHER, max(1, MAX_BEAMS_TOGETHER // request.beams))
+        return self._memory_host.ask_together("answer", self.folder, request, request.alike, most)
 
     def describe(self, file_names: list[str]) -> list[str]:
         """As `Memory.describe`; each caption is asked for once."""

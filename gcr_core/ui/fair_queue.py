@@ -27,6 +27,8 @@ REMEMBERED = 4_096
 """How many visitors' last turns are remembered."""
 MAX_SESSIONS = 100_000
 """How many sessions' answers may wait to be fetched."""
+TOLD_SECONDS = 1
+"""How often those that wait are told how many are before them."""
 IN_TURN = "search"
 """The line in which events of one session run one after another: they fill the same parts of its page."""
 MAX_DEPTH = 32
@@ -40,9 +42,9 @@ class FairQueue(Queue):
     def __init__(self, page: Any, settings: Settings, concurrency_limit: int) -> None:
         """`page`: the Blocks, whose functions run at most `concurrency_limit` times at once unless they say more."""
         super().__init__(
-            live_updates=True,
+            live_updates=False,  # at each turn, a message to each that waits took longer than what was asked for
             concurrency_count=page.max_threads,
-            update_intervals=1,
+            update_intervals=TOLD_SECONDS,
             max_size=None,
             blocks=page,
             default_concurrency_limit=concurrency_limit,
@@ -50,7 +52,7 @@ class FairQueue(Queue):
         self.settings, self.sessions = settings, Sessions(page)
         self._turns: OrderedDict[str, int] = OrderedDict()
         self._number = count(1)
-        self.ANALYTICS_MAX_EVENTS = 1  # nobody looks at them, and they are summed up after each event
+        self.ANALYTICS_MAX_EVENTS = 1
         self.pending_messages_per_session.max_size = MAX_SESSIONS  # that many calls must not cut off other visitors'
 
     async def push(self, body: PredictBodyInternal, request: Any, username: str | None) -> Outcome:
@@ -87,6 +89,10 @@ class FairQueue(Queue):
         self.sessions.use(event.session_hash, who)
         self.send_message(event, ProcessCompletedMessage(output={"error": words}, title="Error", success=False))
         return event._id
+
+    def compute_analytics_summary(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """Nothing: Gradio sums its requests up by pandas after each one, and nobody looks at that here."""
+        return {}
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
         """As Gradio's; of those that wait, the first of whoever was last served the longest ago, and in the line

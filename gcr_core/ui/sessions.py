@@ -10,7 +10,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
+
+from gradio.state_holder import SessionState, StateHolder
 
 UNUSED_SECONDS = 30.0
 """How long a session is kept after its last use."""
@@ -109,3 +112,25 @@ class Sessions:
             by_session.pop(session, None)
         for event in self._events.pop(session, ()):
             self._session.pop(event, None)
+
+
+class SessionStates(StateHolder):
+    """Gradio's, but for what a new session costs: Gradio makes the configuration of each part of the page anew for it,
+    which took longer than a search, and every call of the API that names no session is one."""
+
+    def set_blocks(self, blocks: Any) -> None:
+        super().set_blocks(blocks)
+        self._new = SessionState(blocks)
+
+    def __getitem__(self, session_id: str) -> SessionState:
+        if session_id not in self.session_data:
+            state = self.session_data[session_id] = copy(self._new)
+            state.blocks_config = copy(self.blocks.default_config)
+            state.config_values = {part: _copied(config) for part, config in self._new.config_values.items()}
+            state.state_data, state._state_ttl = {}, {}
+        return super().__getitem__(session_id)
+
+
+def _copied(config: dict[str, Any]) -> dict[str, Any]:
+    """A part's configuration, whose properties Gradio replaces by name."""
+    return {**config, "props": {**config["props"]}} if "props" in config else dict(config)

@@ -5,8 +5,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,22 @@ class Host:
             time.sleep(seconds)
             self.say(number)
         return most
+
+    def wait(self, file: Path) -> None:
+        self.say("waiting")
+        while not file.exists():
+            time.sleep(0.02)
+
+    def tell(self, subject: str, question: str) -> str:
+        return f"{self.tell_all(subject, [question])[0]} alone"
+
+    def tell_all(self, subject: str, questions: list[str]) -> list[str | Exception]:
+        if "kill" in questions:
+            os._exit(1)
+        if "fail" in questions:
+            raise ValueError("all of it")
+        asked = f"of {subject} with {', '.join(questions)}"
+        return [InputError(f"no {asked}") if question == "no" else f"{question} {asked}" for question in questions]
 
     def refuse(self) -> None:
         raise InputError("no: choose another")
@@ -122,9 +140,71 @@ def test_one_that_was_ended_on_purpose_stays_away(process: ModelProcess) -> None
     assert process.ask("which") == ""
 
 
+class Crowd:
+    """Those who ask while the process is busy, each in a thread of its own, and come in this order."""
+
+    def __init__(self, process: ModelProcess, file: Path, *asked: tuple[str, str, str], most: int = 9) -> None:
+        """`asked`: the subject, the question, and what it has in common with others; without that it is asked alone."""
+        self.answers: list[str] = []
+        with ThreadPoolExecutor(len(asked) + 1) as threads:
+            begun = threading.Event()
+            busy = threads.submit(process.ask, "wait", file, on_word=lambda word: begun.set())
+            begun.wait()
+            futures = []
+            for subject, question, alike in asked:
+                call = (process.ask_together, "tell", subject, question, alike, most)
+                before = len(process._turns._line)
+                futures.append(threads.submit(*(call if alike else (process.ask, *call[1:4]))))
+                until(lambda before=before: len(process._turns._line) == before + 1)  # type: ignore[misc]
+            file.touch()
+            for future in futures:
+                mistake = future.exception()
+                self.answers.append(f"{type(mistake).__name__}: {mistake}" if mistake else future.result())
+            busy.result()
+
+
+def test_those_who_wait_alike_are_answered_in_one_call_each_with_its_own_mistake(
+    process: ModelProcess, tmp_path: Path
+) -> None:
+    asked = [("dogs", "a", "x"), ("dogs", "no", "x"), ("dogs", "b", "x"), ("dogs", "c", "y"), ("cats", "d", "x")]
+    assert Crowd(process, tmp_path / "on", *asked, ("dogs", "picture", "")).answers == [
+        "a of dogs with a, no, b",
+        "InputError: no of dogs with a, no, b",
+        "b of dogs with a, no, b",
+        "c of dogs with c alone",
+        "d of cats with d alone",
+        "picture of dogs with picture alone",
+    ]
+    assert process.ask_together("tell", "dogs", "a", "x", 9) == "a of dogs with a alone", "nobody waits for company"
+
+
+def test_no_more_are_taken_together_than_may_be(process: ModelProcess, tmp_path: Path) -> None:
+    asked = [("dogs", letter, "x") for letter in "abcde"]
+    answers = Crowd(process, tmp_path / "on", *asked, most=2).answers
+    assert [answer.partition("with ")[2] for answer in answers] == ["a, b", "a, b", "c, d", "c, d", "e alone"]
+
+
+@pytest.mark.parametrize(("word", "words"), [("kill", "EndedError: the host's process ended over this"), ("fail", "")])
+def test_over_whose_question_all_fail_fails_alone(process: ModelProcess, tmp_path: Path, word: str, words: str) -> None:
+    asked = [("dogs", question, "x") for question in ("a", word, "b")]
+    first, mistaken, last = Crowd(process, tmp_path / "on", *asked).answers
+    assert (first, last) == ("a of dogs with a alone", "b of dogs with b alone")
+    assert mistaken.startswith(words or "RuntimeError: ValueError('all of it')")
+
+
 def test_a_suspended_process_is_ended_at_once_on_purpose(process: ModelProcess) -> None:
     process.ask("load", "x")
     os.kill(process.pid or 0, signal.SIGSTOP)
+    process.end()
+    assert process.ask("load", "y") == "y"
+
+
+def test_one_that_was_ended_is_not_asked_while_it_still_counts_as_alive(
+    process: ModelProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.ask("load", "x")
+    assert process._child
+    monkeypatch.setattr(process._child.process, "is_alive", lambda: True)
     process.end()
     assert process.ask("load", "y") == "y"
 
