@@ -84,7 +84,7 @@ def streaming(entries: int) -> dict[str, float]:
         memories = {stage: Memory() for stage in ("features", "on_features", "on_pictures")}
 
         def on_progress(done: int, total: int) -> None:
-            if done % 256 == 0:
+            if done % 256 == 0 or done == total:
                 memories["features"].sample()
 
         began = time.monotonic()

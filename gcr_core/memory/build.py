@@ -7,8 +7,8 @@ several processes the first one writes. Knows nothing about jobs or pages.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,17 @@ from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.training.batches import Pairs
 from gcr_core.training.config import Recipe, Step, plan, plan_tuning
 from gcr_core.training.estimate import seconds_a_step
-from gcr_core.training.everyday import absent_phrases
+from gcr_core.training.everyday import absent_phrases, bank
 from gcr_core.training.features import FeatureCache, Features
-from gcr_core.training.preflight import HELD_OUT_CHEAPLY, HELD_OUT_FEWEST, hold_out, remarks, unmeasured
+from gcr_core.training.preflight import HELD_OUT_CHEAPLY, HELD_OUT_FEWEST, HELD_OUT_ODDS, hold_out, remarks, unmeasured
 from gcr_core.training.progress import Clock, Listener, Notes, Progress
 from gcr_core.training.pseudo_queries import without_tags
 from gcr_core.training.rows import begin_rows, likeliest, memorize_rows
 from gcr_core.training.solve import memorize_solved, solve_rows
+from gcr_core.training.spread import Spread
 from gcr_core.training.states import States, states_of_texts
 from gcr_core.training.train import memorize, start_rows
 
-HELD_OUT_ODDS = 4.0
-"""How often a caption that was held out is drawn in the last steps, in relation to another one."""
 PICTURE_BATCH = 64
 """How many pictures are opened together when the memory is asked for them."""
 
@@ -53,14 +52,15 @@ def make_memory(
 ) -> dict[str, Any]:
     """Memorises a gallery and saves the memory at `out`; returns the report, which is its `facts["training"]`.
 
-    The report: "images", "captions", "pseudo_queries" (those of them that the model wrote), "seconds" (of memorising),
+    The report: "images", "captions", "pseudo_queries" (those of them that the model wrote), "phrases" (everyday ones
+    that the dense baseline's CLIP answered for images without captions), "seconds" (of memorising),
     "dense_seconds" (of building the dense index), "memorized" (share recalled at rank 1 from their own picture),
     "trained_captions" (share of people's captions with an image of theirs at rank 1; None where there is none),
-    "trained_pseudo_queries" (the same of the model's), "held_out" (people's captions held out until the engines were
-    measured with them), "retrieved" (share of those at rank 1; None where there is none), "dense": {"memorized",
-    "trained_captions", "trained_pseudo_queries", "retrieved"}, "preset", "seed", "remarks". An exception of
-    `on_progress` stops it; called again with the same `checkpoint` folder, in which nothing else writes, it goes on
-    from there. Raises GalleryError, GcrError.
+    "trained_pseudo_queries" (the same of the model's), "asked" (of how many different captions each of the two is a
+    share), "held_out" (people's captions held out until the engines were measured with them), "retrieved" (share of
+    those at rank 1; None where there is none), "dense": {"memorized", "trained_captions", "trained_pseudo_queries",
+    "retrieved"}, "preset", "seed", "remarks". An exception of `on_progress` stops it; called again with the same
+    `checkpoint` folder, in which nothing else writes, it goes on from there. Raises GcrError.
     """
     if checkpoint and is_first():
         for folder in (checkpoint, *checkpoint.glob("*/")):
@@ -83,6 +83,7 @@ class _Build:
 
     report: dict[str, Any]
     """What `make_memory` returns; None stands for what is not known yet."""
+    spread: Spread | None = None
 
     def __init__(self, gallery: Gallery, recipe: Recipe, on_progress: Listener, checkpoint: Path | None) -> None:
         """What is known before any model is loaded. Raises as `remarks`."""
@@ -97,23 +98,26 @@ class _Build:
         self.absent = absent_phrases(text for texts in gallery.captions for text in texts)
         self.words = calibration.shared_words(gallery.captions, recipe.seed) if self.held_out else {}
         self.read_too: torch.Tensor | None = None
+        self.phrases = bank(self.training.phrases)
         tagger = Tagger.from_folder(fetch(recipe.backbone, "checkpoints/gcr-mini"))
         self.captions, kept = (without_tags(texts, gallery, tagger) for texts in (gallery.captions, kept))
         self.taught = Gallery(gallery.root, gallery.file_names, kept)
-        captioned = any(self.captions)
-        self.pairs = Pairs.from_captions(self.taught.captions) if captioned else None
-        self.last_pairs = _with_odds(Pairs.from_captions(self.captions), self.held_out) if captioned else None
+        said = any(self.captions)
+        self.pairs = Pairs.from_captions(self.taught.captions) if said else None
+        self.last_pairs = Pairs.from_captions(self.captions).oftener(self.held_out, HELD_OUT_ODDS) if said else None
         self.notes = Notes(checkpoint if is_first() else None)
         self.clock = Clock(self.training, self.notes, on_progress, small)
         self.report = {
             "images": len(gallery),
             "captions": sum(map(len, gallery.captions)),
             "pseudo_queries": sum(map(len, gallery.pseudo_queries)),
+            "phrases": self.training.phrases,
             "seconds": None,
             "dense_seconds": None,
             "memorized": None,
             "trained_captions": None,
             "trained_pseudo_queries": None,
+            "asked": {key: len(set(chain(*texts))) for key, texts in _by_author(gallery).items()},
             "dense": None,
             "held_out": len(self.held_out),
             "retrieved": None,
@@ -135,7 +139,9 @@ class _Build:
         folder = self._folder("dense")
         if not clip:
             assert folder
-            return DenseIndex.load(folder)
+            dense = DenseIndex.load(folder)
+            self._ask_phrases(dense, lambda: dense.embed_images(map(self.gallery.open, range(len(self.gallery)))))
+            return dense
         if states and shares_weights(self.recipe.clip, self.recipe.backbone):
             of_pictures, of_texts = (of[:, :-1].cpu().numpy() for of in (states.of_pictures[0], states.of_texts))
             vectors = Embeddings(clip, of_pictures, states.texts, of_texts)
@@ -153,11 +159,18 @@ class _Build:
         }
         others = kept.embed_texts([*self.words, *self.absent]) if others is None else others
         self._calibrate_dense(kept, np.concatenate([vectors.captions(self.held_out), others]), self._owners)
+        self._ask_phrases(dense, lambda: vectors.images)
         self.clock.indexed()
         if folder and is_first():
             with new_folder(folder) as building:
                 dense.save(building)
         return dense
+
+    def _ask_phrases(self, dense: DenseIndex, pictures: Callable[[], np.ndarray]) -> None:
+        """Notes what the dense baseline's CLIP answers to everyday phrases."""
+        if self.phrases:
+            kept = self._folder("phrases.safetensors")
+            self.spread = Spread.of(dense, self.phrases, pictures, self.gallery.bare, kept, self.clock.embedded)
 
     def load_backbone(self) -> Backbone:
         """The backbone; one that is not small gets its adapter, and the clock is told how long its steps will take."""
@@ -182,7 +195,7 @@ class _Build:
         if not (self.training.trained == "rows" or self._solves):
             return None
         listeners = self.clock.read, self.clock.looked
-        states = States.read(backbone, self.gallery, features, *listeners, self._folder("states"))
+        states = States.read(backbone, self.gallery, features, *listeners, self._folder("states"), self.phrases)
         if self._solves:
             states = states.with_worn(backbone, self.gallery, self.recipe.seed)
         self.read_too = states_of_texts(backbone, [*self.words, *self.absent])
@@ -197,7 +210,7 @@ class _Build:
         if states and self._solves:
             backbone.add_tokens(identifiers.new_tokens)
             if self.training.trained == "adapter":
-                solve_rows(backbone, identifiers, self.pairs, states)
+                solve_rows(backbone, identifiers, self.pairs, states, spread=self.spread)
         elif states:
             identifiers = identifiers.by_place(backbone.tokenizer)
             begin_rows(backbone, states, identifiers, self.taught.captions)
@@ -235,9 +248,12 @@ class _Build:
         if self.training.trained == "solved":
             assert states
             taught = self.pairs, self.training, on_step, self.last_pairs
-            if not memorize_solved(memory.backbone, memory.identifiers, *taught, states):
+            if not memorize_solved(memory.backbone, memory.identifiers, *taught, states, self.spread):
                 self._expect_adapter()
                 features = self.compute_features(memory.backbone, "adapter_features")
+        if self.spread:
+            phrases = self.spread.pairs()
+            self.pairs, self.last_pairs = (Pairs.joined(some, phrases) for some in (self.pairs, self.last_pairs))
         what = memory.backbone, self.taught, memory.identifiers, self.pairs, self.training, on_step, self.last_pairs
         if self.training.trained == "rows":
             assert states
@@ -310,11 +326,6 @@ class _Build:
         return self.checkpoint / name if self.checkpoint else None
 
 
-def _with_odds(pairs: Pairs, held_out: dict[str, int]) -> Pairs:
-    odds = np.array([HELD_OUT_ODDS if text in held_out else 1.0 for text in pairs.texts])
-    return replace(pairs, odds=odds / odds.sum())
-
-
 def _recalled(memory: Memory, queries: list[Any]) -> list[int]:
     ask = memory.recall if queries and isinstance(queries[0], str) else memory.recall_images
     return [hits[0].index for hits in ask(queries, top=1)]
@@ -341,14 +352,16 @@ def _share_found(ask: Callable[[list[Any]], list[int]], captions: list[list[str]
     return round(float(np.mean([answer in owned for answer, owned in zip(answers, owners.values(), strict=True)])), 4)
 
 
-def _shares_found(ask: Callable[[list[Any]], list[int]], gallery: Gallery) -> dict[str, float | None]:
-    """ "trained_captions" and "trained_pseudo_queries" of an engine."""
+def _by_author(gallery: Gallery) -> dict[str, list[list[str]]]:
+    """Each image's captions that people wrote, and those that the model did, by the names of the shares of them."""
     both = zip(gallery.captions, gallery.pseudo_queries, strict=True)
     people = [[text for text in texts if text not in written] for texts, written in both]
-    return {
-        "trained_captions": _share_found(ask, people),
-        "trained_pseudo_queries": _share_found(ask, gallery.pseudo_queries),
-    }
+    return {"trained_captions": people, "trained_pseudo_queries": gallery.pseudo_queries}
+
+
+def _shares_found(ask: Callable[[list[Any]], list[int]], gallery: Gallery) -> dict[str, float | None]:
+    """ "trained_captions" and "trained_pseudo_queries" of an engine."""
+    return {key: _share_found(ask, texts) for key, texts in _by_author(gallery).items()}
 
 
 def _measured(memory: Memory, features: Features | None) -> dict[str, Any]:

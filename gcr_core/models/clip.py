@@ -16,6 +16,9 @@ from gcr_core.models.inspection import usual_dtype
 
 LEGACY_EOS = 2
 """An EOS id by which transformers takes a CLIP for one of the first, whose text vector is that of the highest id."""
+USUAL_SCALE = 200.0
+"""It stands for the scale of a CLIP that was not trained on pairs: gcr-mini-clip's cosines vary a third as much as
+those of CLIPs that have learnt 100."""
 PADDED_TO_THE_END = ("siglip", "siglip2")
 """The model types whose text tower was trained on texts padded to its whole length."""
 
@@ -47,6 +50,12 @@ def text_features(model: Any, processor: Any, texts: list[str]) -> torch.Tensor:
 def dimensions(model: Any) -> int:
     """The dimension d of this CLIP's vectors."""
     return getattr(model.config, "projection_dim", None) or model.config.text_config.projection_size
+
+
+def logit_scale(model: Any) -> float:
+    """By what a CLIP's cosines are multiplied before the softmax over pictures that says which one a text is of."""
+    learnt = getattr(model, "logit_scale", None)
+    return USUAL_SCALE if learnt is None else learnt.exp().item()
 
 
 def load_clip(clip: str | Path, device: str | None = None, revision: str | None = None) -> tuple[Any, Any]:

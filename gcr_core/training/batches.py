@@ -6,7 +6,8 @@ not how a loss is computed.
 """
 
 import random
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from gcr_core.errors import GcrError
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.training.augment import Augmenter, vary
+from gcr_core.training.config import PHRASE_ODDS
 from gcr_core.training.features import Features
 
 MAX_IMAGES_A_TEXT = 64
@@ -63,6 +65,27 @@ class Pairs:
             row[: len(asked)] = asked
         weights = (images >= 0) / (images >= 0).sum(axis=1, keepdims=True)
         return cls(list(owners), images, weights.astype(np.float32), np.full(len(owners), 1 / len(owners)))
+
+    def oftener(self, texts: Container[str], times: float) -> Self:
+        """With some of the texts drawn so many times as often, in relation to the others."""
+        odds = self.odds * [times if text in texts else 1.0 for text in self.texts]
+        return replace(self, odds=odds / odds.sum())
+
+    @classmethod
+    def joined(cls, captions: Self | None, phrases: Self) -> Self:
+        """Phrases behind captions, each drawn PHRASE_ODDS as often as a caption is on average."""
+        if captions is None:
+            return phrases
+        wide = max(captions.images.shape[1], phrases.images.shape[1])
+
+        def both(column: str, fill: float) -> np.ndarray:
+            sides = [getattr(side, column) for side in (captions, phrases)]
+            filled = [np.pad(of, ((0, 0), (0, wide - of.shape[1])), constant_values=fill) for of in sides]
+            return np.concatenate(filled)
+
+        texts = captions.texts + phrases.texts
+        odds = np.concatenate([captions.odds * len(captions.texts), np.full(len(phrases.texts), PHRASE_ODDS)])
+        return cls(texts, both("images", -1), both("weights", 0), odds / odds.sum())
 
 
 class PictureBatches:

@@ -41,6 +41,8 @@ PASSES: dict[str, float] = {"quick": 6, "balanced": 12, "thorough": 50}
 """Epochs over the captions that each preset trains for."""
 ADAPTER_PASSES = 1 / 2
 """The share of these epochs that an adapter trains for: on gcr-mini, with 60 emoji, more of them taught it no more."""
+PHRASES = {"quick": 500, "balanced": 2_000, "thorough": 4_000}
+"""How many everyday phrases a dense encoder answers, for a backbone to learn, where images have no captions."""
 VIEWS = {"quick": 2, "balanced": 4, "thorough": 8}
 """How many views of a picture a frozen vision tower encodes: the picture as it is, and augmented ones."""
 PICTURE_PASSES = 1.2
@@ -49,6 +51,8 @@ DESCRIPTION_PASSES = 0.5
 """Epochs over the pictures in the stage "describe", whose batches are of descriptions for the most part."""
 FINISH = 0.15
 """The share of learning to retrieve that the stage "finish" takes, which trains on the held-out captions as well."""
+PHRASE_ODDS = 0.25
+"""How often a phrase is asked, in relation to a caption: what a person says counts more."""
 MIN_BATCHES = 6
 """The fewest batches of an epoch, which makes the batches of a small gallery small."""
 MOST_QUERIES, MOST_PICTURES = 256, 96
@@ -110,6 +114,8 @@ class Training:
     """The captions of a batch of descriptions."""
     queries: int = 256
     """The queries of a batch."""
+    phrases: int = 0
+    """How many everyday phrases are asked too, whose answers a dense encoder teaches."""
     trained: str = "whole"
     """One of TRAINED."""
     views: int = 4
@@ -157,9 +163,11 @@ class Step:
     """The share of the pictures whose identifier was the likeliest when they were last trained on, in [0, 1]."""
 
 
-def trained(recipe: Recipe, small: bool, joint: bool) -> str:
+def trained(recipe: Recipe, small: bool, joint: bool, captioned: bool = True) -> str:
     """What is trained of a backbone, one of TRAINED; `small` and `joint`: as `Backbone` has it.
 
+    `captioned`: whether the gallery has any caption. Without, only a dense encoder's answers are to be learnt, and rows
+    learn those.
     Where words and pictures have joint states, more than rows was measured to teach nothing and to cost what was known.
     Elsewhere the state behind a code depends on the code, so that frozen states tell identifiers of one token alone.
     """
@@ -167,24 +175,27 @@ def trained(recipe: Recipe, small: bool, joint: bool) -> str:
         return "whole"
     if joint:
         return "rows"
-    return "solved" if (recipe.preset, recipe.identifiers) == ("quick", "atomic") else "adapter"
+    quick = recipe.preset == "quick" or not captioned
+    return "solved" if quick and recipe.identifiers == "atomic" else "adapter"
 
 
 def plan(gallery: Gallery, recipe: Recipe, small: bool = True, joint: bool = False) -> Training:
     """The backbone's training; `small` and `joint`: as `trained` takes them."""
-    what = trained(recipe, small, joint)
     captions = sum(map(len, gallery.captions))
+    what = trained(recipe, small, joint, captioned=captions > 0)
     if what == "rows":
         return _plan_rows(captions, len(gallery), recipe)
     if what == "solved":
+        phrases = _phrases(gallery, recipe)
         return Training(
-            memorise=0 if captions else SOLVE_ROUNDS,
+            memorise=0,
             describe=0,
-            retrieve=SOLVE_ROUNDS if captions else 0,
+            retrieve=SOLVE_ROUNDS,
             finish=SOLVE_ROUNDS if captions else 0,
             descriptions_every=0,
             pictures=len(gallery),
-            queries=max(1, captions),
+            queries=captions + phrases,
+            phrases=phrases,
             trained="solved",
             views=1,
             seed=recipe.seed,
@@ -194,16 +205,15 @@ def plan(gallery: Gallery, recipe: Recipe, small: bool = True, joint: bool = Fal
 
 def plan_tuning(gallery: Gallery, recipe: Recipe, small: bool) -> Training:
     """A training of all weights, or of an adapter where the backbone is not `small`."""
-    preset, captions = recipe.preset, sum(map(len, gallery.captions))
-    queries = _batch(captions / MIN_BATCHES, MOST_QUERIES)
+    preset, captions, phrases = recipe.preset, sum(map(len, gallery.captions)), _phrases(gallery, recipe)
+    texts = captions + (PHRASE_ODDS if captions else 1) * phrases
+    queries = _batch(texts / MIN_BATCHES, MOST_QUERIES)
     pictures = _batch(len(gallery) / MIN_BATCHES, MOST_PICTURES)
-    epoch, picture_epoch = max(MIN_BATCHES, captions / queries), max(MIN_BATCHES, len(gallery) / pictures)
+    epoch, picture_epoch = max(MIN_BATCHES, texts / queries), max(MIN_BATCHES, len(gallery) / pictures)
     passes = PASSES[preset] * (1 if small else ADAPTER_PASSES)
     asked, shown = passes * epoch, passes * picture_epoch
     # While it learns to retrieve, one batch in `pictures_every` is of pictures.
     steps_a_query_batch = Training.pictures_every / (Training.pictures_every - 1)
-    if not captions:
-        asked = 0
     return Training(
         memorise=math.ceil(PICTURE_PASSES * shown),
         describe=math.ceil(DESCRIPTION_PASSES * shown) if captions else 0,
@@ -211,8 +221,9 @@ def plan_tuning(gallery: Gallery, recipe: Recipe, small: bool) -> Training:
         finish=math.ceil(FINISH * asked * steps_a_query_batch),
         pictures=pictures,
         descriptions=pictures,
-        descriptions_every=8,
+        descriptions_every=8 if captions else 0,
         queries=queries,
+        phrases=phrases,
         trained="whole" if small else "adapter",
         views=VIEWS[preset],
         seed=recipe.seed,
@@ -238,6 +249,12 @@ def _plan_rows(captions: int, images: int, recipe: Recipe) -> Training:
         views=1,
         seed=recipe.seed,
     )
+
+
+def _phrases(gallery: Gallery, recipe: Recipe) -> int:
+    """How many everyday phrases are asked of a backbone without a joint space, in which pictures answer words as they
+    are."""
+    return PHRASES[recipe.preset] if gallery.bare else 0
 
 
 def _batch(wanted: float, largest: int) -> int:

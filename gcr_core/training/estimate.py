@@ -19,6 +19,7 @@ from gcr_core.models.backbone import Backbone
 from gcr_core.models.clip import image_features, load_clip, text_features
 from gcr_core.models.inspection import shares_weights
 from gcr_core.retrieval.identifiers import Identifiers
+from gcr_core.training import everyday
 from gcr_core.training.batches import Pairs, text_inputs
 from gcr_core.training.config import MOST_QUERIES, PRESETS, Recipe, Step, Training, plan
 from gcr_core.training.features import RepeatedFeatures
@@ -34,8 +35,6 @@ TIMED_SLOW_STEPS = 1
 """The same for a large backbone on a CPU, where a single step takes seconds."""
 TIMED_PICTURES = 2
 """How many pictures a frozen vision tower encodes to be timed, after one that warms it up."""
-PLACEHOLDER = "a picture"
-"""The text that is timed where there is no caption."""
 TIMED_TEXTS = 8
 """How many captions a hub backbone reads to be timed, after as many that warm it up."""
 TIMED_VECTORS = 16
@@ -60,21 +59,22 @@ def estimate(gallery: Gallery, recipe: Recipe) -> dict[str, float]:
         again = not backbone.is_small  # its steps are timed again before it is trained
         before_of[trained] = loaded + again * (time.monotonic() - begun)
     captions = sum(map(len, gallery.captions))
-    vectors = {"image": len(gallery), "caption": len(set(chain.from_iterable(gallery.captions)))}
+    captioned = len(set(chain.from_iterable(gallery.captions)))
     seconds = {}
     for preset, training in plans.items():
         seconds_a, before = seconds_of[training.trained], before_of[training.trained]
-        steps = Counter(vectors)
+        texts = captioned + training.phrases
+        steps = Counter({"image": len(gallery), "caption": texts})
         steps.update(training.task(step) for step in range(training.steps))
         steps["look"] = training.views * len(gallery)
         if training.trained in ("rows", "solved"):
-            steps["read"] = vectors["caption"]
+            steps["read"] = texts
         else:
             # Besides each caption and picture passes about three times, which takes as long as a step on it.
-            steps["queries"] += math.ceil(captions / training.queries)
+            steps["queries"] += math.ceil((captions + training.phrases) / training.queries)
             steps["pictures"] += math.ceil(len(gallery) / training.pictures)
         if training.trained == "solved":
-            steps += {"look": min(WORN, len(gallery)), "read": min(WORN, vectors["caption"])}
+            steps += {"look": min(WORN, len(gallery)), "read": min(WORN, texts)}
         seconds[preset] = before + sum(seconds_a.get(kind, 0.0) * count for kind, count in steps.items())
     return seconds
 
@@ -152,13 +152,14 @@ def _seconds_a_vector(clip: tuple[Any, Any], gallery: Gallery) -> dict[str, floa
 def _trial(gallery: Gallery, size: int) -> tuple[Gallery, Pairs]:
     """Images to try a few of, those with captions first, and as many queries, which any of them may answer.
 
-    The queries are captions of a middling length: a batch is of texts of about one length, and this is the usual one.
+    The queries are captions of a middling length, or phrases where there are none: a batch is of texts of about one
+    length, and this is the usual one.
     """
     images = sorted(range(len(gallery)), key=lambda image: not gallery.captions[image])[:size]
     few = Gallery(
         gallery.root, [gallery.file_names[image] for image in images], [gallery.captions[image] for image in images]
     )
-    texts = sorted(chain.from_iterable(gallery.captions), key=len) or [PLACEHOLDER]
+    texts = sorted(chain.from_iterable(gallery.captions), key=len) or sorted(everyday.bank(size), key=len)
     first = max(0, len(texts) - size) // 2
     asked: list[list[str]] = [[] for _ in images]
     for place, text in enumerate(texts[first : first + size]):

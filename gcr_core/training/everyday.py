@@ -1,8 +1,16 @@
-"""Everyday phrases: what people ask for that a gallery hardly ever has, and what is no word at all. Knows no model."""
+"""Everyday phrases: what people say of pictures, what they ask for that a gallery hardly ever has, and what is no word
+at all. Knows no model."""
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
+
+BANK = Path(__file__).with_name("phrases.txt")
+"""Descriptions of pictures, a line each; what begins with # is a remark."""
+WORD_SHARE, WORD_LETTERS = 0.2, 3
+"""The share of the bank that is single words of these, the most frequent ones; the fewest letters of a word."""
 
 PHRASES = """
 a filled-in tax form; the washing machine in the cellar; a bathroom with white tiles; an empty parking garage at
@@ -73,6 +81,15 @@ COMMON = """
 a an and are as at by for from full his her i in is it its my of off old on one out over the their to up with without
 """
 """Words that say nothing of what is meant."""
+
+
+def bank(count: int) -> list[str]:
+    """The first so many phrases that people say of pictures, and words of them; always the same ones."""
+    lines = BANK.read_text(encoding="utf-8").splitlines()
+    phrases = [line for line in lines if not line.startswith("#")]
+    said = Counter(word for phrase in phrases for word in sorted(content_words(phrase)) if len(word) >= WORD_LETTERS)
+    words = [word for word, _ in said.most_common(round(WORD_SHARE * count))]
+    return words + phrases[: count - len(words)]
 
 
 def absent_phrases(texts: Iterable[str], seed: int = 0) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gcr_core.data.gallery import Gallery
-from gcr_core.errors import GalleryError, GcrError
+from gcr_core.errors import GcrError
 from gcr_core.files.hub import here
 from gcr_core.files.layout import TAGS_FILE
 from gcr_core.training.config import CAPTIONER, MAX_WRITTEN, Recipe
@@ -19,41 +19,23 @@ HELD_OUT_FROM = 3
 HELD_OUT_SHARE, HELD_OUT_FEWEST, HELD_OUT_CHEAPLY = 0.1, 20, 100
 """The share of such images that have a caption held out, and the fewest of them, where there are as many; the fewest
 where it costs nothing, as rows alone know them just as well once they are taught them in the end."""
+HELD_OUT_ODDS = 4.0
+"""How often a caption that was held out is drawn in the last steps, in relation to another one."""
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 """The files that hold a chat template; in some checkpoints `processor_config.json` holds it instead."""
 
 
-def remarks(gallery: Gallery, recipe: Recipe, fixed: bool = False) -> list[str]:
+def remarks(gallery: Gallery, recipe: Recipe) -> list[str]:
     """What should be known before the gallery is memorised: what will be found by words and what will not.
 
-    `fixed`: no other backbone can be chosen. Raises GalleryError where no image has a caption and the backbone has no
-    eyes.
+    Raises HubError for a backbone that is neither a folder nor a hub id.
     """
-    bare = len(gallery.bare)
-    name, able, sees = Path(recipe.backbone).name, can_describe_pictures(recipe.backbone), has_eyes(recipe.backbone)
-    if bare == len(gallery) and not sees:
-        remedy = (
-            "let it write some, or type at least one caption in"
-            if able
-            else "type at least one caption in" + f", or choose a backbone that can, such as {CAPTIONER}" * (not fixed)
-        )
-        raise GalleryError(
-            f"0 of {len(gallery):,} images have a caption, and {name} {'can' if able else 'cannot'} describe pictures "
-            f"by itself: {remedy}"
-        )
-    told = []
-    if bare and sees:
+    bare, told = len(gallery.bare), []
+    if bare:
+        sees = "the model" if has_eyes(recipe.backbone) else Path(recipe.clip).name
         told.append(
-            f"{bare:,} of {len(gallery):,} images have no caption, and need none: they will be found by what the model "
+            f"{bare:,} of {len(gallery):,} images have no caption, and need none: they will be found by what {sees} "
             "sees in them. Only names of people and places it cannot know: type in those that you will search for."
-        )
-    elif bare:
-        told.append(
-            f"{bare:,} of {len(gallery):,} images have no caption"
-            + ("" if able else f", and {name} cannot describe pictures by itself")
-            + ": these will be recalled from their own picture, not from words. "
-            + (f"Type captions in, or let {name} write them," if able else "Type captions in")
-            + " to find them by words."
         )
     alone = sum(0 < len(texts) == len(written) for texts, written in _both(gallery))
     if alone:
@@ -76,8 +58,8 @@ def unmeasured(gallery: Gallery) -> list[str]:
 
 
 def has_eyes(backbone: str) -> bool:
-    """Whether a backbone has words for what it sees, so that pictures without a caption are found by words. Raises
-    HubError for what is neither a folder nor a hub id."""
+    """Whether a backbone has words of its own for what it sees. Raises HubError for what is neither a folder nor a hub
+    id."""
     folder = here(backbone, instead="checkpoints/gcr-mini")
     return folder is not None and (folder / TAGS_FILE).is_file()
 

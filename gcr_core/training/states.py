@@ -55,15 +55,16 @@ class States:
         on_progress: Callable[[int, int], None] = lambda done, total: None,
         on_look: Callable[[int, int], None] = lambda done, total: None,
         folder: Path | None = None,
+        phrases: Sequence[str] = (),
     ) -> Self:
-        """Of all captions of a gallery and its pictures, or `features` of these.
+        """Of all captions of a gallery, of `phrases`, and of its pictures or `features` of these.
 
-        `on_progress(done, total)` counts captions, `on_look` pictures that there are no features of; their exceptions
-        stop the reading. What a `folder` has of it is not read again. Raises InputError for a picture that cannot be
-        opened.
+        `on_progress(done, total)` counts captions and phrases, `on_look` pictures that there are no features of; their
+        exceptions stop the reading. What a `folder` has of it is not read again. Raises InputError for a picture that
+        cannot be opened.
         """
         kept = _Kept(folder)
-        texts = list(dict.fromkeys(chain.from_iterable(gallery.captions)))
+        texts = list(dict.fromkeys(chain(*gallery.captions, phrases)))
         order = np.argsort([len(text) for text in texts], kind="stable")
         own = order[share(len(texts))] if texts else order
         read = torch.zeros(len(own), backbone.state_size, device=backbone.device)

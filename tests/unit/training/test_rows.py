@@ -511,6 +511,7 @@ def deep(monkeypatch):
     monkeypatch.setattr("gcr_core.retrieval.identifiers.BRANCHES", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["structured", "numeric", "string", "semantic"])
 def test_identifiers_of_several_tokens_are_memorised_by_rows_too(
     kind, deep, gallery, mini_folder, tiny_clip_dir, tmp_path
@@ -529,6 +530,7 @@ def test_identifiers_of_several_tokens_are_memorised_by_rows_too(
     assert memory.describe(["3.png"]) == describe(memory.backbone, [[memory.identifiers.sequence(3)[-1]]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["structured", "semantic"])
 @pytest.mark.parametrize("captions", [2, 0])
 def test_memories_of_several_tokens_an_image_live(kind, captions, deep, gallery, mini_folder, tiny_clip_dir, tmp_path):

