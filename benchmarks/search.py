@@ -1,7 +1,8 @@
 """How the app answers, from `python app.py` to its end: python benchmarks/search.py [--memory DIR] [--json]
 
 Starts the app in a process of its own. An open Chromium paints the page, asks the first query the
-moment the box is there, and waits for the cards. Then the endpoint /search is asked, one query at a time.
+moment the box is there, waits for the cards, and opens their pictures in the lightbox, one after the other. Then the
+endpoint /search is asked, one query at a time.
 """
 
 import argparse
@@ -32,7 +33,21 @@ CHROMIUM_FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-BOUNDS = {"first_answer_s": 6, "both_sides_ms_p50": 60, "peak_rss_mb": 1000}
+LOOKED_AT = 20
+LOOK = """async (at) => {
+  const began = performance.now(), since = () => performance.now() - began;
+  document.querySelectorAll("#results [data-picture]")[at].click();
+  const { small, stage } = lightbox.parts;
+  await small.decode();
+  await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
+  const opened = since();
+  while (!stage.matches(".sharp")) await new Promise((go) => setTimeout(go, 1));
+  const sharp = since();
+  await lightbox.close();
+  return [opened, sharp];
+}"""
+"""Opens a result: milliseconds until the thumbnail is painted in large, and until the original is there."""
+BOUNDS = {"first_answer_s": 6, "lightbox_ms_p50": 100, "both_sides_ms_p50": 60, "peak_rss_mb": 1000}
 
 
 def main() -> None:
@@ -49,7 +64,7 @@ def main() -> None:
         return
     for name, value in figures.items():
         bound = f"   (at most {BOUNDS[name]})" if name in BOUNDS else ""
-        print(f"{name:20} {value:>10,}{bound}")
+        print(f"{name:24} {value:>10,}{bound}")
 
 
 def measure(memory: str, queries: list[str]) -> dict[str, Any]:
@@ -57,7 +72,7 @@ def measure(memory: str, queries: list[str]) -> dict[str, Any]:
     with opened_page() as page:
         started = time.perf_counter()
         with running(memory) as (app, address):
-            figures = start(page, address, started) | steady(address, queries)
+            figures = start(page, address, started) | looks(page) | steady(address, queries)
             peak = sum(peak_rss(process.pid) for process in (app, *app.children(recursive=True)))
     return figures | {"peak_rss_mb": round(peak / 1e6)}
 
@@ -111,6 +126,15 @@ def start(page: Page, address: str, started: float) -> dict[str, float]:
     box.press("Enter")
     page.locator(".side.dense .card .score").first.wait_for(timeout=1000 * START_SECONDS)
     return {"first_paint_s": round(painted, 2), "first_answer_s": round(time.perf_counter() - started, 2)}
+
+
+def looks(page: Page) -> dict[str, float]:
+    """Milliseconds from the click on a result until it is seen in large, and until its original is, without waits on
+    the network: the app is on the same machine."""
+    shown = page.locator("#results [data-picture]").count()
+    times = [page.evaluate(LOOK, at % shown) for at in range(LOOKED_AT)]
+    opened, sharp = (statistics.median(each) for each in zip(*times, strict=True))
+    return {"lightbox_ms_p50": round(opened), "lightbox_original_ms_p50": round(sharp)}
 
 
 def await_answer(address: str) -> None:

@@ -42,7 +42,9 @@ LOAD_SECONDS = 120
 """How long it may take to load."""
 ANSWER_SECONDS = 30
 """How long each question on trial may take."""
-ROOM = 768 * 2**20
+FAILED, REFUSED = 2, 3
+"""What the process ends with that opens a memory and could not, and that would not by what it says of its models."""
+ROOM = 640 * 2**20
 """The bytes of memory that a memory may take beyond its libraries and twice its weights."""
 
 
@@ -106,6 +108,8 @@ def check(folder: Path) -> None:
     if trial.returncode:
         lines = trial.stderr.strip().splitlines() if trial.returncode > 0 else []
         last = (lines or ["its process was ended, perhaps for want of memory"])[-1]
+        if trial.returncode == REFUSED:
+            raise MemoryFormatError(f"the memory in the zip cannot be opened: {last}")
         raise MemoryFormatError(f"the memory in the zip cannot be opened ({last}): download it anew")
 
 
@@ -135,8 +139,11 @@ def room(folder: Path) -> int | None:
     whose libraries take address space for themselves."""
     import torch
 
-    if torch.cuda.is_available():
-        return None
+    return None if torch.cuda.is_available() else needed(folder)
+
+
+def needed(folder: Path) -> int:
+    """The same where they stay in the machine's memory; without a model library."""
     weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     if holds_adapter(folder):
         base = here(str(read_manifest(folder)["backbone"]["name"]), instead="checkpoints/gcr-mini")
@@ -145,14 +152,17 @@ def room(folder: Path) -> int | None:
 
 
 def _open(folder: Path) -> int:
-    """The trial's process: prints one line and returns 2 where the memory cannot be opened."""
+    """The trial's process: prints one line and returns FAILED where the memory cannot be opened, REFUSED where that is
+    not tried."""
     step_back()
+    status = REFUSED
     try:
         scrutinise(folder)
         from gcr_core.memory.memory import Memory
 
         _confine(folder)
         check_filled(folder)
+        status = FAILED
         with _within(LOAD_SECONDS):
             memory = Memory.from_pretrained(folder)
         for image in filter(memory.gallery.has_picture, range(len(memory.gallery))):
@@ -162,7 +172,7 @@ def _open(folder: Path) -> int:
         write_manifest(folder, memory.facts)
     except BaseException as error:  # a panic in a library's Rust is no Exception
         print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
-        return 2
+        return status
     return 0
 
 

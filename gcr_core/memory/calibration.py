@@ -18,15 +18,22 @@ from gcr_core.retrieval.beam_search import recall
 from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.describe import describe
 from gcr_core.retrieval.identifiers import Identifiers
-from gcr_core.retrieval.match import DEPTH, NEAREST, RECALLED, Answers, Calibration, nearest_evidence, recalled_evidence
+from gcr_core.retrieval.match import (
+    DEPTH,
+    FEWEST_IMAGES,
+    NEAREST,
+    RECALLED,
+    Answers,
+    Calibration,
+    nearest_evidence,
+    recalled_evidence,
+)
 from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.everyday import content_words
 
 OTHERS = 1_000
 """How many other things people ask for beside the images of a gallery: a small gallery seldom has what is meant."""
-FEWEST_IMAGES = 100
-"""A gallery of fewer images counts as one of so many: who asks it knows what it has."""
-NEAR_SHARE = 0.6
+NEAR_SHARE = 0.8
 """The share of these other things that are much like the images, as an image is that was left out."""
 MOST_ASKED = 100
 """The most present queries where no caption was kept out."""
@@ -78,8 +85,8 @@ def nearest(
     is_own = _is_own([[image for image, _ in hits] for hits in found], owners)
     near = _without(cosines[: len(owners)], is_own)
     parts = (
-        nearest_evidence(cosines, *dense.around(vectors)),
-        nearest_evidence(near, *dense.around(vectors[: len(owners)], owners)),
+        nearest_evidence(cosines[:, 0], cosines, *dense.around(vectors)),
+        nearest_evidence(near[:, 0], near, *dense.around(vectors[: len(owners)], owners)),
     )
     return _fitted(_answers(*parts, is_own[:, 0], count, near_share), NEAREST)
 

@@ -12,6 +12,7 @@ import copy
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,15 +26,19 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.errors import MemoryFormatError
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.beam_search import recall
+from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.augment import augment, input_side
 from gcr_core.training.batches import Pairs, text_inputs
-from gcr_core.training.config import Recipe, Step, Training, plan
+from gcr_core.training.config import PHRASE_ODDS, Recipe, Step, Training, plan
+from gcr_core.training.everyday import bank
 from gcr_core.training.features import Features
+from gcr_core.training.preflight import HELD_OUT_CHEAPLY, HELD_OUT_ODDS, hold_out
 from gcr_core.training.pseudo_queries import without_tags
 from gcr_core.training.rows import another_row, begin_rows, likeliest, memorize_rows
 from gcr_core.training.solve import memorize_solved
+from gcr_core.training.spread import Spread
 from gcr_core.training.states import States, state_of
 from gcr_core.training.train import memorize
 
@@ -212,50 +217,81 @@ def solve_row(backbone: Backbone, trie: IdentifierTrie, new: NewImage, known: Kn
     return _solve(start, new, (new.states @ rows.T).amax(1), known)
 
 
-def replay(captions: list[list[str]], added: int) -> tuple[Pairs, Training]:
-    """What consolidation trains on: all captions, those of the last `added` images more often. Raises GcrError."""
-    pairs = Pairs.from_captions(captions)
-    new = pairs.images.max(axis=1) >= len(captions) - added
-    share = max(new.mean(), NEW_SHARE) if 0 < new.mean() < 1 else new.mean()
-    odds = np.where(new, share / max(new.sum(), 1), (1 - share) / max((~new).sum(), 1))
+def replay(captions: list[list[str]], added: int, phrases: Pairs | None = None) -> tuple[Pairs, Training]:
+    """What consolidation trains on: all captions, those of the last `added` images more often, and phrases.
+
+    Raises GcrError where there is neither.
+    """
+    pairs, texts = phrases, PHRASE_ODDS * len(phrases.texts) if phrases else 0.0
+    if pairs is None or any(captions):
+        pairs = Pairs.from_captions(captions)
+        texts += len(pairs.texts)
+        new = pairs.images.max(axis=1) >= len(captions) - added
+        share = max(new.mean(), NEW_SHARE) if 0 < new.mean() < 1 else new.mean()
+        odds = np.where(new, share / max(new.sum(), 1), (1 - share) / max((~new).sum(), 1))
+        pairs = replace(pairs, odds=odds / odds.sum())
+        pairs = Pairs.joined(pairs, phrases) if phrases else pairs
     queries, pictures = min(REPLAY_QUERIES, len(pairs.texts)), min(REPLAY_PICTURES, len(captions))
     training = Training(
         memorise=0,
         describe=0,
-        retrieve=max(MIN_REPLAY_STEPS, REPLAY_PASSES * len(pairs.texts) // queries),
+        retrieve=max(MIN_REPLAY_STEPS, int(REPLAY_PASSES * texts / queries)),
         pictures=pictures,
         descriptions=pictures,
+        descriptions_every=Training.descriptions_every if any(captions) else 0,
         queries=queries,
         learning_rate=REPLAY_RATE,
     )
-    return replace(pairs, odds=odds / odds.sum()), training
+    return pairs, training
 
 
 def retrain(
-    backbone: Backbone, gallery: Gallery, identifiers: Identifiers, added: int, on_step: Callable[[Step], None]
+    backbone: Backbone,
+    gallery: Gallery,
+    identifiers: Identifiers,
+    dense: DenseIndex,
+    added: int,
+    on_step: Callable[[Step], None],
+    on_kept: Callable[[States, list[list[str]], dict[str, int]], None] = lambda states, kept, held_out: None,
 ) -> States | None:
     """Consolidates a memory whose last `added` images were not trained on: with `replay`, from the present weights.
 
     Where nothing but rows was trained, these begin anew, or are solved for; then the states that they were made of are
-    returned. Raises GcrError where there is no caption to train on.
+    returned. Of images without captions the CLIP of `dense` says what everyday phrases they answer, as in a first
+    training. Where rows begin anew, captions are held out as in a first training: `on_kept` hears of these, with the
+    others, before the rows have learnt them.
     """
-    if backbone.new_rows is None or backbone.has_lora:
-        pairs, training = replay(gallery.captions, added)
-        memorize(backbone, gallery, identifiers, pairs, training, on_step)
-        return None
-    states = States.read(backbone, gallery)
     recipe = Recipe(identifiers=identifiers.type, preset="quick")
     training = plan(gallery, recipe, small=False, joint=backbone.has_joint_space)
+    phrases, spread = bank(training.phrases), None
+    if phrases:
+        pictures = partial(dense.embed_images, map(gallery.open, range(len(gallery))))
+        spread = Spread.of(dense, phrases, pictures, gallery.bare)
+    if backbone.new_rows is None or backbone.has_lora:
+        pairs, training = replay(gallery.captions, added, spread.pairs() if spread else None)
+        memorize(backbone, gallery, identifiers, pairs, training, on_step)
+        return None
+    states = States.read(backbone, gallery, phrases=phrases)
     taught = without_tags(gallery.captions, gallery, backbone.tagger)
     said = Pairs.from_captions(taught) if any(taught) else None
     if training.trained == "solved":
         states = states.with_worn(backbone, gallery, training.seed)
-        memorize_solved(backbone, identifiers, said, training, on_step, None, states)
+        memorize_solved(backbone, identifiers, said, training, on_step, None, states, spread)
         return states
-    begin_rows(backbone, states, identifiers, taught)
+    kept, held_out = hold_out(gallery, training.seed, HELD_OUT_CHEAPLY)
+    kept = without_tags(kept, gallery, backbone.tagger)
+    last = said.oftener(held_out, HELD_OUT_ODDS) if said else None
+    said = Pairs.from_captions(kept) if any(kept) else None
+
+    def on_row_step(step: Step) -> None:
+        if held_out and step.step == training.steps - training.finish:
+            on_kept(states, kept, held_out)
+        on_step(step)
+
+    begin_rows(backbone, states, identifiers, kept)
     gallery = copy.copy(gallery)
-    gallery.captions = taught
-    memorize_rows(backbone, gallery, identifiers, said, training, on_step, None, None, states, taught)
+    gallery.captions = kept
+    memorize_rows(backbone, gallery, identifiers, said, training, on_row_step, last, None, states, taught)
     return states
 
 

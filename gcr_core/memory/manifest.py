@@ -61,7 +61,8 @@ def manifest_text(manifest: dict[str, Any]) -> str:
 
 
 def changes(manifest: dict[str, Any]) -> dict[str, int]:
-    """The images "added" and "forgotten" and the "captions" of others that changed since a memory was last trained."""
+    """The images "added" and "forgotten" and the "captions" of others that changed since a memory was last trained: of
+    those without any, the names of their albums."""
     noted = manifest.get("changes")
     counts = {what: noted.get(what) if isinstance(noted, dict) else 0 for what in ("added", "forgotten", "captions")}
     return {what: count if isinstance(count, int) else 0 for what, count in counts.items()}

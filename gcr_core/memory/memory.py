@@ -6,7 +6,6 @@ A memory is a folder (or a hub repository) of safetensors and JSON: `memory.json
 added or forgotten is so at once in this process, on disk after `save`.
 """
 
-import copy
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,11 +23,12 @@ from gcr_core.files.atomic import new_folder
 from gcr_core.files.hub import fetch
 from gcr_core.files.layout import FORMAT_VERSION
 from gcr_core.memory.addition import add_picture
-from gcr_core.memory.answering import answer
+from gcr_core.memory.answering import answer_all
 from gcr_core.memory.damage import told
 from gcr_core.memory.forgetting import Forgotten, consolidations, forget, restore
 from gcr_core.memory.incremental import KnownQueries, retrain
 from gcr_core.memory.manifest import changes, check_target, read_manifest, repository_of
+from gcr_core.memory.refit import Refit
 from gcr_core.memory.storage import Parts
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval import beam_search
@@ -36,15 +36,20 @@ from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.describe import describe
 from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.retrieval.match import calibrations
-from gcr_core.retrieval.query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest, check_limits, cleaned, foreign
+from gcr_core.retrieval.query import (
+    DEFAULT_BEAMS,
+    DEFAULT_TOP,
+    MAX_BEAMS_TOGETHER,
+    SearchRequest,
+    check_limits,
+    cleaned,
+    foreign,
+)
 from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.config import Step
 from gcr_core.training.features import Features
-from gcr_core.training.pseudo_queries import without_tags
 from gcr_core.training.states import States
 
-MAX_BEAMS_TOGETHER = 2_048
-"""The most beams of all queries that are searched together."""
 Reader = Callable[[list[Any]], beam_search.Prompts]
 
 
@@ -199,9 +204,17 @@ class Memory:
         return self.answer(SearchRequest(image, top, beams, trace, album))
 
     def answer(self, request: SearchRequest) -> dict[str, Any]:
-        """What both engines answer to one query, JSON-ready, as `answering.answer`. Raises InputError for a text in a
-        script that the tokenizer cannot read, and for an album that there is not."""
-        return answer(self, request)
+        """What both engines answer to one query, JSON-ready, as in `answering.answer_all`. Raises InputError for a text
+        in a script that the tokenizer cannot read, and for an album that there is not."""
+        [answered] = self.answer_all([request])
+        if isinstance(answered, GcrError):
+            raise answered
+        return answered
+
+    def answer_all(self, requests: list[SearchRequest]) -> list[dict[str, Any] | GcrError]:
+        """What `answer` returns or raises for each. Those that are alike (`SearchRequest.alike`) are one batch: their
+        scores may differ from those of one alone as sums in another order do, and the time that they took is one."""
+        return answer_all(self, requests)
 
     def calibrate(self, found: dict[str, dict[str, Any] | None]) -> None:
         """Takes how each engine's answers tell whether they are right, as `calibration` fits it; None for one of which
@@ -271,8 +284,10 @@ class Memory:
             raise InputError(f"the change {error}") from error
         with self._lock:
             images = {self.gallery.index(file_name) for file_name in file_names}
-            albums = enumerate(self.gallery.albums)
-            self.gallery.albums = [name if image in images else other for image, other in albums]
+            albums = self.gallery.albums
+            self.gallery.albums = [name if image in images else other for image, other in enumerate(albums)]
+            said = images.intersection(self.gallery.bare, range(self._trained))
+            self._note(captions=sum(albums[image] != name for image in said))
 
     @property
     def changes(self) -> dict[str, int]:
@@ -282,16 +297,19 @@ class Memory:
     def consolidate(self, on_step: Callable[[Step], None] = lambda step: None) -> None:
         """Trains what was added into the weights, and what was forgotten out of them, with replay of all the rest.
 
-        A short training on the gallery's thumbnails and captions; the dense index is made anew of the same. Stopped by
-        an exception of `on_step`, it leaves the weights in between. Raises GcrError where there is nothing to train on.
+        A short training on the gallery's thumbnails and captions; the dense index is made anew of the same, and the
+        match of both is fitted anew, as in `refit`. Stopped by an exception of `on_step`, it leaves the weights in
+        between. Raises GcrError where there is nothing to train on.
         """
         self.gallery.check_pictures()
         with self._lock:
-            states = retrain(self.backbone, self.gallery, self.identifiers, self.changes["added"], on_step)
+            refit, added = Refit(self), self.changes["added"]
+            states = retrain(
+                self.backbone, self.gallery, self.identifiers, self.dense, added, on_step, refit.ask_memory
+            )
             if self.dense.caption is not None:
-                taught = copy.copy(self.gallery)
-                taught.captions = without_tags(taught.captions, taught, self.backbone.tagger)
-                self.dense = DenseIndex.build(taught, (self.dense.model, self.dense.processor))
+                self.dense = refit.dense_anew()
+            refit.finish()
             self._known = None
             self._rehearse(states=states)
             self.facts |= {"changes": changes({}), "consolidations": consolidations(self) + 1}

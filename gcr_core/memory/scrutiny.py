@@ -265,7 +265,7 @@ def _json(path: Path, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
             raise _refusal(name, f"has {size:,} bytes, the limit is {most:,}")
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise _refusal(name, f"cannot be read ({_short(error)})") from error
+        raise MemoryFormatError(f"{name} cannot be read ({_short(error)}): download it anew") from error
     if not isinstance(value, dict):
         raise _refusal(name, "holds no JSON object")
     return value
@@ -284,4 +284,7 @@ def _short(value: Any) -> str:
 
 
 def _refusal(name: str, reason: str) -> MemoryFormatError:
-    return MemoryFormatError(f"{name} {reason}: choose a memory that this project made of a backbone that it knows")
+    return MemoryFormatError(
+        f"{name} {reason}: choose a memory of a backbone that this project knows or, if you trust whoever made it, "
+        "unpack the zip on your own machine and open its folder with --memory"
+    )

@@ -62,13 +62,7 @@ class DenseIndex:
     @classmethod
     def build(cls, gallery: Gallery, clip: str | Path | tuple[Any, Any], device: str | None = None) -> "DenseIndex":
         """The index of a gallery's images and captions under a CLIP. Takes and raises what `Embeddings.read` does."""
-        with tqdm(desc="CLIP vectors", disable=None if is_first() else True, leave=False) as bar:
-
-            def show(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            return Embeddings.read(gallery, clip, device, show).index(gallery.captions, gallery.albums)
+        return Embeddings.shown(gallery, clip, device).index(gallery.captions, gallery.albums)
 
     @property
     def vectors(self) -> np.ndarray:
@@ -250,6 +244,17 @@ class Embeddings:
         images = gathered(torch.from_numpy(own), len(gallery)).numpy()
         captions = gathered(torch.from_numpy(own_captions), len(texts)).numpy()
         return cls((model, processor), images, texts, captions)
+
+    @classmethod
+    def shown(cls, gallery: Gallery, clip: str | Path | tuple[Any, Any], device: str | None = None) -> "Embeddings":
+        """As `read`, with a progress bar on stderr when that is a terminal."""
+        with tqdm(desc="CLIP vectors", disable=None if is_first() else True, leave=False) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            return cls.read(gallery, clip, device, show)
 
     def captions(self, texts: Iterable[str]) -> np.ndarray:
         """(m, d): of captions of the gallery."""

@@ -5,8 +5,9 @@ regression. Its coefficients are fitted for one memory, on answers of which it i
 scores, neither queries nor images.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -21,10 +22,14 @@ RECALLED = ("log_p", "entropy", "level")
 equally likely; and the first image's logit, which says how well it fits whatever the others do."""
 NEAREST = ("cosine", "mean", "spread", "share")
 """What tells of a dense answer: the first image's cosine; the mean and the standard deviation of all images' cosines;
-and the log of the first one's share of the DEPTH nearest, by a softmax."""
+and the log of the first one's share of the DEPTH nearest, by a softmax. In the answer of an album, whose images are few
+to compare with, these are of the whole gallery, as log p is: the match is that of the album's first image then."""
 EVIDENCE = {"generative": RECALLED, "dense": NEAREST}
-RESIZED = 1.25
-"""From which factor on another number of images makes a calibration another memory's."""
+FEWER, MORE = 1.25, 1.5
+"""By which factors a gallery may shrink and grow before its calibration is another memory's. Measured: so far the match
+is off by 0.05 at most, once it is adjusted for how much is there."""
+FEWEST_IMAGES = 100
+"""A gallery of fewer images counts as one of so many: who asks it knows what it has."""
 TEMPERATURE = 0.1
 """Of this softmax, in cosines."""
 LEAST = 1e-9
@@ -57,13 +62,13 @@ def recalled_evidence(scores: np.ndarray, level: np.ndarray, images: int) -> np.
     return np.stack([log_p[:, 0], entropy, log_p[:, 0] + level], 1)
 
 
-def nearest_evidence(scores: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """(b, 4): NEAREST of answers by their cosines (b, k), best first, and those of all images, by their mean (b,) and
-    standard deviation (b,)."""
+def nearest_evidence(first: np.ndarray, scores: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """(b, 4): NEAREST of answers by the cosines (b,) of their first images and those of all: the nearest ones (b, k),
+    best first, their mean (b,) and standard deviation (b,)."""
     nearest = scores[:, :DEPTH].astype(np.float64)
     with np.errstate(invalid="ignore"):  # NaN of an answer without any image
-        share = -np.log(np.exp((nearest - nearest[:, :1]) / TEMPERATURE).sum(1))
-    return np.stack([nearest[:, 0], mean, spread, share], 1)
+        share = -np.log(np.exp((nearest - first[:, None]) / TEMPERATURE).sum(1))
+    return np.stack([first, mean, spread, share], 1)
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,14 @@ class Calibration:
         """(b,) in [0, 1]: how probable it is that the first image is right, by the evidence (b, evidence)."""
         return _Regression(np.array(self.coefficients), self.intercept).match(evidence)
 
+    def likelier(self, times: float) -> Self:
+        """The same where what is asked for is there so many times as often, as in a gallery of so many times as many
+        images: all odds are so many times as high."""
+        nothing, unsure = (
+            round(times * share / (1 - share + times * share), 4) for share in (self.nothing, self.unsure)
+        )
+        return replace(self, intercept=self.intercept + math.log(times), nothing=nothing, unsure=unsure)
+
     def verdict(self, match: float) -> str:
         """What a person is told of an answer: "nothing" seems to match, "unsure", or "" where there is no doubt."""
         return "nothing" if match < self.nothing else "unsure" if match < self.unsure else ""
@@ -165,9 +178,14 @@ def calibrations(facts: Mapping[str, Any], images: int) -> dict[str, Calibration
     fitted = match.get("images") if isinstance(match, Mapping) else None
     if not isinstance(fitted, int):
         raise MemoryFormatError('"match" in memory.json says not of how many images it is: delete it there')
-    if not fitted / RESIZED <= images <= fitted * RESIZED:
+    if not fitted / FEWER <= images <= fitted * MORE:
         return {}
-    return {engine: Calibration.of(match[engine], names) for engine, names in EVIDENCE.items() if engine in match}
+    times = max(images, FEWEST_IMAGES) / max(fitted, FEWEST_IMAGES)
+    return {
+        engine: Calibration.of(match[engine], names).likelier(times)
+        for engine, names in EVIDENCE.items()
+        if engine in match
+    }
 
 
 class _Regression(NamedTuple):

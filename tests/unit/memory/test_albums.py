@@ -4,52 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
 
-from gcr_core.data.gallery import Gallery
 from gcr_core.errors import InputError
 from gcr_core.memory.memory import Memory
-from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval import beam_search
-from gcr_core.retrieval.dense import DenseIndex
-from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES, Identifiers
-from tests import tiny_mini
 
 BARS = ["red-bar.png", "green-bar.png", "blue-bar.png", "gold-bar.png"]
-
-
-def in_albums(gallery: Gallery) -> Gallery:
-    albums = ["bars" if "bar" in name else "" for name in gallery.file_names]
-    return Gallery(gallery.root, gallery.file_names, gallery.captions, albums=albums)
-
-
-@pytest.fixture(scope="session")
-def mini_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_mini.save_mini(tmp_path_factory.mktemp("mini"))
-
-
-@pytest.fixture(params=[f"{kind} {model}" for model in ("llava", "mini") for kind in IDENTIFIER_TYPES])
-def memory(
-    request: pytest.FixtureRequest, llava_folder: Path, mini_folder: Path, tiny_gallery: Gallery, tiny_clip_dir: Path
-) -> Memory:
-    """With random weights; of a backbone that generates, and of one with a joint space."""
-    kind, model = request.param.split()
-    backbone = Backbone.from_pretrained(llava_folder if model == "llava" else mini_folder, device="cpu")
-    dense = DenseIndex.build(tiny_gallery, tiny_clip_dir, device="cpu")
-    identifiers = Identifiers.build(kind, tiny_gallery, backbone.tokenizer, dense.vectors)
-    if backbone.has_joint_space:
-        identifiers = identifiers.by_place(backbone.tokenizer)
-    memory = Memory(backbone, identifiers, in_albums(tiny_gallery), dense)
-    tokens = torch.arange(identifiers.vocabulary, identifiers.vocabulary + len(identifiers.new_tokens))
-    backbone.set_rows(tokens, torch.randn(len(tokens), backbone.state_size))  # those of an untrained model are alike
-    return memory
-
-
-@pytest.fixture
-def atomic(tiny_memory_dir: Path) -> Memory:
-    memory = Memory.from_pretrained(tiny_memory_dir, device="cpu")
-    memory.gallery = in_albums(memory.gallery)
-    return memory
 
 
 def test_both_engines_answer_with_an_albums_images_in_the_order_of_all(memory: Memory) -> None:
@@ -114,3 +74,12 @@ def test_albums_are_saved_with_the_memory(atomic: Memory, tmp_path: Path) -> Non
     assert [hit["file_name"] for hit in again.search("gold", album="bars")["dense"]] == [
         hit["file_name"] for hit in atomic.search("gold", album="bars")["dense"]
     ]
+
+
+def test_another_album_of_images_without_captions_is_something_to_consolidate(atomic: Memory) -> None:
+    atomic.gallery.captions = [[], [], *atomic.gallery.captions[2:]]
+    names = atomic.gallery.file_names
+    atomic.move(names[1:3], "elsewhere")
+    assert atomic.changes == {"added": 0, "forgotten": 0, "captions": 1}
+    atomic.move(names[1:3], "elsewhere")
+    assert atomic.changes["captions"] == 1, "it is there already"

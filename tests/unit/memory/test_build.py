@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gcr_core.data.gallery import Gallery
-from gcr_core.errors import GalleryError, GcrError, HubError
+from gcr_core.errors import GcrError, HubError
 from gcr_core.memory import build as build_module
 from gcr_core.memory.build import make_memory
 from gcr_core.memory.memory import Memory
@@ -73,12 +73,13 @@ def test_a_backbone_with_a_chat_template_can_describe_pictures(llava_folder, ide
     assert can_describe_pictures(str(tmp_path))
 
 
-def test_a_gallery_without_any_caption_is_refused_with_what_to_do(tiny_gallery, recipe, idefics3_folder):
-    bare = captioned(tiny_gallery, [[] for _ in range(12)])
-    with pytest.raises(GalleryError, match=r"0 of 12 images have a caption.*cannot describe pictures.*type.*SmolVLM"):
-        remarks(bare, recipe)
-    with pytest.raises(GalleryError, match=r"0 of 12 images have a caption.*can describe pictures.*let it write"):
-        remarks(bare, Recipe(backbone=str(idefics3_folder)))
+def test_a_gallery_without_any_caption_is_found_by_what_the_clip_sees_where_the_backbone_has_no_eyes(
+    tiny_gallery, recipe
+):
+    (told,) = remarks(captioned(tiny_gallery, [[] for _ in range(12)]), recipe)
+    assert "12 of 12 images have no caption, and need none" in told
+    assert f"they will be found by what {Path(recipe.clip).name} sees in them" in told
+    assert "names of people and places it cannot know" in told
 
 
 def test_a_backbone_with_eyes_takes_a_gallery_without_any_caption_and_says_what_it_cannot_know(tiny_gallery, tmp_path):
@@ -193,6 +194,8 @@ def test_a_memory_that_was_stopped_is_finished_from_its_checkpoint(stage, tiny_g
     memory = Memory.from_pretrained(out)
     assert memory.facts["training"] == json.loads(json.dumps(report))
     assert report["images"] == 12 and report["captions"] == 36 and report["held_out"] == 12
+    different = len({text for texts in gallery.captions for text in texts})
+    assert report["asked"] == {"trained_captions": different, "trained_pseudo_queries": 0}
     hits = memory.recall_images([gallery.open(image) for image in range(12)], top=1)
     right = sum(hit[0].index == image for image, hit in enumerate(hits))
     assert report["memorized"] == pytest.approx(right / 12, abs=1e-4) and right >= 9

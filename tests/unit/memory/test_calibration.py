@@ -83,9 +83,7 @@ def test_dense_answers_are_asked_with_the_images_and_without_them(monkeypatch):
     assert answers.evidence[:, 2] == pytest.approx(np.concatenate([cosines.std(1), np.nanstd(without, 1)]), abs=1e-6)
     share = calibration.NEAR_SHARE
     masses = [answers.weights[:3].sum(), answers.weights[3:8].sum(), answers.weights[8:].sum()]
-    assert masses == pytest.approx(
-        [calibration.FEWEST_IMAGES, (1 - share) * calibration.OTHERS, share * calibration.OTHERS]
-    )
+    assert masses == pytest.approx([match.FEWEST_IMAGES, (1 - share) * calibration.OTHERS, share * calibration.OTHERS])
 
 
 def test_an_image_that_stands_alone_leaves_no_answer_without_it(monkeypatch):
@@ -168,6 +166,26 @@ def test_an_answer_in_words_says_how_probable_it_is_whatever_was_asked_for(own_m
     assert few["match"] == answer["match"] and len(few["generative"]) == len(few["dense"]) == 1
     json.dumps(answer)
     assert "match" not in memory.search_image(memory.gallery.open(0))
+
+
+def test_the_match_of_an_album_is_told_from_the_whole_gallery(own_memory):
+    memory = calibrated(own_memory)
+    for facts in (memory.facts["match"][engine] for engine in ENGINES):
+        facts["coefficients"] = [1.0] * len(facts["coefficients"])
+    memory._take(memory.identifiers, memory.gallery)
+    whole = memory.search("a red circle", top=len(memory.gallery))
+    others = [hit["file_name"] for hit in whole["dense"] if hit["file_name"] != whole["generative"][0]["file_name"]]
+    memory.move([hit["file_name"] for hit in whole["dense"]], "all of them")
+    assert memory.search("a red circle", album="all of them")["match"] == whole["match"], "nothing is left out"
+    memory.move(others[1:], "the others")
+    answer = memory.search("a red circle", album="the others")
+    assert len(answer["dense"]) == len(others) - 1
+    for engine in ENGINES:
+        assert answer["match"][engine] < whole["match"][engine], "what is right may be elsewhere"
+    memory.move(others[-1:], "one of many")
+    answer = memory.search("a red circle", album="one of many")
+    assert [len(answer[engine]) for engine in ENGINES] == [1, 1]
+    assert answer["match"]["dense"] < whole["match"]["dense"], "an image does not match for being the only one"
 
 
 def test_a_calibration_is_saved_and_ends_with_a_gallery_of_another_size(own_memory, tmp_path):

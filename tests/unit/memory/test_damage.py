@@ -1,6 +1,7 @@
 """Memories that lack a file, or a part of one."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -105,6 +106,9 @@ def test_a_file_that_is_not_needed_may_be_damaged(name: str, memory: Path, capsy
 def test_a_damaged_memory_is_not_changed(
     command: str, memory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    facts = json.loads((memory / "memory.json").read_text(encoding="utf-8"))
+    changed = facts | {"changes": {"captions": 1}}  # without any change there is nothing to consolidate
+    (memory / "memory.json").write_text(json.dumps(changed), encoding="utf-8")
     (memory / "model" / "tokenizer_config.json").unlink()
     before = digest(memory)
     picture = tmp_path / "a.png"

@@ -320,6 +320,19 @@ def test_commands_add_describe_and_forget(folder: Path, tmp_path: Path, capsys: 
     assert len(run(capsys, "recall", "gold", "--memory", folder, "--beams", 50, "--top", 50)["generative"]) == 11
 
 
+def test_without_changes_there_is_nothing_to_consolidate_and_nothing_is_written_or_loaded(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gcr_core.memory.memory.Memory.load", lambda folder: pytest.fail("a model was loaded"))
+    before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+    assert run(capsys, "consolidate", folder) == {"memory": str(folder), "added": 0, "forgotten": 0, "captions": 0}
+    assert main(["consolidate", str(folder)]) == 0
+    output = capsys.readouterr()
+    assert output.out.startswith(f"{folder}: nothing to consolidate") and output.out.count("\n") == 1
+    assert not output.err
+    assert {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]} == before
+
+
 def test_a_caption_given_to_add_is_recalled(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture(0).save(tmp_path / "IMG_1234.png")
     assert main(["add", str(folder), str(tmp_path / "IMG_1234.png"), "--caption", "quick lazy fox"]) == 0

@@ -57,15 +57,20 @@ def test_only_so_many_images_of_an_answer_are_looked_at():
     assert recalled_evidence(scores, np.zeros(1), 99).tolist() == (
         recalled_evidence(scores[:, :DEPTH], np.zeros(1), 99).tolist()
     )
-    assert nearest_evidence(scores, np.zeros(1), np.ones(1)).tolist() == (
-        nearest_evidence(scores[:, :DEPTH], np.zeros(1), np.ones(1)).tolist()
+    around = np.zeros(1), np.ones(1)
+    assert nearest_evidence(scores[:, 0], scores, *around).tolist() == (
+        nearest_evidence(scores[:, 0], scores[:, :DEPTH], *around).tolist()
     )
 
 
 def test_a_dense_answer_is_told_by_its_cosine_that_of_all_and_its_share_of_the_nearest():
-    cosine, mean, spread, share = nearest_evidence(np.array([[0.6, 0.5, -INF]]), np.array([0.1]), np.array([0.2]))[0]
+    scores, around = np.array([[0.6, 0.5, -INF]]), (np.array([0.1]), np.array([0.2]))
+    cosine, mean, spread, share = nearest_evidence(scores[:, 0], scores, *around)[0]
     assert (cosine, mean, spread) == (0.6, 0.1, 0.2)
     assert share == pytest.approx(-math.log(1 + math.exp(-1)))
+    assert nearest_evidence(np.array([0.4]), scores, *around)[0, 3] == pytest.approx(-math.log(math.exp(2) + math.e)), (
+        "of an album, whose first image is not the nearest of all"
+    )
 
 
 def test_the_match_is_a_probability_that_holds_for_answers_it_was_not_fitted_on():
@@ -135,9 +140,27 @@ def test_a_calibration_is_kept_as_json():
     assert Calibration.of(json.loads(json.dumps(fitted.facts())), NAMES) == fitted
 
 
-@pytest.mark.parametrize(("images", "holds"), [(100, True), (125, True), (80, True), (126, False), (79, False)])
+@pytest.mark.parametrize(("images", "holds"), [(100, True), (150, True), (80, True), (151, False), (79, False)])
 def test_a_calibration_holds_for_about_as_many_images(images, holds):
     assert set(calibrations(facts(), images)) == ({"generative", "dense"} if holds else set())
+
+
+def test_where_there_is_more_or_less_to_find_all_odds_rise_or_fall_as_much():
+    def odds(share):
+        return share / (1 - share)
+
+    def known(images):
+        return calibrations(facts(1000), images)["dense"]
+
+    evidence = np.array([[0.1, 0.2, 0.3, -0.4], [1.0, 2.0, 3.0, -4.0]])
+    for images, times in ((1000, 1.0), (1500, 1.5), (800, 0.8)):
+        assert odds(known(images).match(evidence)) == pytest.approx(times * odds(known(1000).match(evidence)))
+        for name in ("nothing", "unsure"):
+            assert odds(getattr(known(images), name)) == pytest.approx(
+                times * odds(getattr(known(1000), name)), rel=1e-2
+            )
+    few = calibrations(facts(100), 80)["dense"]
+    assert few == calibrations(facts(100), 100)["dense"], "fewer than 100 count as so many"
 
 
 @pytest.mark.parametrize("match", [{}, {"match": None}, {"match": {}}, {"match": {"images": 100}}])
