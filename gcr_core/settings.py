@@ -61,6 +61,9 @@ class Settings:
     """Imports of one owner at a time."""
     max_imports_in_all: int = 4
     """Imports of all owners at a time."""
+    max_strangers_memory: int = 1_536 * 2**20
+    """Bytes of memory that the processes take together in which strangers' (`visitors`) pictures and memories are
+    opened; whoever finds too little left waits."""
     max_requests: int = 32
     """Requests of one stranger that wait or are answered."""
     max_requests_in_all: int = 500

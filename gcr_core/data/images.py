@@ -89,6 +89,15 @@ def open_image(source: str | Path | bytes | BinaryIO, longest: int | None = None
         return _upright(flat, exif)
 
 
+def share_of_most(source: str | Path | bytes | BinaryIO) -> float:
+    """How many pixels a picture has, of the most that one of its format may have; nothing is decoded. Raises InputError
+    as `open_image` does."""
+    name, data = _read(source)
+    encoded = formats.read(name, data)
+    with _decoder(name, encoded) as image:
+        return image.width * image.height / MAX_PIXELS_OF.get(encoded.format, MAX_PIXELS)
+
+
 def read_file(path: str | Path) -> bytes:
     """The bytes of a regular file. Raises InputError for what is none, or larger than MAX_FILE_BYTES."""
     path = Path(path)

@@ -43,10 +43,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = _sibling(target)
-    building.mkdir()
-    lock = _try_lock(building)
-    try:
+    with scratch(target) as building:
         yield building
         _flush(building)
         if not target.exists():
@@ -57,8 +54,18 @@ def new_folder(target: Path) -> Iterator[Path]:
             building.rename(target)
             aside.rename(building)
         _flush_path(target.parent)
+
+
+@contextmanager
+def scratch(beside: Path) -> Iterator[Path]:
+    """An empty folder to work in, hidden beside a path, removed when the block ends; `sweep` removes it otherwise."""
+    folder = _sibling(beside)
+    folder.mkdir()
+    lock = _try_lock(folder)
+    try:
+        yield folder
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
 

@@ -34,6 +34,21 @@ def try_lock(path: Path) -> int | None:
     return handle
 
 
+def join(path: Path) -> tuple[int, bool]:
+    """A descriptor that holds the lock of a (perhaps new) file together with all others who joined, as long as it is
+    open; and whether nobody else did at this moment."""
+    import fcntl
+
+    handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = True
+    except BlockingIOError:
+        alone = False
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    return handle, alone
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds the lock of a folder or a (perhaps new) file for the block, once nobody else does."""

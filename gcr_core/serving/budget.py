@@ -1,19 +1,19 @@
-"""Budget: what owners may keep on the disk and import at a time, each and all strangers together.
+"""Budget: what owners may keep on the disk and import at a time, each and all strangers together, and what memory the
+processes may take that open what strangers send.
 
 Bytes are reserved before they are written and counted on the disk while and after they are, so that imports that run
-at once cannot pass a limit that each of them keeps. Counts the imports of this process.
+at once cannot pass a limit that each of them keeps. All is counted over the home, however many servers it has.
 """
 
 import contextlib
 import os
 import shutil
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gcr_core.errors import GcrError
+from gcr_core.files.claims import Claim, Claims
 from gcr_core.settings import Settings
 
 GIB = 2**30
@@ -25,10 +25,8 @@ COUNTED_EVERY_SECONDS = 30.0
 CHECKED_EVERY_SECONDS = 1.0
 """How often an import looks how much it has written."""
 
-_lock = threading.RLock()
-_reserved: Counter[Path] = Counter()
-_imports: Counter[Path] = Counter()
-_counted: dict[Path, tuple[float, int]] = {}
+_counted: dict[Path, tuple[float, int, int]] = {}
+"""Another owner's folder → when it was counted, its time of change then, and its bytes."""
 
 
 @contextlib.contextmanager
@@ -37,44 +35,48 @@ def reserved(root: Path, settings: Settings, size: int) -> Iterator[Callable[[],
 
     Both raise GcrError: for an upload over the limits, for what is kept with it, and for a disk that is nearly full.
     """
-    with _lock:
-        check(root, settings, size)
-        _reserved[root] += size
+    claims = claims_of(root, "bytes")
+    with claims.counted() as held:
+        _check(root, settings, size, held)
+        mine = claims.take(root.name, size)
     try:
         yield lambda: check(root, settings, -size)
     finally:
-        with _lock:
-            _reserved[root] -= size
-            if not _reserved[root]:
-                del _reserved[root]
-            _counted.pop(root, None)
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(root)  # for whoever has counted it
+        mine.give_back()
 
 
 def check(root: Path, settings: Settings, size: int) -> None:
     """Raises GcrError where `size` bytes more are too many at once, for their owner, for all strangers or the disk; a
     negative size takes off what was reserved for what is on the disk now."""
+    with claims_of(root, "bytes").counted() as held:
+        _check(root, settings, size, held)
+
+
+def _check(root: Path, settings: Settings, size: int, held: list[Claim]) -> None:
     limit = settings.max_upload_bytes
     if size > limit:
         raise GcrError(f"the upload is {size / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: choose fewer files")
-    with _lock:
-        kept, limit = bytes_below(root) + _reserved[root] + size, settings.max_kept_bytes
-        if kept > limit:
-            raise GcrError(
-                f"with the upload you would keep {kept / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: delete memories "
-                "or jobs that you no longer need"
-            )
-        limit = settings.max_kept_bytes_in_all
-        if root.parent.name == "owners" and (all_kept := kept + _kept_by_others(root)) > limit:
-            raise GcrError(
-                f"with the upload all visitors would keep {all_kept / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: "
-                "try again another day, or run the page on your own machine"
-            )
-        free = shutil.disk_usage(_nearest(root)).free - sum(_reserved.values()) - size
-        if free < LEFT_FREE_BYTES:
-            raise GcrError(
-                f"the disk would have {max(free, 0) / GIB:.2f} GiB free, {LEFT_FREE_BYTES / GIB:.2f} stay free: delete "
-                "memories or other files"
-            )
+    own = sum(claim.size for claim in held if claim.owner == root.name)
+    kept, limit = bytes_below(root) + own + size, settings.max_kept_bytes
+    if kept > limit:
+        raise GcrError(
+            f"with the upload you would keep {kept / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: delete memories or "
+            "jobs that you no longer need"
+        )
+    limit = settings.max_kept_bytes_in_all
+    if root.parent.name == "owners" and (all_kept := kept + _kept_by_others(root, held)) > limit:
+        raise GcrError(
+            f"with the upload all visitors would keep {all_kept / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: try "
+            "again another day, or run the page on your own machine"
+        )
+    free = shutil.disk_usage(_nearest(root)).free - sum(claim.size for claim in held) - size
+    if free < LEFT_FREE_BYTES:
+        raise GcrError(
+            f"the disk would have {max(free, 0) / GIB:.2f} GiB free, {LEFT_FREE_BYTES / GIB:.2f} stay free: delete "
+            "memories or other files"
+        )
 
 
 def often(check: Callable[[], None], then: Callable[[int, int], None]) -> Callable[[int, int], None]:
@@ -94,21 +96,26 @@ def often(check: Callable[[], None], then: Callable[[int, int], None]) -> Callab
 @contextlib.contextmanager
 def importing(root: Path, settings: Settings) -> Iterator[None]:
     """One import into the workspace at `root`, while the block lasts. Raises GcrError where too many are under way."""
-    with _lock:
+    claims = claims_of(root, "imports")
+    with claims.counted() as held:
+        own = sum(claim.owner == root.name for claim in held)
         for count, limit, whose in (
-            (_imports[root], settings.max_imports, "of yours"),
-            (_imports.total(), settings.max_imports_in_all, "of all visitors"),
+            (own, settings.max_imports, "of yours"),
+            (len(held), settings.max_imports_in_all, "of all visitors"),
         ):
             if count >= limit:
                 raise GcrError(f"{count} imports {whose} are under way, the limit is {limit}: wait until one is done")
-        _imports[root] += 1
+        mine = claims.take(root.name)
     try:
         yield
     finally:
-        with _lock:
-            _imports[root] -= 1
-            if not _imports[root]:
-                del _imports[root]
+        mine.give_back()
+
+
+def claims_of(root: Path, kind: str) -> Claims:
+    """The claims of one kind in the home of the workspace at `root`."""
+    home = root.parents[1] if root.parent.name == "owners" else root.parent
+    return Claims(home / "under-way" / kind)
 
 
 def bytes_below(path: Path) -> int:
@@ -123,20 +130,28 @@ def bytes_below(path: Path) -> int:
     return size
 
 
-def _kept_by_others(root: Path) -> int:
+def _kept_by_others(root: Path, held: list[Claim]) -> int:
     """What the other strangers keep and have reserved, in bytes."""
     now, total = time.monotonic(), 0
+    writing = {claim.owner for claim in held}
     others = [other for other in root.parent.iterdir() if other != root] if root.parent.is_dir() else []
     for other in others:
-        counted, size = _counted.get(other, (-COUNTED_EVERY_SECONDS, 0))
-        if now - counted > COUNTED_EVERY_SECONDS or _imports[other]:
+        counted, changed, size = _counted.get(other, (-COUNTED_EVERY_SECONDS, 0, 0))
+        changes = _changed(other)
+        if now - counted > COUNTED_EVERY_SECONDS or changes != changed or other.name in writing:
             size = bytes_below(other)
-            _counted[other] = now, size
+            _counted[other] = now, changes, size
         total += size
     for gone in _counted.keys() - set(others):
         if gone.parent == root.parent:
             del _counted[gone]
-    return total + sum(size for other, size in _reserved.items() if other != root and other.parent == root.parent)
+    return total + sum(claim.size for claim in held if claim.owner not in (root.name, "mine"))
+
+
+def _changed(folder: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return folder.stat().st_mtime_ns
+    return 0
 
 
 def _nearest(folder: Path) -> Path:

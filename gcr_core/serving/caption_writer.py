@@ -2,17 +2,19 @@
 
 The model is in another process; what it writes is put into the gallery here, batch after batch, where people's own
 captions are put in too. So nothing is lost when it is stopped, and a person may correct the first captions while the
-last are still being written.
+last are still being written. Pictures that a model has no words for are noted in the gallery's report.
 """
 
 import threading
 import time
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
+from gcr_core.serving.importing import read_report, write_report
 from gcr_core.serving.model_process import EndedError, ModelProcess
 from gcr_core.training.config import DEFAULT_WRITTEN
 
@@ -28,7 +30,7 @@ class Writing:
 
     backbone: str
     total: int
-    """The images that had no caption."""
+    """The images that had no caption, and for which the model may have words."""
     done: int = 0
     """The images that were written about."""
     wordless: int = 0
@@ -62,19 +64,18 @@ class CaptionWriter:
     editing: threading.Lock
     """To be held by whoever changes a gallery: its captions, or, where none are written for it, its images."""
 
-    def __init__(self, host: ModelProcess) -> None:
-        """`host`: what asks a `TaskHost`."""
+    def __init__(self, host: ModelProcess, on_end: Callable[[Path, str, str], None]) -> None:
+        """`host`: what asks a `TaskHost`; `on_end` hears how the writing for a gallery ended, as a notice's kind and
+        words."""
         self.editing = threading.Lock()
-        self._host = host
+        self._host, self._on_end = host, on_end
         self._turn = threading.Lock()
         self._going: dict[Path, Writing] = {}
-        self._ended: dict[Path, tuple[str, str]] = {}
 
     def begin(self, folder: Path, backbone: str) -> None:
         """Begins to write captions for the images of a gallery that have none, unless that goes on already."""
         if folder not in self._going:
-            self._ended.pop(folder, None)
-            writing = self._going[folder] = Writing(backbone, len(Gallery.load(folder).bare))
+            writing = self._going[folder] = Writing(backbone, len(self.wanting(folder, Gallery.load(folder), backbone)))
             run = copy_context().run
             threading.Thread(
                 target=run, args=(self._write, folder, writing), name="caption-writer", daemon=True
@@ -91,9 +92,11 @@ class CaptionWriter:
             if not writing.waits:
                 self._host.end()
 
-    def ended(self, folder: Path) -> tuple[str, str] | None:
-        """How the writing for a gallery ended, as a notice's kind and words; told once."""
-        return self._ended.pop(folder, None)
+    @staticmethod
+    def wanting(folder: Path, gallery: Gallery, backbone: str) -> list[int]:
+        """The images of the gallery in a folder without a caption, but for those that a backbone has no words for."""
+        wordless = set(read_report(folder).get("wordless", {}).get(backbone, ()))
+        return [image for image in gallery.bare if gallery.file_names[image] not in wordless]
 
     def _write(self, folder: Path, writing: Writing) -> None:
         try:
@@ -112,14 +115,14 @@ class CaptionWriter:
                 words = f"The model has no words for any of these {writing.total:,} pictures: type captions in."
             elif writing.wordless:
                 words += f" For {writing.wordless:,} of {writing.total:,} pictures the model has no words."
-            self._ended[folder] = ("good", words)
-        except (_StoppedError, EndedError) as end:
+            end = "good", words
+        except (_StoppedError, EndedError) as stop:
             words = f"Stopped: {writing.done - writing.wordless:,} of {writing.total:,} pictures have got captions."
-            self._ended[folder] = ("good", words) if writing.stopped else ("", str(end))
+            end = ("good", words) if writing.stopped else ("", str(stop))
         except Exception as mistake:
-            self._ended[folder] = ("", str(mistake))
-        finally:
-            del self._going[folder]
+            end = "", str(mistake)
+        del self._going[folder]
+        self._on_end(folder, *end)
 
     def _ask(self, folder: Path, writing: Writing) -> None:
         def take(written: dict[int, list[str]]) -> None:
@@ -128,16 +131,26 @@ class CaptionWriter:
             with self.editing:
                 gallery = Gallery.load(folder).with_pseudo_queries(written)
                 gallery.with_captions(gallery.captions)
-            writing.wordless += sum(not texts for texts in written.values())
+                wordless = [gallery.file_names[image] for image, texts in written.items() if not texts]
+                _note(folder, writing.backbone, wordless)
+            writing.wordless += len(wordless)
             writing.beat(len(written))
 
         with self.editing:
-            bare = Gallery.load(folder).bare
-        for start in range(0, len(bare), SLICE):
+            wanting = self.wanting(folder, Gallery.load(folder), writing.backbone)
+        for start in range(0, len(wanting), SLICE):
             if writing.stopped:
                 raise _StoppedError
-            images = bare[start : start + SLICE]
+            images = wanting[start : start + SLICE]
             self._host.ask("write_captions", folder, images, writing.backbone, DEFAULT_WRITTEN, on_word=take)
+
+
+def _note(folder: Path, backbone: str, file_names: Iterable[str]) -> None:
+    """Notes the images of a gallery that a backbone has no words for."""
+    report = read_report(folder)
+    known = report.setdefault("wordless", {}).setdefault(backbone, [])
+    known += [name for name in file_names if name not in known]
+    write_report(folder, report)
 
 
 class _StoppedError(GcrError):

@@ -19,8 +19,8 @@ REPORT_FILE = ".import.json"
 
 LaidOut = Callable[[Any, int], AbstractContextManager[list[Path]]]
 """Lays files out, at most so many loose pictures, as paths for as long as a block lasts."""
-Merges = Callable[[Gallery], None]
-"""Takes a batch into the gallery that it was imported for."""
+Merges = Callable[[Gallery, list[Path]], None]
+"""Takes a batch into the gallery that it was imported for, with what it was imported from."""
 
 
 class Importing(threading.Thread):
@@ -50,12 +50,13 @@ class Importing(threading.Thread):
             with self._laid_out(self._files, self._workspace.settings.max_pictures) as paths:
                 if self._merge:
                     with self._workspace.batch(self.more_for, paths, self._on_progress) as batch:
-                        self._merge(batch)
+                        self._merge(batch, paths)
                     self._id = self.more_for
                     return
                 self._id, gallery = self._workspace.collect(paths, self._on_progress)
-                name = paths[0].stem.removesuffix(".tar") if len(paths) == 1 else ""
-            report = {"name": name, "skipped": gallery.skipped, "notes": gallery.notes}
+                folder = paths[0].name if len(paths) == 1 and paths[0].is_dir() else ""
+                name = folder or (paths[0].stem.removesuffix(".tar") if len(paths) == 1 else "")
+            report = {"name": name, "folder": folder, "skipped": gallery.skipped, "notes": gallery.notes}
             write_report(self._workspace.gallery(self._id), report)
         except Exception as mistake:
             self._mistake = mistake
@@ -76,8 +77,9 @@ def write_report(gallery: Path, report: dict[str, Any]) -> None:
 
 
 def read_report(gallery: Path) -> dict[str, Any]:
-    """{"name", "skipped", "notes" on what was read otherwise than written, "last": {"added", "doubles", "skipped"} of a
-    second or later batch, in numbers, and what was chosen to memorise the gallery with}."""
+    """{"name", "folder": the one that it began as, "skipped", "notes" on what was read otherwise than written, "last":
+    {"added", "doubles", "skipped", in numbers, "albums"} of a second or later batch, "wordless": backbone → the images
+    that it has no words for, and what was chosen to memorise the gallery with}."""
     try:
         report = json.loads((gallery / REPORT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -25,7 +25,8 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.data.sources import check_count
 from gcr_core.errors import GcrError, NotFoundError
 from gcr_core.files import atomic
-from gcr_core.files.locks import is_suspended, locked, try_lock, unlock
+from gcr_core.files.claims import Claims
+from gcr_core.files.locks import is_suspended, join, locked, try_lock, unlock
 from gcr_core.serving.job import (
     HANGS,
     HUNG,
@@ -75,8 +76,9 @@ class JobQueue:
         self.queue = self.home / "queue"
         self.queue.mkdir(parents=True, exist_ok=True)
         self._sweep()
-        for workspace in self._workspaces():
-            workspace.drop_undo()
+        self._here, alone = join(self.home / "servers.lock")
+        for workspace in self._workspaces() if alone else ():
+            workspace.drop_passing()
         self._sweep_again = time.monotonic() + 2 * atomic.JUST_BEGUN_SECONDS
         self._lock = threading.Lock()
         self._wake, self._closed = threading.Event(), False
@@ -85,7 +87,8 @@ class JobQueue:
         self._beats: dict[str, tuple[float, float]] = {}
         self._wishes: dict[str, float] = {}
         self._looked = time.monotonic()
-        self._others: list[Path] = []
+        self._others = Claims(self.home / "under-way" / "jobs")
+        self._queue_again()
         self._thread = threading.Thread(target=self._look_after, name="jobs", daemon=True)
         self._thread.start()
 
@@ -94,6 +97,7 @@ class JobQueue:
         self._closed = True
         self._wake.set()
         self._thread.join()
+        unlock(self._here)
 
     @contextlib.contextmanager
     def nothing_else_trains(self, workspace: Workspace) -> Iterator[None]:
@@ -101,14 +105,13 @@ class JobQueue:
 
         It counts as a job of the owner's. Raises GcrError where too many jobs wait.
         """
-        with self._lock:
-            self._check_queue(workspace)
-            self._others.append(workspace.root)
+        with self._counted(workspace):
+            other = self._others.take(workspace.root.name)
         try:
             with locked(self.home / "training.lock"):
                 yield
         finally:
-            self._others.remove(workspace.root)
+            other.give_back()
             self._wake.set()
 
     def submit(self, workspace: Workspace, gallery_id: str, recipe: Recipe, name: str) -> str:
@@ -119,8 +122,7 @@ class JobQueue:
         name = clean_name(name)
         check_count(len(Gallery.load(workspace.gallery(gallery_id))), workspace.settings.max_pictures)
         workspace.check_upload(0)
-        with self._lock:
-            self._check_queue(workspace)
+        with self._lock, self._counted(workspace):
             id = new_id()
             with atomic.new_folder(workspace.root / "jobs" / id) as folder:
                 asked = {"name": name, "gallery": gallery_id, "recipe": asdict(recipe), "submitted": time.time()}
@@ -176,11 +178,11 @@ class JobQueue:
             if state not in RESUMABLE:
                 raise GcrError(f"the job is {state}: only a stopped or interrupted one can be resumed")
             self._dequeue(id)
-            self._check_queue(workspace)
-            job.wish.unlink(missing_ok=True)
-            (job.folder / "hung-before").unlink(missing_ok=True)
-            job.record_again()
-            self._enqueue(workspace, id)
+            with self._counted(workspace):
+                job.wish.unlink(missing_ok=True)
+                (job.folder / "hung-before").unlink(missing_ok=True)
+                job.record_again()
+                self._enqueue(workspace, id)
 
     def remove(self, workspace: Workspace, id: str) -> None:
         """Forgets a job, its memory stays. Raises NotFoundError, GcrError for one that runs."""
@@ -223,30 +225,52 @@ class JobQueue:
                 else:
                     path.unlink()
 
-    def _check_queue(self, workspace: Workspace) -> None:
-        places = [job.folder for _, job in self._queued()] + self._others
-        own = sum(place.is_relative_to(workspace.root) for place in places)
-        settings = workspace.settings
-        for count, limit, whose in (
-            (own, settings.max_queued_jobs, "of yours"),
-            (len(places), settings.max_queued_jobs_in_all, "in all"),
-        ):
-            if count >= limit:
-                raise GcrError(f"{count} jobs {whose} wait or run, the limit is {limit}: wait until one has ended")
+    def _queue_again(self) -> None:
+        """Queues what a server was killed over: a job that is recorded to wait and does not."""
+        with self._others.counted():  # nobody begins one meanwhile
+            queued = {job.folder for _, job in self._queued()}
+            for workspace in self._workspaces():
+                for job in (Job(workspace.root / "jobs" / id) for id in workspace.ids("jobs")):
+                    if job.folder in queued or job.recorded()["state"] != QUEUED:
+                        continue
+                    if job.wish.exists():
+                        job.record(STOPPED, message=STOPPED_WORDS)
+                    else:
+                        self._enqueue(workspace, job.id)
+
+    @contextlib.contextmanager
+    def _counted(self, workspace: Workspace) -> Iterator[None]:
+        """Lets no server count or begin jobs while the block begins one. Raises GcrError where too many wait or run."""
+        with self._others.counted() as others:
+            owners = [job.folder.parents[1].name for _, job in self._queued()] + [other.owner for other in others]
+            settings = workspace.settings
+            for count, limit, whose in (
+                (owners.count(workspace.root.name), settings.max_queued_jobs, "of yours"),
+                (len(owners), settings.max_queued_jobs_in_all, "in all"),
+            ):
+                if count >= limit:
+                    raise GcrError(f"{count} jobs {whose} wait or run, the limit is {limit}: wait until one has ended")
+            yield
 
     def _look_after(self) -> None:
+        said = ""
         while not self._closed:
             self._wake.wait(LOOK_EVERY_SECONDS)
             self._wake.clear()
             try:
                 self._look()
+                said = ""
             except Exception as error:
-                print(f"gcr_core: the queue of jobs: {error!r}", file=sys.stderr)
+                if repr(error) != said:  # as long as a disk is full it is said once
+                    said = repr(error)
+                    print(f"gcr_core: the queue of jobs: {said}", file=sys.stderr)
                 time.sleep(1)
 
     def _sweep(self) -> None:
-        """Removes what killed processes left in all workspaces and in the temporary folder."""
+        """Removes what killed processes left in the home, in all workspaces and in the temporary folder."""
         self._sweep_again = math.inf
+        for folder in (self.home, self.queue):
+            atomic.sweep(folder)
         for prefix in TEMPORARY:
             atomic.sweep_temporary(prefix)
         for workspace in self._workspaces():

@@ -38,13 +38,14 @@ def begin(settings: Settings) -> None:
 
 
 def note_use(root: Path) -> None:
-    """Notes that the owner of the workspace in this folder is here; an owner who keeps nothing has no folder."""
+    """Notes that the owner of the workspace in this folder is here; an owner who keeps nothing has no folder. On a disk
+    that is full, or can only be read, nothing is noted, and nothing removed."""
     if not root.is_dir():
         return
     now, (used, _) = uptime(_uptime(root)), _noted(root)
     if used is not None and 0 <= now - used < NOTED_EVERY_SECONDS:
         return
-    with _lock(root):
+    with contextlib.suppress(OSError), _lock(root):
         if root.is_dir():
             _note(root, now)
 

@@ -13,7 +13,9 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
@@ -87,18 +89,14 @@ class Workspace:
 
         Raises as `collect`, and NotFoundError.
         """
-        into = self.gallery(id) / f".batch-{new_id()}"
-        try:
-            yield self._imported(sources, into, on_progress)
-        finally:
-            if into.is_dir():
-                atomic.remove(into)
+        with atomic.scratch(self.gallery(id) / "batch") as place:
+            yield self._imported(sources, place / "imported", on_progress)
 
     def _imported(self, sources: Iterable[str | Path], into: Path, on_progress: Callable[[int, int], None]) -> Gallery:
         """What is imported into a new folder, unless it turns out to be more than this owner may keep."""
         paths = [Path(source) for source in sources]
-        collect = decoder.collect if self.settings.visitors else Gallery.collect
-        with budget.reserved(self.root, self.settings, sum(map(budget.bytes_below, paths))) as check:
+        collect = partial(decoder.collect, settings=self.settings) if self.settings.visitors else Gallery.collect
+        with self.room_for(paths) as check:
             gallery = collect(paths, into, budget.often(check, on_progress), self.settings.max_pictures)
             try:
                 check()
@@ -178,14 +176,15 @@ class Workspace:
         archive = Path(archive)
         id = new_id()
         with (
-            budget.importing(self.root, self.settings),
-            budget.reserved(self.root, self.settings, budget.bytes_below(archive)) as check,
+            self.importing(),
+            self.room_for([archive]) as check,
             atomic.new_folder(self.root / "memories" / id) as folder,
         ):
             memory_archive.unpack(archive, folder, self.settings.max_upload_bytes)
             check()
             self._fetch_models(folder)
-            memory_archive.check(folder)
+            with guests.room(folder, self.settings, guests.TRIAL_PATIENCE):
+                memory_archive.check(folder)
             name = _on_one_line(str(read_manifest(folder).get("name") or archive.stem))
             _sign(folder, self._free(name[:MAX_NAME_CHARACTERS] or "memory"), **{guests.MARK: True})
         return id
@@ -228,6 +227,14 @@ class Workspace:
         if from_hub:
             fetch(name, instead, revision)
 
+    def importing(self) -> AbstractContextManager[None]:
+        """As `budget.importing`."""
+        return budget.importing(self.root, self.settings)
+
+    def room_for(self, paths: Iterable[Path]) -> AbstractContextManager[Callable[[], None]]:
+        """As `budget.reserved`, for what is to be imported."""
+        return budget.reserved(self.root, self.settings, sum(map(budget.bytes_below, paths)))
+
     def check_upload(self, size: int) -> None:
         """Raises GcrError where an upload of so many bytes is too much at once, or on top of what is kept."""
         budget.check(self.root, self.settings, size)
@@ -239,11 +246,15 @@ class Workspace:
         for kind in ("galleries", "memories", "jobs"):
             for id in self.ids(kind):
                 atomic.sweep(self.root / kind / id)
+        for part in ("memory", "checkpoint", "checkpoint/*"):  # of trainings that nobody may resume for long
+            for folder in self.root.glob(f"jobs/*/{part}/"):
+                atomic.sweep(folder)
 
-    def drop_undo(self) -> None:
-        """Removes what could be undone while the server before this one ran."""
-        for id in self.ids("memories"):
-            shutil.rmtree(undo_folder(self.root / "memories" / id), ignore_errors=True)
+    def drop_passing(self) -> None:
+        """Removes what is kept only as long as a server runs: what can be undone there, and zips to be downloaded."""
+        undone = self.root.glob(f"memories/{undo_folder(Path('*')).name}")
+        for folder in (*undone, self.root / "exports"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_id() -> str:

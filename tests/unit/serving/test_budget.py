@@ -1,6 +1,9 @@
 """What owners may keep and import at a time: each of them, and all strangers together."""
 
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections import namedtuple
 from pathlib import Path
@@ -104,6 +107,49 @@ def test_of_imports_at_a_time_one_too_many_is_refused_at_once_and_a_place_is_fre
     assert [each.name for each in threading.enumerate() if each not in before] == []
     with budget.importing(one.root, settings):
         pass
+
+
+OTHER_SERVER = """
+import sys
+from pathlib import Path
+from gcr_core.serving import budget
+from gcr_core.serving.workspace import Workspace
+from gcr_core.settings import Settings
+
+root = Workspace.of(Path(sys.argv[1]), "b" * 32, Settings()).root
+with budget.importing(root, Settings()), budget.reserved(root, Settings(), 10_000):
+    print("under way", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_another_server_on_this_home_has_under_way_counts_until_that_server_is_killed(tmp_path):
+    paths = pictures(tmp_path / "pictures", 1, 8)
+    settings = Settings(home=tmp_path, max_imports_in_all=1, max_kept_bytes_in_all=10_000)
+    workspace = stranger(tmp_path, "a", settings)
+    command = [sys.executable, "-c", OTHER_SERVER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout.readline() == b"under way\n"
+        with pytest.raises(GcrError, match="1 imports of all visitors are under way, the limit is 1"):
+            Importing(workspace, [], None)
+        with pytest.raises(GcrError, match="all visitors would keep"):
+            workspace.collect(paths)
+        server.kill()
+        server.wait()
+    with budget.importing(workspace.root, settings):
+        assert workspace.collect(paths)[1].file_names
+
+
+def test_what_another_server_on_this_home_has_kept_counts_at_once(tmp_path):
+    paths = pictures(tmp_path / "pictures", 1, 8)
+    settings = Settings(home=tmp_path, max_kept_bytes_in_all=10_000)
+    one, two = stranger(tmp_path, "a", settings), stranger(tmp_path, "b", settings)
+    one.collect(paths)
+    two.collect(paths)  # has counted what the first one keeps
+    (one.root / "galleries" / "kept").write_bytes(b"x" * 10_000)
+    os.utime(one.root)
+    with pytest.raises(GcrError, match="all visitors would keep"):
+        two.collect(paths)
 
 
 def test_an_import_that_fails_gives_its_place_back(tmp_path):

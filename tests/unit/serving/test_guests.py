@@ -12,6 +12,7 @@ from gcr_core.serving import guests as guests_module
 from gcr_core.serving.guests import MARK, MAX_ASKED, Guests
 from gcr_core.serving.remote_memory import RemoteMemory
 from gcr_core.serving.workspace import Workspace
+from gcr_core.settings import Settings
 from tests.patience import until
 from tests.unit.serving.test_workspace import opened_here, put  # noqa: F401
 
@@ -42,7 +43,7 @@ class Process:
 @pytest.fixture
 def guests() -> Guests:
     Process.made = []
-    return Guests(Process)
+    return Guests(Settings(), Process)
 
 
 def test_each_has_a_process_of_its_own_which_stays_for_the_next_question(guests: Guests) -> None:
@@ -102,7 +103,7 @@ def test_what_came_in_a_zip_is_marked_and_asked_apart_for_good(tmp_path: Path, t
         def ask(self, *question: Any, on_word: Callable[[Any], None] = lambda word: None) -> None:
             asked.append(self.name)
 
-    guests = Guests(lambda: cast(Any, Host("guest")))
+    guests = Guests(Settings(), lambda: cast(Any, Host("guest")))
     for id in (own, opened):
         RemoteMemory.apart(shelf.memory(id), Host("own"), guests).forget(["red-bar.png"])
     assert asked == ["own", "guest"]

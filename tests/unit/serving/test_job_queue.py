@@ -22,7 +22,9 @@ import pytest
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError, NotFoundError
+from gcr_core.files import atomic
 from gcr_core.files.atomic import Temporary
+from gcr_core.files.layout import undo_folder
 from gcr_core.files.locks import locked
 from gcr_core.memory.memory import Memory
 from gcr_core.serving import job_queue as job_queue_module
@@ -437,6 +439,80 @@ def test_other_training_counts_as_a_job(desk: Desk) -> None:
     until(lambda: not list(desk.jobs.queue.iterdir()))
     with desk.jobs.nothing_else_trains(few):
         pass
+
+
+OTHER_SERVER = """
+import sys
+from pathlib import Path
+from gcr_core.serving.job_queue import JobQueue
+from gcr_core.serving.workspace import Workspace
+
+jobs = JobQueue(Path(sys.argv[1]))
+with jobs.nothing_else_trains(Workspace.of(Path(sys.argv[1]), None)):
+    print("trains", flush=True)
+    sys.stdin.read()
+jobs.close()
+"""
+
+
+def test_of_two_servers_on_one_home_each_counts_what_the_other_trains_and_ends_nothing_of_the_others(
+    desk: Desk, tiny_memory_dir: Path
+) -> None:
+    few = Workspace(desk.shelf.root, replace(desk.shelf.settings, max_queued_jobs=1))
+    memory = Path(shutil.copytree(tiny_memory_dir, desk.shelf.root / "memories" / new_id()))
+    undo_folder(memory).mkdir()
+    command = [sys.executable, "-c", OTHER_SERVER, str(desk.home)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout and server.stdout.readline() == b"trains\n"
+        with pytest.raises(GcrError, match="1 jobs of yours wait or run, the limit is 1"):
+            desk.submit("is quick", few)
+        server.communicate(b"")
+    desk.wait(desk.submit("is quick", few), "done")
+    assert undo_folder(memory).is_dir()
+
+
+def test_a_server_that_is_alone_begins_without_what_the_one_before_it_kept_for_itself(
+    tmp_path: Path, tiny_memory_dir: Path
+) -> None:
+    shelf = Workspace.of(tmp_path, None)
+    memory = Path(shutil.copytree(tiny_memory_dir, shelf.root / "memories" / new_id()))
+    for folder in (memory, memory.parent / new_id()):  # the second was deleted by a server that was killed over it
+        undo_folder(folder).mkdir()
+    shelf.export(memory.name)
+    JobQueue(tmp_path).close()
+    assert [path.name for path in memory.parent.iterdir()] == [memory.name]
+    assert not (shelf.root / "exports").exists()
+
+
+def test_a_job_that_a_server_was_killed_over_before_it_was_queued_or_stopped_goes_on_so(desk: Desk) -> None:
+    asked, stopped = desk.submit("goes on"), desk.submit("goes on")
+    desk.jobs.close()
+    for entry in desk.jobs.queue.iterdir():
+        entry.unlink()
+    for id in (asked, stopped):
+        until(lambda id=id: not desk.job(id).is_alive() or desk.job(id).pid())  # type: ignore[misc]
+        if desk.job(id).is_alive():
+            os.killpg(desk.pid(id), signal.SIGKILL)
+        until(lambda id=id: not desk.job(id).is_alive())  # type: ignore[misc]
+        desk.job(id).record("queued")
+    desk.job(stopped).wish.touch()
+    desk.jobs = JobQueue(desk.home)
+    assert desk.status(stopped)["state"] == "stopped"
+    desk.wait(asked, "running")
+
+
+def test_what_killed_servers_left_half_written_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "JUST_BEGUN_SECONDS", 0)
+    job = tmp_path / "mine" / "jobs" / new_id()
+    left = [
+        folder / ".a.json.0a1b2c3d" for folder in (tmp_path, tmp_path / "queue", job / "memory", job / "checkpoint")
+    ]
+    left.append(job / "checkpoint" / "features" / ".a.json.0a1b2c3d")
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    JobQueue(tmp_path).close()
+    assert not any(path.exists() for path in left)
 
 
 def test_a_server_sweeps_temporary_folders_of_the_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

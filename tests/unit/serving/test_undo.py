@@ -123,7 +123,11 @@ def test_a_change_that_fails_leaves_the_undo_harmless(
 def test_nothing_is_kept_behind_a_consolidation_a_deletion_or_a_new_start(
     host: MemoryHost, folder: Path, workspace: Workspace
 ) -> None:
-    for end in (TaskHost(print).consolidate, lambda folder: workspace.drop_undo(), lambda folder: workspace.delete(ID)):
+    for end in (
+        TaskHost(print).consolidate,
+        lambda folder: workspace.drop_passing(),
+        lambda folder: workspace.delete(ID),
+    ):
         host.forget(folder, [sorted(names(folder))[0]])
         assert undo_folder(folder).is_dir()
         end(folder)
@@ -137,5 +141,5 @@ def test_what_is_swept_while_the_server_runs_can_still_be_undone_and_a_new_start
     host.forget(folder, [sorted(names(folder))[0]])
     workspace.sweep()
     assert undo_folder(folder).is_dir()
-    workspace.drop_undo()
+    workspace.drop_passing()
     assert not undo_folder(folder).exists()

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -16,9 +17,12 @@ from subprocess import DEVNULL, PIPE, CompletedProcess, Popen
 
 import pytest
 
+from gcr_core.cli import main
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GalleryError, GcrError, InputError, MemoryFormatError, NotFoundError
+from gcr_core.files import atomic
 from gcr_core.memory import archive as archives
+from gcr_core.memory import scrutiny
 from gcr_core.memory.manifest import read_manifest
 from gcr_core.memory.memory import Memory
 from gcr_core.serving.workspace import MAX_NAME_CHARACTERS, Workspace, new_id
@@ -326,6 +330,25 @@ def test_what_killed_processes_left_is_swept(shelf: Workspace, tiny_memory_dir: 
     assert not list(shelf.root.rglob(".README*"))
 
 
+def test_a_batch_whose_import_was_killed_is_swept_and_one_that_is_imported_is_not(
+    shelf: Workspace, tiny_gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id, gallery = shelf.collect([tiny_gallery.root])
+    monkeypatch.setattr(atomic, "JUST_BEGUN_SECONDS", 0)
+
+    def hidden() -> list[str]:
+        return [path.name for path in gallery.root.iterdir() if path.name.startswith(".batch")]
+
+    with shelf.batch(id, [tiny_gallery.root]) as batch:
+        (name,) = hidden()
+        shelf.sweep()
+        assert len(batch) == len(gallery) and hidden() == [name]
+    assert hidden() == []
+    (gallery.root / name / "imported").mkdir(parents=True)
+    shelf.sweep()
+    assert hidden() == []
+
+
 WRITERS = """
 import itertools, os, sys, threading
 from pathlib import Path
@@ -382,6 +405,23 @@ def test_whenever_the_writer_is_killed_every_memory_on_disk_loads(shelf: Workspa
         os.utime(path, (0, 0))
     shelf.sweep()
     assert len(list((shelf.root / "memories").iterdir())) == len(shelf.ids("memories")) == len(shelf.memories())
+
+
+@pytest.mark.usefixtures("opened_here")
+def test_a_memory_of_a_kind_that_is_not_known_is_refused_in_a_zip_and_opens_as_the_folder_that_the_line_names(
+    tmp_path: Path, shelf: Workspace, tiny_memory_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrutiny, "MODELS", frozenset(["gcr_mini"]))
+    archive = shelf.export(put(shelf, tiny_memory_dir))
+    with pytest.raises(MemoryFormatError) as told:
+        shelf.open_memory(archive)
+    assert re.fullmatch(
+        r"the memory in the zip cannot be opened: model/config\.json is of the kind 'llava', known are gcr_mini: .*"
+        r" unpack the zip on your own machine and open its folder with --memory",
+        str(told.value),
+    )
+    shutil.unpack_archive(archive, tmp_path / "unpacked")
+    assert main(["recall", "a red circle", "--memory", str(tmp_path / "unpacked")]) == 0
 
 
 HOSTILE: dict[str, tuple[str, str | dict[str, object], str]] = {
