@@ -85,7 +85,9 @@ const address = {
   // A list to choose a memory or an album from, with what the server offers.
   choices(element, props, watch, key) {
     const list = () => element.querySelector("select");
-    const show = () => setTimeout(() => list() && (list().value = props.value));
+    // What the server says of the choice may be older than the choice.
+    const chosen = () => (key === "memory" ? address.now.memory || address.SHIPPED : address.now.album);
+    const show = () => setTimeout(() => list() && (list().value = chosen()));
     element.addEventListener("change", ({ target }) => {
       if (key === "memory") address.go({ memory: target.value, q: "", album: "" });
       else address.go({ album: target.value });

@@ -40,6 +40,7 @@ const desk = {
   all: false,
   value: "", // the caption for them that is being typed
   place: undefined, // the page of the captions that was asked for last: {gallery, page, only}
+  turned: undefined, // with what it was asked for: {page, label, below}
   made: 0,
 
   select(gallery = "", all = false) {
@@ -59,10 +60,19 @@ const desk = {
         desk.place = { gallery, page, only };
       else trigger("act", { do: "page", ...wanted });
     };
+    // Who turned the page reads it from its top, and turns on from there.
+    const turnedTo = ({ page }) => {
+      if (page !== desk.turned?.page || document.activeElement !== document.body) return;
+      const steps = [...element.querySelectorAll(".bar .pager button:enabled")];
+      (steps.find((step) => step.ariaLabel === desk.turned.label) ?? steps[0])?.focus({ preventScroll: true });
+      if (desk.turned.below) element.querySelector(".table").scrollIntoView();
+      desk.turned = undefined;
+    };
     const show = () => {
       if (!bar()) return;
       const { gallery, only, listed } = bar().dataset;
       keepPlace(bar().dataset);
+      turnedTo(bar().dataset);
       if (desk.gallery !== gallery || (desk.all && desk.only !== only)) desk.select(gallery);
       desk.only = only;
       for (const box of boxes()) {
@@ -102,7 +112,11 @@ const desk = {
     element.addEventListener("click", ({ target, shiftKey }) => {
       const box = target.closest("[data-pick]"), button = target.closest("[data-choose]");
       const turn = target.closest("[data-do='page']");
-      if (turn) desk.place = { gallery: turn.dataset.gallery, page: turn.dataset.page, only: turn.dataset.only };
+      if (turn) {
+        const { gallery, page, only } = turn.dataset;
+        desk.place = { gallery, page, only };
+        desk.turned = { page, label: turn.ariaLabel, below: !turn.closest(".bar") };
+      }
       if (box) {
         const all = boxes(), here = all.indexOf(box), from = shiftKey && last?.isConnected ? all.indexOf(last) : here;
         for (const one of all.slice(Math.min(from, here), Math.max(from, here) + 1))

@@ -109,12 +109,12 @@ const evaluateTab = {
   },
 
   async example() {
-    const [memory] = evaluateTab.asked();
+    const [memory] = evaluateTab.asked(), { file } = evaluateTab, field = evaluateTab.part("text"), typed = field.value;
     const { text, mistake } = await evaluateTab.read(`evaluation/example?memory=${memory ?? ""}`);
     evaluateTab.say(mistake);
-    if (!text) return;
+    if (!text || evaluateTab.file !== file || field.value !== typed) return; // other queries have been put in since
     evaluateTab.file = null;
-    evaluateTab.part("text").value = text;
+    field.value = text;
     evaluateTab.offer();
   },
 

@@ -3,9 +3,10 @@
     pip install --no-deps scikit-image scikit-learn
 
 Starts the app in a process of its own, and in a headless Chromium, at the size of a desktop and of a phone, light and
-dark, does what a new user does: asks for emoji, drops photographs, memorises them, searches them, opens one large and
-looks through the gallery. Each screen is kept as WebP. Unless a folder is named, the photographs are some that
-scikit-image and scikit-learn ship for their examples; `docs/screens/NOTICE.md` says whose they are.
+dark, does what a new user does: asks for emoji, tests both sides with queries, drops photographs, memorises them,
+searches them, opens one large and looks through the gallery. Each screen is kept as WebP. Unless a folder is named, the
+photographs are some that scikit-image and scikit-learn ship for their examples; `docs/screens/NOTICE.md` says whose
+they are.
 """
 
 import argparse
@@ -78,6 +79,15 @@ def walk(camera: Camera, address: str, photographs: Path) -> None:
     expect(page.locator("#state")).to_contain_text("ready")
     ask(page, "a happy dog")
     camera.shoot("search-emoji")
+
+    page.get_by_role("tab", name="Test it").click()
+    page.get_by_label("Keywords kept out of training").check()
+    page.get_by_role("button", name="Test it", exact=True).click()
+    results = page.locator("#testing [data-part=results]")
+    expect(results.get_by_role("img", name="Reliability")).to_be_visible()
+    expect(page.locator("#testing .under-way")).to_be_hidden()
+    results.evaluate("results => results.scrollIntoView()")
+    camera.shoot("test-it")
 
     page.get_by_role("tab", name="Memorise").click()
     page.locator("#prepare input[webkitdirectory]").set_input_files(photographs)

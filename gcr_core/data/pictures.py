@@ -24,6 +24,9 @@ THUMBNAIL_SIDE = 256
 """The longest side of a thumbnail, in pixels."""
 THUMBNAILS = ".thumbnails"
 """The folder of an imported gallery that holds its thumbnails; hidden, so that none is taken for an image."""
+FINGERPRINTS = ".fingerprints"
+"""The file of an imported gallery that says what the pixels of its images were before they were written anew: a line
+for each, the fingerprint in hex and the file's name; the last line on a name counts."""
 
 
 class Files(NamedTuple):
@@ -68,9 +71,24 @@ class Imported(NamedTuple):
 
     def write(self, folder: Path, name: str) -> None:
         (folder / name).write_bytes(self.image)
+        note_fingerprints(folder, {name: self.fingerprint.hex()})
         if self.thumbnail is not None:
             (folder / THUMBNAILS).mkdir(exist_ok=True)
             (folder / THUMBNAILS / name).write_bytes(self.thumbnail)
+
+
+def note_fingerprints(folder: Path, fingerprints: dict[str, str]) -> None:
+    """Adds images of an imported gallery, file name → fingerprint in hex, to those that are known."""
+    with (folder / FINGERPRINTS).open("a", encoding="utf-8") as file:
+        file.writelines(f"{digest} {name}\n" for name, digest in fingerprints.items())
+
+
+def fingerprints(folder: Path) -> dict[str, str]:
+    """File name → fingerprint in hex, of the images of an imported gallery of which it is known."""
+    with suppress(FileNotFoundError):
+        lines = (folder / FINGERPRINTS).read_text(encoding="utf-8").split("\n")
+        return {name: digest for digest, _, name in (line.partition(" ") for line in lines)}
+    return {}
 
 
 def thumbnail_of(picture: Image.Image, name: str) -> bytes:

@@ -4,18 +4,17 @@ Every file stays in the gallery's folder; what was taken out is listed in a `met
 there, so that its captions can be edited still. Images are named by their files, as their places change.
 """
 
-from collections.abc import Collection, Iterable
-from hashlib import blake2b
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from gcr_core.data.caption_files import METADATA_NAMES
 from gcr_core.data.gallery import Gallery
-from gcr_core.data.metadata import MAX_CAPTIONS, add_captions
-from gcr_core.data.pictures import THUMBNAILS
+from gcr_core.data.metadata import MAX_CAPTIONS, add_captions, checked_album
+from gcr_core.data.pictures import THUMBNAILS, fingerprints, note_fingerprints
 from gcr_core.data.sources import check_count
 from gcr_core.errors import GalleryError
-from gcr_core.files.names import unique
+from gcr_core.files.names import printable, unique
 
 TAKEN_OUT = ".taken-out"
 """The folder, below a gallery's, of what was taken out of it; hidden, so that nothing in it is taken for an image."""
@@ -46,23 +45,42 @@ def holding(folder: Path, file_name: str) -> tuple[Gallery, int]:
     return holder, holder.index(file_name)
 
 
-def merge(folder: Path, batch: Gallery, max_pictures: int) -> Merged:
+def album_of(sources: Sequence[Path]) -> str:
+    """The album that a batch is: the folder that it came as, where that is one, and no gallery with metadata of its
+    own; else "". Several folders are albums without that."""
+    if len(sources) > 1 or not sources[0].is_dir():
+        return ""
+    if any(path.name.lower() in METADATA_NAMES for path in sources[0].iterdir()):
+        return ""
+    try:
+        return checked_album(printable(sources[0].name))
+    except ValueError:
+        return ""
+
+
+def merge(folder: Path, batch: Gallery, max_pictures: int, album: str = "") -> Merged:
     """Moves a batch, a gallery imported into another folder of the same disk, into the gallery in `folder`.
 
-    An image that is there already gets the captions, the name and, where it has none, the album of its double; one that
-    was taken out is put back with them. Raises GalleryError, and changes nothing, for more than `max_pictures`.
+    Its images are in `album`, or in albums below that. An image that is there already gets the captions, the name and,
+    where it has none, the album of its double; one that was taken out is put back with them. Raises GalleryError, and
+    changes nothing, for more than `max_pictures`.
     """
     gallery, out = _both(folder)
+    batch.albums = ["/".join(filter(None, (album, below))) for below in batch.albums]
     there = [(part, image) for part in (gallery, out) for image in range(len(part))]
-    doubles = _doubles(folder, there, batch)
+    doubles = _doubles(there, batch, folder)
     new = [image for image in range(len(batch)) if image not in doubles]
     back = list(dict.fromkeys(name for name in doubles.values() if name in out.file_names))
     check_count(len(gallery) + len(back) + len(new), max_pictures)
     taken = {name.casefold() for part, image in there for name in (part.file_names[image], *part.also[image])}
     taken |= {name.casefold() for name in METADATA_NAMES}
+    digests, moved = fingerprints(batch.root), dict[str, str]()
     for image in new:
-        _move(batch, image, folder, unique(batch.file_names[image], taken))
+        name = unique(batch.file_names[image], taken)
+        moved[name] = digests[batch.file_names[image]]
+        _move(batch, image, folder, name)
         batch.also[image] = _free(batch.also[image], taken)
+    note_fingerprints(folder, moved)
     merged = _behind(_behind(gallery, out, [out.index(name) for name in back]), batch, new)
     for image, name in doubles.items():
         _give(merged, merged.index(name), batch, image, taken)
@@ -113,17 +131,13 @@ def _list_out(out: Gallery) -> None:
     out.with_captions(out.captions)
 
 
-def _doubles(folder: Path, there: list[tuple[Gallery, int]], batch: Gallery) -> dict[int, str]:
-    """The images of a batch that are there: an import writes the same pixels as the same bytes."""
-    sizes = {batch.path(image).stat().st_size for image in range(len(batch))}
-    paths = [(part.file_names[image], folder / part.file_names[image]) for part, image in there]
-    known = {_digest(path): name for name, path in paths if path.stat().st_size in sizes}
-    digests = {image: _digest(batch.path(image)) for image in range(len(batch))}
-    return {image: known[digest] for image, digest in digests.items() if digest in known}
-
-
-def _digest(path: Path) -> bytes:
-    return blake2b(path.read_bytes(), digest_size=16).digest()
+def _doubles(there: list[tuple[Gallery, int]], batch: Gallery, folder: Path) -> dict[int, str]:
+    """The images of a batch that are there: those whose pixels were the same when they were imported."""
+    listed = {part.file_names[image] for part, image in there}
+    known = {digest: name for name, digest in fingerprints(folder).items() if name in listed}
+    digests = fingerprints(batch.root)
+    found = {image: known.get(digests.get(name, "")) for image, name in enumerate(batch.file_names)}
+    return {image: name for image, name in found.items() if name}
 
 
 def _move(batch: Gallery, image: int, folder: Path, name: str) -> None:

@@ -19,13 +19,22 @@ Place = tuple[int, bool]
 FIRST: Place = (0, False)
 
 
-def offer(id: str, backbone: str, bare: int, each: int, eyes: bool = False) -> str:
-    """The button that lets a backbone write captions for the `bare` pictures that have none; `eyes`: as tags."""
+def offer(id: str, backbone: str, wanting: int, each: int, eyes: bool = False, wordless: int = 0) -> str:
+    """The button that lets a backbone write captions for the `wanting` pictures that have none; `eyes`: as tags. In its
+    place, or beside it, of how many others it has been seen that it is `wordless`."""
+    none = (
+        f'<p class="hint wordless">{text(backbone)} has no words for {count(wordless, "picture")} without a caption: '
+        f"type {'one' if wordless == 1 else 'theirs'} in.</p>"
+        if wordless
+        else ""
+    )
+    if not wanting:
+        return none
     what = f"up to {each} words for what it sees in a picture" if eyes else f"up to {each} captions for a picture"
     return (
         f'<p class="does offer"><button type="button" data-do="write" data-gallery="{id}">'
         f'Let the model write captions</button><span class="hint">{text(backbone)} writes {what}, for the '
-        f"{count(bare, 'picture')} without a caption, as far as it has any. You can correct them.</span></p>"
+        f"{count(wanting, 'picture')} without a caption, as far as it has any. You can correct them.</span></p>{none}"
     )
 
 
@@ -86,12 +95,13 @@ def table(id: str, gallery: Gallery, place: Place = FIRST, edition: int = 0) -> 
             f'aria-label="{label}"{off}>{words}</button>'
         )
 
-    pager = (
-        f'<nav class="pager" aria-label="Pages of the captions">{step("←", page - 1, "Previous pictures")}'
-        f"<span>{shown}</span>{step('→', page + 1, 'Next pictures')}</nav>"
-        if pages > 1
-        else f'<span class="pager">{shown}</span>'
-    )
+    def pager(at: str) -> str:
+        return (
+            f'<nav class="pager" aria-label="Pages of the captions, {at}">{step("←", page - 1, "Previous pictures")}'
+            f"<span>{shown}</span>{step('→', page + 1, 'Next pictures')}</nav>"
+        )
+
+    above, below = (pager("above"), pager("below")) if pages > 1 else (f'<span class="pager">{shown}</span>', "")
     checked = " checked" if only else ""
     choice = (
         f'<label class="only"><input type="checkbox" data-do="only" data-gallery="{id}"{checked}> '
@@ -102,8 +112,8 @@ def table(id: str, gallery: Gallery, place: Place = FIRST, edition: int = 0) -> 
     yours = " Correct the model’s, and they count as yours." if any(gallery.pseudo_queries) else ""
     return (
         f'<div class="table"><div class="bar"><p class="hint">One caption a line, saved as you type.{yours}</p>'
-        f"{choice}{pager}</div>{_chosen(where, len(listed))}"
-        f'<ul class="captions" data-edition="{edition}">{rows}</ul></div>'
+        f"{choice}{above}</div>{_chosen(where, len(listed))}"
+        f'<ul class="captions" data-edition="{edition}">{rows}</ul>{below}</div>'
     )
 
 

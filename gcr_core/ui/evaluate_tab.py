@@ -18,9 +18,9 @@ from gcr_core.data.queries import Query, load_queries, pasted_queries
 from gcr_core.errors import GcrError, InputError, NotFoundError
 from gcr_core.evaluation.answers import write_csv
 from gcr_core.settings import ROOT
-from gcr_core.ui import evaluate_view, zerogpu
+from gcr_core.ui import evaluate_view
 from gcr_core.ui.edits import posted, whole
-from gcr_core.ui.evaluations import MAX_MEMORIES, Evaluation, Evaluations, Subject
+from gcr_core.ui.evaluations import MAX_MEMORIES, Evaluation, Evaluations, Lent, Subject
 from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.html import count, without_paths
 from gcr_core.ui.registry import SHIPPED, Registry
@@ -41,10 +41,11 @@ SUFFIXES = ".csv,.tsv,.txt,.jsonl,.json"
 class EvaluateTab:
     """The evaluations behind the tab. Its methods take the request of whoever asks."""
 
-    def __init__(self, registry: Registry, emoji: bool) -> None:
-        """`emoji`: whether the memory that ships is the emoji's, of which keywords were kept out."""
+    def __init__(self, registry: Registry, emoji: bool, lent: Lent | None = None) -> None:
+        """`emoji`: whether the memory that ships is the emoji's, of which keywords were kept out; `lent`: as
+        `Evaluations` takes it."""
         self.registry, self.emoji = registry, emoji
-        self.evaluations = Evaluations(registry.visitors.settings.visitors, zerogpu.is_here())
+        self.evaluations = Evaluations(registry.visitors.settings.visitors, lent)
 
     def routes(self) -> list[Route]:
         def sent(path: str, send: Callable[[Request], Response]) -> Route:
@@ -171,7 +172,7 @@ class EvaluateTab:
         return evaluation
 
 
-def build(tab: gr.Tab, registry: Registry, search: SearchTab, emoji: bool) -> EvaluateTab:
+def build(tab: gr.Tab, registry: Registry, search: SearchTab, emoji: bool, lent: Lent | None) -> EvaluateTab:
     """Lays the tab out in its place of the page."""
     gr.HTML(
         _frame(emoji),
@@ -182,7 +183,7 @@ def build(tab: gr.Tab, registry: Registry, search: SearchTab, emoji: bool) -> Ev
     )
     for event in (tab.select, search.chosen.change):
         event(None, None, None, js=OPEN, api_visibility="private", show_progress="hidden")
-    return EvaluateTab(registry, emoji)
+    return EvaluateTab(registry, emoji, lent)
 
 
 def _captions(gallery: Gallery, most: int) -> list[Query]:

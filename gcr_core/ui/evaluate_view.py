@@ -12,7 +12,7 @@ import numpy as np
 from gcr_core.evaluation.evaluate import CUTOFFS, DEPTH, ENGINES
 from gcr_core.ui import plots
 from gcr_core.ui.evaluations import Evaluation, Subject
-from gcr_core.ui.html import ShownGallery, duration, text, without_paths
+from gcr_core.ui.html import ShownGallery, count, duration, is_share, text, without_paths
 from gcr_core.ui.registry import SHIPPED
 from gcr_core.ui.search_view import SIDES, is_small, ordinal
 
@@ -79,7 +79,9 @@ def results(evaluation: Evaluation) -> str:
         '<p class="files"><a class="button" download="evaluation.json" href="evaluation/results.json">Save as JSON</a>'
         '<a class="button" download="evaluation.csv" href="evaluation/results.csv">Save as CSV</a></p></header>'
     )
-    said = "".join(_said(each, found, len(tested) > 1) for each, found in zip(tested, figures, strict=True))
+    several = len(tested) > 1
+    both = zip(tested, figures, strict=True)
+    said = "".join(_said(each, found, several) + _learnt(each, several) for each, found in both)
     return (
         f'<section class="evaluated" aria-label="Results">{head}{note}{said}'
         f"{_table(tested, figures)}{_plots(tested, figures)}{_misses_frame(tested)}</section>"
@@ -140,6 +142,33 @@ def _said(tested: Subject, found: dict[str, Any], named: bool) -> str:
         f"{alone[0]:,} were right from memory alone, {alone[1]:,} by CLIP alone, {paired['both']:,} by both and "
         f"{paired['neither']:,} by neither <small>(McNemar’s exact test, {p})</small>.</p>"
     )
+
+
+def _learnt(tested: Subject, named: bool) -> str:
+    """How many of the queries are captions that both sides have learnt, and what is known of those kept out."""
+    gallery, total = tested.memory.gallery, len(tested.asked)
+    both = zip(gallery.captions, gallery.pseudo_queries, strict=True)
+    known = {caption for captions, written in both for caption in captions if caption not in written}
+    learnt = sum(query.text in known for query in tested.queries[:total])
+    if not learnt:
+        return ""
+    name = f"“{tested.name}”: " if named else ""
+    which = f"{learnt:,} of the {total:,} queries" if learnt < total else f"all {total:,}" if total > 1 else "the query"
+    words = (
+        f"{which} {'are captions' if total > 1 else 'is a caption'} that both sides have learnt, new words are harder."
+    )
+    report = tested.memory.facts.get("training")
+    report = report if isinstance(report, dict) else {}
+    dense = report.get("dense")
+    shares = report.get("retrieved"), dense.get("retrieved") if isinstance(dense, dict) else None
+    if isinstance(report.get("held_out"), int) and all(map(is_share, shares)):
+        words += (
+            f" Of {count(report['held_out'], 'caption')} kept out of the training until both had been asked, "
+            f"{_percent(shares[0])} had their picture first {NAMES['generative']} and {_percent(shares[1])} "
+            f"{NAMES['dense']}."
+        )
+    words = name + words if named else words[0].upper() + words[1:]
+    return f'<p class="note learnt">{text(words)}</p>'
 
 
 def _table(tested: list[Subject], figures: list[dict[str, Any]]) -> str:

@@ -4,9 +4,11 @@ All take turns with each other, query by query, and with whoever searches: nobod
 came of the last one is kept until the next, or until others' have taken its place.
 """
 
+import math
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,12 +32,15 @@ MAX_LENT_QUESTIONS = 100
 """The same where a GPU is lent for each query (ZeroGPU)."""
 MAX_RUNNING = 16
 """How many evaluations of all owners go on at a time."""
+MAX_STRANGERS_SECONDS = 1_800.0
+"""How long one may go on where visitors are strangers to each other; what was asked until then stays."""
 MAX_KEPT = 64
 """How many owners' last evaluations are kept."""
 PAUSE_SECONDS = 0.002
 """How long the memory is free between two queries, for whoever waits for it."""
 
 State = Literal["running", "done", "stopped", "failed"]
+Lent = Callable[[Path, Callable[[RemoteMemory, Query], Asked], RemoteMemory, Query], Asked]
 
 
 @dataclass
@@ -101,10 +106,13 @@ class Evaluation:
 class Evaluations:
     """Each owner's last evaluation, by the root of the owner's workspace."""
 
-    def __init__(self, strangers: bool, lent: bool = False) -> None:
-        """`strangers`: whether owners are strangers to each other; `lent`: whether a GPU is lent for each query."""
+    def __init__(self, strangers: bool, lent: Lent | None = None) -> None:
+        """`strangers`: whether owners are strangers to each other; `lent`: where a GPU is lent for each query, what
+        calls as if from the owner's last event, on whose quota it is."""
         self.most = MAX_STRANGERS_QUESTIONS if strangers else MAX_QUESTIONS
         self.most = MAX_LENT_QUESTIONS if lent else self.most
+        self.longest = MAX_STRANGERS_SECONDS if strangers else math.inf
+        self._lent = lent
         self._kept: OrderedDict[Path, Evaluation] = OrderedDict()
         self._lock, self._turn = threading.Lock(), threading.Lock()
 
@@ -132,31 +140,40 @@ class Evaluations:
                 if len(self._kept) > MAX_KEPT:
                     del self._kept[root]
         run = copy_context().run
-        threading.Thread(target=run, args=(self._ask_all, evaluation), name="evaluation", daemon=True).start()
+        threading.Thread(target=run, args=(self._ask_all, owner, evaluation), name="evaluation", daemon=True).start()
 
     def stop(self, owner: Path) -> None:
         """Ends the owner's evaluation after the query that is being asked; what was asked stays."""
         if evaluation := self._kept.get(owner):
             evaluation.stops = True
 
-    def _ask_all(self, evaluation: Evaluation) -> None:
+    def _ask_all(self, owner: Path, evaluation: Evaluation) -> None:
         state: State = "failed"
         try:
             for tested in evaluation.tested:
                 if not evaluation.stops:
-                    self._ask(tested, tested.queries[0])  # the first is slower than the rest: it is not counted
+                    self._ask(owner, tested, tested.queries[0])  # the first is slower than the rest: it is not counted
                 for query in tested.queries:
                     if evaluation.stops:
                         break
-                    tested.asked.append(self._ask(tested, query))
+                    self._check_time(evaluation)
+                    tested.asked.append(self._ask(owner, tested, query))
             state = "done" if evaluation.done == evaluation.total else "stopped"
         except Exception as mistake:
             evaluation.mistake = str(mistake)
         finally:
             evaluation.version, evaluation.state = time.time_ns(), state
 
-    def _ask(self, tested: Subject, query: Query) -> Asked:
+    def _check_time(self, evaluation: Evaluation) -> None:
+        """Raises InputError once an evaluation has gone on for too long."""
+        if time.monotonic() - evaluation.started > self.longest:
+            raise InputError(
+                f"it took longer than {self.longest / 60:.0f} minutes, the limit: ask fewer queries, or all of a file "
+                "with `gcr evaluate`"
+            )
+
+    def _ask(self, owner: Path, tested: Subject, query: Query) -> Asked:
         with self._turn:
-            asked = ask(tested.memory, query)
+            asked = self._lent(owner, ask, tested.memory, query) if self._lent else ask(tested.memory, query)
         time.sleep(PAUSE_SECONDS)
         return asked

@@ -41,10 +41,10 @@ def digest(facts: Any) -> int:
     return zlib.crc32(json.dumps(facts, default=str).encode())
 
 
-def stamp(memory: Path) -> tuple[int, int]:
-    """Another one once the memory in a folder has been written anew, or its name."""
+def stamp(folder: Path, file_name: str = MANIFEST_FILE) -> tuple[int, int]:
+    """Another one once a file of a folder has been written anew: by its manifest, once a memory has, or its name."""
     try:
-        file = (memory / MANIFEST_FILE).stat()
+        file = (folder / file_name).stat()
     except FileNotFoundError:
         return 0, 0
     return file.st_mtime_ns, file.st_ino

@@ -113,6 +113,11 @@ def size(bytes: int) -> str:
     return f"{max(1, round(bytes / 1e3))} KB"
 
 
+def is_share(value: object) -> bool:
+    """Whether it is a share in [0, 1]: a report can be a stranger's."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
 def percent(share: float) -> str:
     """A share in per cent; only all is 100 %."""
     return f"{share:.0%}" if share >= 1 or share < 0.99 else f"{math.floor(share * 1000) / 10:.1f}%"

@@ -7,14 +7,14 @@ workspace; an import and the writing of captions go on whether or not anyone wat
 import math
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gcr_core.data import staging
 from gcr_core.data.gallery import Gallery
-from gcr_core.errors import GalleryError, HubError, InputError, NotFoundError
+from gcr_core.errors import HubError, InputError, NotFoundError
 from gcr_core.files.hub import absolute, here, portable
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES
 from gcr_core.serving.caption_writer import CaptionWriter
@@ -51,11 +51,14 @@ RETRY_SECONDS = 30
 class Draft:
     """The parts of the page that a draft fills, and what a person does with it. Takes the request of whoever asks."""
 
-    def __init__(self, registry: Registry, jobs: JobQueue, part: dict[str, Any]) -> None:
-        """`part`: how each part of the tab is made."""
+    def __init__(
+        self, registry: Registry, jobs: JobQueue, part: dict[str, Any], on_end: Callable[[Path, str, str], None]
+    ) -> None:
+        """`part`: how each part of the tab is made; `on_end` hears how the writing of captions for a gallery in a
+        folder ended, as a notice's kind and words."""
         self.registry, self.jobs = registry, jobs
         self.settings: Settings = registry.visitors.settings
-        self.caption_writer = CaptionWriter(zerogpu.host(task_host, "caption writer"))
+        self.caption_writer = CaptionWriter(zerogpu.host(task_host, "caption writer"), on_end)
         self.pictures = StagedPictures(registry.visitors, jobs, self.caption_writer)
         self.edits = Edits(
             registry.visitors,
@@ -92,7 +95,7 @@ class Draft:
             return self._instead(memorize_view.importing(*importing.progress))
         id = id or self._newest(workspace)
         if not id:
-            return self._instead(memorize_view.drop_zone(self._sees()))
+            return self._instead(memorize_view.drop_zone())
         folder = workspace.gallery(id)
         moves = place[1] and self.caption_writer.of(folder)  # rows leave the table as they get captions
         return {
@@ -113,13 +116,6 @@ class Draft:
         """The owner's import, while it goes on."""
         importing = self._imports.get(workspace.root)
         return importing if importing and importing.is_alive() else None
-
-    def _sees(self) -> bool:
-        """Whether the page's own backbone finds pictures without captions."""
-        try:
-            return has_eyes(self.settings.backbone)
-        except HubError:
-            return False
 
     def _instead(self, words: str) -> Shown:
         return {self.prepare: words, self.notes: "", self.table: "", self.how: ""}
@@ -176,18 +172,18 @@ class Draft:
 
     def _prospects(self, id: str, gallery: Gallery, recipe: Recipe) -> tuple[list[str], bool, str]:
         """What will come of a gallery in words, whether it is refused, and the offer of captions, as HTML."""
-        bare, able = len(gallery.bare), can_describe_pictures(recipe.backbone)
+        able = can_describe_pictures(recipe.backbone)
         choosable = not self.settings.visitors and self.reach.lacks(CAPTIONER, MODELS["backbone"]) == ""
-        try:
-            words, refused = remarks(gallery, recipe, fixed=not choosable), False
-        except GalleryError as refusal:
-            words, refused = [str(refusal)], True
-        if not bare or not (able or choosable):
+        words, refused = remarks(gallery, recipe), False
+        if not gallery.bare or not (able or choosable):
             return words, refused, ""
         if not able:
             return words, refused, captions_view.offer_able(id)
-        name = Path(recipe.backbone).name
-        return words, refused, captions_view.offer(id, name, bare, DEFAULT_WRITTEN, has_eyes(recipe.backbone))
+        name, folder = Path(recipe.backbone).name, gallery.root
+        wanting = len(self.caption_writer.wanting(folder, gallery, recipe.backbone))
+        wordless = len(gallery.bare) - wanting
+        eyes = has_eyes(recipe.backbone)
+        return words, refused, captions_view.offer(id, name, wanting, DEFAULT_WRITTEN, eyes, wordless)
 
     def _newest(self, workspace: Workspace) -> str:
         taken = self.pictures.taken(workspace)
@@ -209,11 +205,6 @@ class Draft:
         names = zlib.crc32("/".join(self.registry.gallery(request, id).file_names).encode())
         lacking = self._lacking(self._chosen(workspace.gallery(id)))
         return [importing and importing.progress, id, names, self.stirs(workspace), lacking]
-
-    def ended(self, workspace: Workspace) -> tuple[str, str] | None:
-        """How the writing of captions ended, as a notice's kind and words; told once."""
-        ends = (self.caption_writer.ended(workspace.gallery(id)) for id in workspace.ids("galleries"))
-        return next(filter(None, ends), None)
 
     # What goes on by itself
 
@@ -260,8 +251,6 @@ class Draft:
             key = _studied(folder, recipe, gallery)
             asked = self._refused.get(key, (-math.inf, ""))[0]
             if self.caption_writer.of(folder) or self._lacking(recipe) != ("", ""):
-                return
-            if not (any(gallery.captions) or has_eyes(recipe.backbone)):
                 return
             if key not in self._times and time.monotonic() >= asked + RETRY_SECONDS:
                 try:

@@ -7,12 +7,14 @@ id that comes in. Models are asked in another process.
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError, InputError, NotFoundError
 from gcr_core.files.layout import undo_folder
+from gcr_core.memory.manifest import changes, read_manifest
 from gcr_core.serving.job import DONE, QUEUED, UNFINISHED
 from gcr_core.serving.job_queue import JobQueue
 from gcr_core.serving.remote_memory import task_host
@@ -33,6 +35,8 @@ LISTEN = (
 FOLLOW = "desk.follow(() => props.value, () => trigger('stirred'))"
 ANSWERED = "async () => [await edits.before]"
 """Runs in the browser, so that what was typed before a reload is answered before the page asks what there is."""
+CALLS_KNOWN = 1000
+"""Of how many calls of forget the lists of what they took are kept."""
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -47,7 +51,7 @@ class MemorizeTab:
         part: dict[str, Any] = {"apply_default_css": False, "head": SCRIPT, "js_on_load": LISTEN}
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=5, elem_id="flow"):
-                self.draft = Draft(registry, jobs, part)
+                self.draft = Draft(registry, jobs, part, lambda folder, *end: self.chores.end(folder.name, *end))
             with gr.Column(scale=3, elem_id="aside"):
                 self.work = gr.HTML("", elem_id="jobs", **part)
                 self.kept = gr.HTML("", elem_id="shelf", **part)
@@ -70,8 +74,9 @@ class MemorizeTab:
 
     def everything(self, request: Any) -> dict[Any, Any]:
         try:
-            version = {self.version: json.dumps(self.state(request))}  # before the rest, which may be newer
-            return version | self.show_work(request) | self.draft.show(request) | self.show_memories(request)
+            now = self.state(request)  # before the rest, which may be newer
+            shown = self.show_work(request) | self.draft.show(request) | self.show_memories(request)
+            return shown | self._ends(request, None, now) | {self.version: json.dumps(now)}
         except GcrError as mistake:
             return {
                 self.notice: html.notice(mistake),
@@ -103,9 +108,11 @@ class MemorizeTab:
         return {self.kept: kept, self.search.chosen: self.search.offered(request)}
 
     def state(self, request: Any) -> dict[str, Any]:
-        """What each part of the tab is of: "work", "memories", "draft"; "alive" while one of them changes by itself."""
+        """What each part of the tab is of: "work", "memories", "draft"; "ended": the number of the chore that ended
+        last; "alive" while something changes by itself."""
         workspace = self.workspace(request)
-        jobs, busy = self.jobs.list(workspace), self._busy(workspace)
+        ended = self.chores.last(_ids(workspace))
+        jobs, busy = self.jobs.list(workspace), [id for id in workspace.ids("memories") if id in self.chores.doing]
         stirs = self.draft.state(request)
         alive = bool(any(row["state"] in UNFINISHED for row in jobs) or busy or stirs[0] or self.draft.stirs(workspace))
         doing = [(id, self.chores.doing.get(id)) for id in busy]
@@ -114,17 +121,21 @@ class MemorizeTab:
             "work": freshness.digest([jobs, freshness.now() if alive else 0]),
             "memories": freshness.digest([sorted(memories), doing]),
             "draft": freshness.digest(stirs),
+            "ended": ended,
             "alive": alive,
         }
 
-    def _busy(self, workspace: Workspace) -> list[str]:
-        return [id for id in workspace.ids("memories") if id in self.chores.doing or id in self.chores.ended]
+    def _ends(self, request: Any, since: int | None, now: dict[str, Any]) -> dict[Any, Any]:
+        """How chores ended, up to a state, that a page has not told yet (see `Chores.over`)."""
+        ends = self.chores.over(_ids(self.workspace(request)), since, now["ended"])
+        kind = "good" if all(kind for kind, _ in ends) else ""
+        return {self.notice: html.notice(" ".join(words for _, words in ends), kind)} if ends else {}
 
     # What a person does
 
     def open_page(self, refused: str, request: gr.Request) -> dict[Any, Any]:
         """`refused`: what was wrong with edits that the page before this one had no answer to."""
-        return {self.notice: html.notice(refused) if refused else ""} | self.everything(request)
+        return self.everything(request) | ({self.notice: html.notice(refused)} if refused else {})
 
     def come_back(self, request: gr.Request) -> dict[Any, Any]:
         """To this tab from the other, where pictures may have been forgotten."""
@@ -145,9 +156,7 @@ class MemorizeTab:
                 shown |= self.show_memories(request)
             if now["draft"] != before.get("draft"):
                 shown |= self.draft.show(request, place=place)
-            ends = [*self.chores.over(self._busy(workspace)), *filter(None, [self.draft.ended(workspace)])]
-            for kind, words in ends:
-                shown |= {self.notice: html.notice(words, kind)}
+            shown |= self._ends(request, before.get("ended"), now)
             for row in self._finished(workspace, seen):
                 does = memory_cards.search_it(row["id"], "undo", "Search it now")
                 shown |= {self.notice: html.notice(job_view.finished(row["name"]), "good", does)}
@@ -258,10 +267,11 @@ class MemorizeTab:
     def _add(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id, lines = _id(data, "memory"), str(data.get("captions") or "").splitlines()
         memory = self.registry.own_memory(request, id)
-        self.workspace(request).check_upload(0)
+        workspace = self.workspace(request)
+        workspace.check_upload(0)
         captions = [line.strip() for line in lines if line.strip()]
-        work = adding(memory, self.settings, data.get("files"), captions, self.registry.open_picture)
-        self.chores.begin(id, "Adding pictures…", work)
+        work = adding(memory, workspace, data.get("files"), captions, self.registry.open_picture)
+        self.chores.begin(id, "Adding pictures…", work, workspace.importing())
         return {**self.show_work(request), **self.show_memories(request)}
 
     def _bring_back(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
@@ -278,6 +288,8 @@ class MemorizeTab:
 
         def work(say: Callable[[str], None]) -> str:
             with self.jobs.nothing_else_trains(workspace):
+                if not any(changes(read_manifest(folder)).values()):
+                    return "Nothing to consolidate: what came and went is trained in already."
                 try:
                     self.training.ask("consolidate", folder, on_word=lambda word: say(f"Consolidating… {word}"))
                 finally:
@@ -323,13 +335,25 @@ def _version(text: Any) -> dict[str, Any]:
     return {}
 
 
+def _ids(workspace: Workspace) -> list[str]:
+    """What chores are done with."""
+    return [*workspace.ids("memories"), *workspace.ids("galleries")]
+
+
 def _gone(folder: Path, gallery: Gallery) -> list[str]:
     """The pictures that the memory in a folder has forgotten and that can be brought back."""
     names: set[str] = set()
     for call in undo_folder(folder).glob("[0-9]*"):
         with suppress(GcrError, OSError):  # brought back meanwhile
-            names |= {name for name in Gallery.load(call / "gallery").file_names if name not in gallery}
+            taken = _taken(call / "gallery", freshness.stamp(call / "gallery", "metadata.jsonl"))
+            names |= {name for name in taken if name not in gallery}
     return sorted(names)
+
+
+@lru_cache(CALLS_KNOWN)
+def _taken(gallery: Path, written: tuple[int, int]) -> list[str]:
+    """The pictures that one call of forget took; `written`: the stamp of the file that lists them."""
+    return Gallery.load(gallery).file_names
 
 
 def _id(data: dict[str, Any], kind: str) -> str:

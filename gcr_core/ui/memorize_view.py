@@ -43,16 +43,16 @@ SUGGESTED_MODELS = {
 """The models that are suggested; any other of their kinds can be typed in."""
 
 
-def drop_zone(eyes: bool = False) -> str:
-    """Where a gallery begins; `eyes`: pictures without captions are found too."""
-    none = "No captions needed: the model sees for itself what is in a picture. " if eyes else ""
+def drop_zone() -> str:
+    """Where a gallery begins."""
     return (
         heading(1, "Your pictures") + '<div class="drop" data-drop="gallery">'
         '<p class="call">Drop pictures, a folder or a zip here</p>'
         f"{_chooses_files('Choose files', 'Choose a folder', 'primary')}"
-        f'<p class="hint">{none}Captions are read from file names such as <code>red-boat.jpg</code> or from '
-        "a <code>metadata.jsonl</code> or <code>metadata.csv</code> beside the pictures; you can type more in the next "
-        f"step. Sub-folders become albums. JPEG, HEIC, PNG, WebP, AVIF, GIF and BMP.</p>{uploading()}</div>"
+        '<p class="hint">No captions needed: the model sees for itself what is in a picture. '
+        "Captions are read from file names such as <code>red-boat.jpg</code> or from a <code>metadata.jsonl</code> or "
+        "<code>metadata.csv</code> beside the pictures; you can type more in the next step. "
+        f"Sub-folders become albums. JPEG, HEIC, PNG, WebP, AVIF, GIF and BMP.</p>{uploading()}</div>"
     )
 
 
@@ -84,7 +84,7 @@ def staged(id: str, gallery: Gallery, report: dict[str, Any], longest: int, out:
     return (
         f'{heading(1, "Your pictures")}<div class="drop more" data-drop="gallery"><div class="came-in">'
         f"{_came_in(gallery, report)}{_kept(gallery, longest)}{back}</div>{_chooses_files('Add files', 'Add a folder')}"
-        '<p class="hint">or drop more here</p>'
+        '<p class="hint">or drop more here: a folder becomes an album</p>'
         f'<p class="does"><button type="button" class="quiet" data-do="discard" data-gallery="{id}" data-ask="sure" '
         'data-words="Discard these pictures and the captions typed here?" data-verb="Discard">Start over</button></p>'
         f"{uploading()}</div>{heading(2, 'Captions')}"
@@ -120,11 +120,13 @@ def _kept(gallery: Gallery, longest: int) -> str:
     return f'<p class="hint">Memorised, these pictures take about {takes} on the disk, {how}.</p>'
 
 
-def _last_batch(last: dict[str, int] | None) -> str:
+def _last_batch(last: dict[str, Any] | None) -> str:
     """What came in with the pictures that were dropped last onto others, in one line."""
     if not last:
         return ""
-    parts = [f"{count(last['added'], 'picture')} added"] if last["added"] else ["nothing new"]
+    albums = last.get("albums", [])
+    into = f" to the album “{text(albums[0])}”" if len(albums) == 1 else f" in {len(albums):,} albums" if albums else ""
+    parts = [f"{count(last['added'], 'picture')} added{into}"] if last["added"] else ["nothing new"]
     parts += [f"{last['doubles']:,} there already"] if last["doubles"] else []
     parts += [f"{count(last['skipped'], 'file')} left out"] if last["skipped"] else []
     return f'<p class="last-batch" role="status">Last drop: {", ".join(parts)}.</p>'

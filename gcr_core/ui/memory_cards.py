@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gcr_core.memory.publish import address, name_on_the_hub
-from gcr_core.ui.html import ShownGallery, count, date, duration, mosaic, percent, text, without_paths
+from gcr_core.ui.html import ShownGallery, count, date, duration, is_share, mosaic, percent, text, without_paths
 
 STRIP = 6
 """How many pictures stand above a memory's name."""
@@ -115,10 +115,10 @@ def _figures(report: dict[str, Any]) -> str:
     other = report.get("dense")
     dense: dict[str, Any] = other if isinstance(other, dict) else {}
     rows = "".join(
-        f'<tr><th scope="row">{words}</th><td class="memory">{_share(report.get(key))}</td>'
+        f'<tr><th scope="row">{words}{_of(report, key)}</th><td class="memory">{_share(report.get(key))}</td>'
         f'<td class="index">{_share(dense.get(key))}</td></tr>'
         for key, words in FIGURES.items()
-        if _is_share(report.get(key))
+        if is_share(report.get(key))
     )
     if not rows:
         return ""
@@ -133,13 +133,23 @@ def _figures(report: dict[str, Any]) -> str:
     )
 
 
+def _of(report: dict[str, Any], key: str) -> str:
+    """Of how many pictures or captions a figure is a share, where the report says that."""
+    asked = report.get("asked")
+    counts = {"memorized": report.get("images"), "retrieved": report.get("held_out")}
+    many = (counts | asked if isinstance(asked, dict) else counts).get(key)
+    if not isinstance(many, int) or isinstance(many, bool) or many < 1:
+        return ""
+    return f" <small>of {count(many, 'picture') if key == 'memorized' else f'{many:,}'}</small>"
+
+
 def _measured(report: dict[str, Any]) -> str:
     """How the figures came about, in words."""
     parts = []
     if isinstance(report.get("images"), int) and isinstance(report.get("seconds"), (int, float)):
         took = duration(report["seconds"], about=False)
         parts.append(f"{count(report['images'], 'picture')} memorised in {took}.")
-    if _is_share(report.get("retrieved")) and isinstance(report.get("held_out"), int):
+    if is_share(report.get("retrieved")) and isinstance(report.get("held_out"), int):
         parts.append(
             f"{count(report['held_out'], 'caption')} kept out of training until both sides had been asked with them: "
             "words that neither had seen."
@@ -147,13 +157,8 @@ def _measured(report: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _is_share(value: object) -> bool:
-    """Whether it is a share in [0, 1]: a report can be a stranger's."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
-
-
 def _share(value: Any) -> str:
-    return percent(value) if _is_share(value) else "–"
+    return percent(value) if is_share(value) else "–"
 
 
 def _on_the_hub(row: dict[str, Any]) -> str:

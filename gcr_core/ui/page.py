@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from gcr_core.errors import one_line
 from gcr_core.serving import retention
 from gcr_core.serving.job_queue import JobQueue
 from gcr_core.serving.loading import LoadingMemory
@@ -78,7 +79,7 @@ class App:
 
     def __init__(self, settings: Settings, loading: LoadingMemory, memory_host: ModelProcess) -> None:
         requests = zerogpu.Requests()
-        self.settings = settings
+        self.settings, self.lent = settings, requests.run if zerogpu.is_here() else None
         self.visitors = Visitors(settings, requests.remember if zerogpu.is_here() else lambda root: None)
         self.registry = Registry(loading, memory_host, self.visitors)
         self.jobs = JobQueue(
@@ -114,6 +115,13 @@ class Page(gr.Blocks):
             words = f"what was sent is not what this takes ({' '.join(str(mistake).split())[:200]}): reload the page"
             raise gr.Error(without_paths(words), print_exception=False) from mistake
 
+    async def call_function(self, *arguments: Any, **options: Any) -> Any:
+        """A disk that is full, or can only be read, is told in one line."""
+        try:
+            return await super().call_function(*arguments, **options)
+        except OSError as error:
+            raise gr.Error(without_paths(str(one_line(error))), print_exception=False) from error
+
 
 def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
     """The whole page; `examples` are the queries to begin with."""
@@ -131,7 +139,7 @@ def build(app: App, examples: tuple[str, ...]) -> gr.Blocks:
             with gr.Tab("Gallery", id="gallery", elem_id="gallery") as tab:
                 gallery_tab.build(tab, searching)
             with gr.Tab("Test it", id="test", elem_id="test") as tab:
-                testing = evaluate_tab.build(tab, app.registry, searching, emoji=bool(examples))
+                testing = evaluate_tab.build(tab, app.registry, searching, bool(examples), app.lent)
             with gr.Tab("Memorise", id="memorise", elem_id="memorise", render_children=True) as tab:
                 memorising = memorize_tab.build(page, tab, app.registry, app.jobs, searching)
                 api.offer(memorising)

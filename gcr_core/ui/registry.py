@@ -30,9 +30,9 @@ class Registry:
 
     def __init__(self, loading: LoadingMemory, memory_host: ModelProcess, visitors: Visitors) -> None:
         self.loading, self.visitors, self._memory_host = loading, visitors, memory_host
-        self._guests = None if zerogpu.is_here() else Guests()
+        self._guests = None if zerogpu.is_here() else Guests(visitors.settings)
         self.open_picture: Callable[[Path, int], Image.Image]
-        self.open_picture = Decoder().open if visitors.settings.visitors else open_image
+        self.open_picture = Decoder(visitors.settings).open if visitors.settings.visitors else open_image
         self.doing: dict[str, str] = {}
         """id of a memory that is being worked on → with what, in words"""
         self._own: dict[Path, RemoteMemory] = {}

@@ -10,20 +10,21 @@ from typing import Any
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from gcr_core.data.formats import media_type
 from gcr_core.data.gallery import Gallery
-from gcr_core.errors import GcrError
+from gcr_core.errors import GcrError, one_line
 from gcr_core.ui import lightbox_view
+from gcr_core.ui.html import without_paths
 from gcr_core.ui.registry import SHIPPED, Registry
 
 PICTURE_HEADERS = {
     "Cache-Control": "private, max-age=31536000, immutable",
     "X-Content-Type-Options": "nosniff",
 }
-NOT_FOUND = 404
+NOT_FOUND, NO_ROOM = 404, 507
 
 
 def routes(registry: Registry) -> list[Route]:
@@ -65,6 +66,8 @@ def routes(registry: Registry) -> list[Route]:
             archive = registry.visitors.workspace(request).export(request.path_params["id"])
         except GcrError:
             return Response(status_code=NOT_FOUND)
+        except OSError as error:
+            return PlainTextResponse(without_paths(str(one_line(error))), NO_ROOM)
         sent = BackgroundTask(archive.unlink, missing_ok=True)
         return FileResponse(archive, filename=archive.name, headers={"Cache-Control": "no-store"}, background=sent)
 

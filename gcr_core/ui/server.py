@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from gcr_core.ui import uploads
+from gcr_core.ui.sessions import SessionStates
 
 HEAD_SECONDS = 20.0
 """How long a connection may take to say what it asks for."""
@@ -30,6 +31,7 @@ class Server(GradioApp):
         self._around = around
         handlers: dict[Any, Any] = dict.fromkeys((TypeError, ValueError), told)
         super().__init__(default_response_class=ORJSONResponse, exception_handlers=handlers, **options)
+        self.state_holder = SessionStates()
 
     def build_middleware_stack(self) -> ASGIApp:
         return self._around(super().build_middleware_stack())

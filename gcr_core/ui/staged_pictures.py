@@ -30,13 +30,22 @@ class StagedPictures:
         """The galleries that jobs have taken up."""
         return {row["gallery"] for row in self.jobs.list(workspace)}
 
-    def merge(self, workspace: Workspace, id: str, batch: Gallery) -> None:
-        """Takes a batch into a gallery, with a line in its report on what came in. Raises GcrError."""
-        same = sum(map(len, batch.also))
+    def merge(self, workspace: Workspace, id: str, batch: Gallery, sources: list[Path]) -> None:
+        """Takes a batch that was imported from `sources` into a gallery, with a line in its report on what came in.
+
+        A folder is an album, unless the gallery began as it. Raises GcrError.
+        """
+        same, album = sum(map(len, batch.also)), staging.album_of(sources)
         with self._resting(workspace, id) as folder:
-            merged = staging.merge(folder, batch, workspace.settings.max_pictures)
             report = read_report(folder)
-            last = {"added": merged.added, "doubles": len(merged.doubles) + same, "skipped": len(batch.skipped)}
+            album = "" if album == report.get("folder") else album
+            merged = staging.merge(folder, batch, workspace.settings.max_pictures, album)
+            last = {
+                "added": merged.added,
+                "doubles": len(merged.doubles) + same,
+                "skipped": len(batch.skipped),
+                "albums": list(batch.album_sizes),
+            }
             said = {"skipped": batch.skipped, "notes": batch.notes}
             write_report(folder, report | {key: [*report.get(key, []), *said[key]] for key in said} | {"last": last})
 

@@ -94,12 +94,12 @@ class Room:
 
 
 def counted() -> Counter[str]:
-    """Removes uploads that are older than an hour, also those to servers that are gone; the bytes of each visitor's."""
-    own = uploads.root()
-    others = [folder for folder in own.parent.glob(f"{uploads.PLACE}*") if folder != own]
-    for folder in others:
-        tidied(folder)
-    return tidied(own)
+    """Removes uploads that are older than an hour; the bytes of each visitor's, also of those to other servers beside
+    this one and to such as are gone."""
+    left: Counter[str] = Counter()
+    for folder in uploads.root().parent.glob(f"{uploads.PLACE}*"):
+        left += tidied(folder)
+    return left
 
 
 def tidied(folder: Path) -> Counter[str]:

@@ -18,9 +18,9 @@ def app_address(tiny_memory_dir, tmp_path_factory):
         yield address
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def process():
-    """Where memories answer that are asked without an app."""
+    """Where memories answer that are asked without an app. Imports torch, as an app's does."""
     process = ModelProcess(memory_host, "memory host of the tests")
     yield process
     process.end()

@@ -7,7 +7,6 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
-import gradio as gr
 import pytest
 from PIL import Image
 from starlette.applications import Starlette
@@ -19,6 +18,7 @@ from gcr_core.files import atomic
 from gcr_core.settings import Settings
 from gcr_core.ui import edits
 from gcr_core.ui.auth import COOKIE, HEADER, Visitors
+from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.memorize_draft import Draft
 from gcr_core.ui.registry import Registry
 
@@ -30,7 +30,7 @@ PAGE = "fc3k2j"
 def draft(tmp_path):
     with gr.Blocks():
         registry = Registry(None, None, Visitors(Settings(home=tmp_path / "home", visitors=True)))
-        return Draft(registry, SimpleNamespace(list=lambda shelf: []), {})
+        return Draft(registry, SimpleNamespace(list=lambda shelf: []), {}, print)
 
 
 @pytest.fixture
@@ -56,7 +56,8 @@ def kept(draft, owner, tmp_path):
     for number in range(2):
         Image.new("RGB", (16, 16), (99 * number, 0, 0)).save(tmp_path / f"IMG_{number}.png")
     request = SimpleNamespace(headers={HEADER: owner.cookies[COOKIE]}, cookies={})
-    id, made = draft.registry.visitors.workspace(request).collect(sorted(tmp_path.glob("*.png")))
+    id, folder = draft.registry.visitors.workspace(request).new_gallery()
+    made = Gallery.collect(sorted(tmp_path.glob("*.png")), folder)
     return SimpleNamespace(id=id, folder=made.root, captions=lambda: Gallery.load(made.root).captions, request=request)
 
 

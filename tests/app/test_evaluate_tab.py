@@ -12,6 +12,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from gcr_core.data.gallery import Gallery
 from gcr_core.data.queries import pasted_queries
 from gcr_core.evaluation.evaluate import evaluate
 from gcr_core.serving.workspace import Workspace, new_id
@@ -143,6 +144,29 @@ def test_an_example_can_be_asked_as_it_is(owner):
     text = owner.get("/evaluation/example?memory=").json()["text"]
     assert len(text.splitlines()) == 3
     assert "3 queries of yours" in ended(owner, begin(owner, text=text))["results"]
+
+
+def test_captions_that_were_learnt_are_said_to_be_with_the_figures_of_those_that_were_kept_out(owner, kept):
+    assert "have learnt" not in ended(owner, begin(owner, text="something new | red-circle.png"))["results"]
+    path = kept.folder / "memory.json"
+    facts = json.loads(path.read_text())
+    facts["training"] = {"held_out": 20, "retrieved": 0.45, "dense": {"retrieved": 0.4}}
+    path.write_text(json.dumps(facts))
+    gallery = Gallery.load(kept.folder / "gallery")
+    text = f"{gallery.captions[0][0]} | {gallery.file_names[0]}"
+    html = ended(owner, begin(owner, kept.id, SHIPPED, text=f"{text}\nsomething new | {gallery.file_names[0]}"))[
+        "results"
+    ]
+    learnt = "1 of the 2 queries are captions that both sides have learnt, new words are harder."
+    shares = "45.0 % had their picture first from memory and 40.0 % by CLIP."
+    kept_out = f" Of 20 captions kept out of the training until both had been asked, {shares}"
+    assert re.findall(r'<p class="note learnt">(.*?)</p>', html) == [
+        f"“My &lt;shapes&gt;”: {learnt}{kept_out}",
+        f"“{evaluate_tab.PAGES_OWN}”: {learnt}",
+    ]
+    html = ended(owner, begin(owner, kept.id, source="captions"))["results"]
+    number = len({caption for captions in gallery.captions for caption in captions})
+    assert f'<p class="note learnt">All {number:,} are captions that both sides have learnt' in html and shares in html
 
 
 def test_what_is_asked_by_one_visitor_is_nobody_elses(owner, visit, kept):

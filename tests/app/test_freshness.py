@@ -7,8 +7,11 @@ import urllib.request
 
 import pytest
 
+from gcr_core.data.gallery import Gallery
+from gcr_core.files.layout import undo_folder
 from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.ui import freshness
+from gcr_core.ui.memorize_tab import _gone
 
 
 def fresh(address, visitor=None):
@@ -49,3 +52,27 @@ def test_who_has_no_secret_hears_of_nothing(shared_address):
 
 def test_a_memory_that_is_gone_has_a_stamp_too(tmp_path):
     assert freshness.stamp(tmp_path) == (0, 0)
+
+
+def test_what_a_memory_has_forgotten_is_read_from_the_disk_once(tiny_gallery, tmp_path, monkeypatch):
+    load, read = Gallery.load, []
+
+    def counted(folder):
+        read.append(folder)
+        return load(folder)
+
+    def forget(call, gallery):
+        folder = undo_folder(tmp_path) / call / "gallery"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        Gallery(folder, gallery.file_names[:2], gallery.captions[:2]).with_captions(gallery.captions[:2])
+
+    monkeypatch.setattr(Gallery, "load", counted)
+    left, other = tiny_gallery.without([0, 1]), tiny_gallery.without(range(5))
+    forget("1", tiny_gallery)
+    for _ in range(3):
+        assert _gone(tmp_path, left) == sorted(tiny_gallery.file_names[:2])
+    assert _gone(tmp_path, tiny_gallery) == [] and len(read) == 1
+    forget("1", other)
+    assert _gone(tmp_path, left) == [], "the list of another call under the same number"
+    assert _gone(tmp_path, Gallery(tmp_path, [], [])) == sorted(other.file_names[:2]) and len(read) == 2

@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import gradio as gr
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -21,6 +20,7 @@ from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from gcr_core.ui import gallery_routes, gallery_tab
 from gcr_core.ui.auth import COOKIE, Visitors
+from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.registry import SHIPPED, Registry
 
 ROOT = Path(__file__).parents[2]

@@ -1,11 +1,11 @@
 """Whose token a push of the page goes out with."""
 
-import gradio as gr
 import pytest
 
 from gcr_core.errors import InputError
 from gcr_core.settings import Settings
 from gcr_core.ui import hub_push
+from gcr_core.ui.gradio_import import gr
 
 SIGNED_IN = gr.OAuthToken(token="hf_signed_in", scope="contribute-repos", expires_at=0)
 MINE, STRANGERS = Settings(), Settings(visitors=True)

@@ -89,9 +89,9 @@ def test_once_it_is_trained_no_time_left_is_named():
 
 
 def figures(page):
-    """The rows of the card's table."""
+    """The rows of the card's table, without the words on how many they are of."""
     rows = re.findall(r"<tr><th[^>]*>(.*?)</th><td[^>]*>(.*?)</td><td[^>]*>(.*?)</td></tr>", page)
-    return {asked: (memory, dense) for asked, memory, dense in rows}
+    return {asked.split(" <small>")[0]: (memory, dense) for asked, memory, dense in rows}
 
 
 def test_a_card_shows_both_sides_figures_and_rounds_nothing_up_to_all(card):
@@ -107,6 +107,18 @@ def test_a_card_shows_both_sides_figures_and_rounds_nothing_up_to_all(card):
     written = none | {"trained_captions": None, "pseudo_queries": 30, "trained_pseudo_queries": 0.9}
     assert figures(card(written)) == {"its own picture": ("99.4%", "100%"), "captions the model wrote": ("90%", "–")}
     assert "kept out" not in card(none)
+
+
+def test_a_card_says_of_how_many_pictures_and_captions_its_figures_are(card):
+    def of(report):
+        return re.findall(r'<th scope="row">([^<]*) <small>(.*?)</small></th>', card(report))
+
+    counted = [("its own picture", "of 98 pictures"), ("captions kept out of training", "of 20")]
+    assert of(REPORT) == counted, "a memory of an earlier version does not know more"
+    asked = {"trained_captions": 1120, "trained_pseudo_queries": 0}
+    assert of(REPORT | {"asked": asked}) == [counted[0], ("captions it learnt", "of 1,120"), counted[1]]
+    for strange in ("many", True, 0, [1]):
+        assert of({"memorized": 1.0, "images": strange, "asked": strange}) == []
 
 
 @pytest.mark.parametrize("report", [{}, {"memorized": "all"}, {"memorized": 7}, {"memorized": True}, {"dense": [1]}])

@@ -5,8 +5,8 @@ import re
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
-import gradio as gr
 import pytest
 from PIL import Image
 
@@ -18,6 +18,7 @@ from gcr_core.settings import Settings
 from gcr_core.training.config import CAPTIONER, PRESET_WORDS
 from gcr_core.ui import uploads
 from gcr_core.ui.auth import Visitors
+from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.memorize_draft import Draft
 from gcr_core.ui.model_reach import ModelReach
 from gcr_core.ui.registry import Registry
@@ -47,7 +48,10 @@ def draft(settings):
 def made(settings):
     with gr.Blocks():
         registry = Registry(None, None, Visitors(settings))
-        return Draft(registry, SimpleNamespace(list=lambda shelf: []), {})
+        ends: list[Any] = []
+        draft: Any = Draft(registry, SimpleNamespace(list=lambda shelf: []), {}, lambda *end: ends.append(end))
+        draft.ends = ends
+        return draft
 
 
 @pytest.fixture
@@ -77,8 +81,10 @@ def typed(draft, id, number, own):
 
 def finished(draft, folder):
     """How the writing for a gallery ended."""
-    until(lambda: draft.caption_writer.of(folder) is None)
-    return draft.ended(shelf(draft))
+    until(lambda: draft.ends)
+    ended, *end = draft.ends.pop()
+    assert ended == folder and draft.caption_writer.of(folder) is None
+    return tuple(end)
 
 
 def test_an_import_goes_on_through_a_reload_and_shows_how_far_it_is(draft, cameras, monkeypatch):
@@ -128,6 +134,28 @@ def test_the_model_writes_is_stopped_and_writes_the_rest(draft, cameras):
     assert "Let the model" not in notes
 
 
+def test_captions_are_not_offered_again_for_pictures_that_the_model_has_no_words_for(draft, cameras, monkeypatch):
+    id, folder = import_(draft, cameras[:4])
+    asked = []
+
+    def ask(verb, folder, images, backbone, each, on_word):
+        asked.append(images)
+        on_word({image: [] if image % 2 else ["a colour"] for image in images})
+
+    monkeypatch.setattr(draft.caption_writer, "_host", SimpleNamespace(ask=ask, end=lambda: None))
+    draft.write(None, {"gallery": id})
+    assert finished(draft, folder)[1].endswith("For 2 of 4 pictures the model has no words.")
+    notes = draft.show(None)[draft.notes]
+    assert "has no words for 2 pictures without a caption: type theirs in." in notes
+    assert "Let the model write" not in notes
+    captions = Gallery.load(folder).captions
+    Gallery.load(folder).with_captions([[], *captions[1:]])
+    notes = draft.show(None)[draft.notes]
+    assert "for the 1 picture without a caption" in notes and "no words for 2 pictures" in notes
+    draft.write(None, {"gallery": id})
+    assert finished(draft, folder)[0] == "good" and asked == [[0, 1, 2, 3], [0]]
+
+
 def test_a_correction_is_a_persons_and_what_is_left_stays_the_models(draft, cameras):
     id, folder = import_(draft, cameras[:2])
     gallery = Gallery.load(folder).with_pseudo_queries({0: ["a red thing", "a field", "a sky"]})
@@ -157,7 +185,8 @@ def test_models_are_chosen_for_a_gallery_and_kept_with_it(draft, models, cameras
     id, _ = import_(draft, cameras[:2])
     choose(draft, id, "backbone", models.cannot)
     shown = draft.edited(None, {"gallery": id, "which": "backbone"})
-    assert "llava cannot describe pictures by itself" in shown[draft.notes]
+    clip = Path(draft.settings.clip).name
+    assert f"2 of 2 images have no caption, and need none: they will be found by what {clip}" in shown[draft.notes]
     assert "SmolVLM-256M" not in shown[draft.notes], "it cannot be had"
     draft.reach.known[CAPTIONER] = ""
     shown = draft.edited(None, {"gallery": id, "which": "backbone"})
@@ -344,6 +373,24 @@ def test_a_second_batch_comes_into_the_gallery_that_is_open_and_a_line_says_what
     again = made(draft.settings)
     assert "Last drop: 2 pictures added" in again.show(None)[again.prepare], "it outlives a restart"
     assert [path.name for path in folder.iterdir() if path.name.startswith(".batch")] == []
+
+
+def test_a_single_folder_that_is_dropped_onto_others_is_an_album_but_not_the_one_that_they_began_as(
+    draft, cameras, monkeypatch, tmp_path
+):
+    folders = [tmp_path / name for name in ("Holiday", "Beach")]
+    for folder, pictures in zip(folders, (cameras[:2], cameras[2:4]), strict=True):
+        folder.mkdir()
+        for path in pictures:
+            path.rename(folder / path.name)
+    drop(draft, monkeypatch, folders[:1])
+    (id,) = shelf(draft).ids("galleries")
+    choose(draft, id, "name", "Our holiday")
+    cameras[5].rename(folders[0] / "new.png")
+    assert "Last drop: 1 picture added, 2 there already." in drop(draft, monkeypatch, folders[:1])[draft.prepare]
+    shown = drop(draft, monkeypatch, folders[1:])
+    assert "Last drop: 2 pictures added to the album “Beach”." in shown[draft.prepare]
+    assert Gallery.load(shelf(draft).gallery(id)).albums == ["", "", "", "Beach", "Beach"]
 
 
 def test_a_batch_that_cannot_be_used_changes_nothing(draft, cameras, monkeypatch, tmp_path):

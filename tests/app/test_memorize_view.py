@@ -66,7 +66,7 @@ def pages(gallery):
     yield memorize_view.staged(ID, gallery, report, LONGEST, 2)
     yield captions_view.table(ID, gallery)
     yield captions_view.table(ID, gallery.with_pseudo_queries({0: [f"more {HOSTILE}"]}))
-    yield captions_view.offer(ID, HOSTILE, bare=3, each=5)
+    yield captions_view.offer(ID, HOSTILE, wanting=3, each=5, wordless=1)
     yield captions_view.unreachable(ID, "clip", HOSTILE, "checkpoints/gcr-mini-clip")
     yield captions_view.writing(ID, Writing(HOSTILE, 3, waits=False))
     yield memorize_view.remarks([HOSTILE], refused=True)
@@ -93,6 +93,7 @@ def test_the_captions_come_in_pages_and_those_missing_can_be_had_alone(gallery):
     assert captions_view.table(ID, gallery).count("<textarea") == rows
     assert f"{rows + 1} to {2 * rows} of 30" in captions_view.table(ID, gallery, (1, False))
     assert captions_view.table(ID, gallery, (99, False)).count("<textarea") == 30 - 2 * rows
+    assert re.findall(r"(<nav|<ul|</ul)", captions_view.table(ID, gallery)) == ["<nav", "<ul", "</ul", "<nav"]
     few = gallery.without(range(rows, 30))
     assert 'data-do="page"' in captions_view.table(ID, gallery) and 'data-do="page"' not in captions_view.table(ID, few)
     alone = captions_view.table(ID, gallery, (0, True))
@@ -114,6 +115,9 @@ def test_the_model_offers_to_write_and_says_how_far_it_is():
     assert "gcr-mini writes up to 5 words for what it sees in a picture, for the 2 pictures without" in words(
         captions_view.offer(ID, "gcr-mini", 2, 5, eyes=True)
     )
+    none = captions_view.offer(ID, "gcr-mini", 0, 5, wordless=1)
+    assert "gcr-mini has no words for 1 picture without a caption: type one in." in words(none)
+    assert "<button" not in none
     going = Writing("owner/SmolVLM", 12)
     assert "Waiting" in captions_view.writing(ID, going)
     going.waits = False
@@ -157,6 +161,8 @@ def test_what_the_last_drop_brought_is_one_line(gallery):
 
     assert "Last drop: 1 picture added." in said(added=1)
     assert "Last drop: nothing new, 2 there already, 3 files left out." in said(doubles=2, skipped=3)
+    assert "1 picture added to the album “a &amp; b”." in said(added=1, albums=["a & b"])
+    assert "4 pictures added in 2 albums, 1 there already." in said(added=4, albums=["a", "b"], doubles=1)
     assert "Last drop" not in words(memorize_view.staged(ID, gallery, {}, LONGEST))
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -47,6 +48,27 @@ def test_a_mistake_of_the_users_comes_back_as_itself_and_the_process_lives_on(ap
     with pytest.raises(InputError, match="cannot read"):
         apart.answer(SearchRequest("ბედნიერი ძაღლი"))
     assert apart.answer(REQUEST)["dense"]
+
+
+def test_many_who_ask_at_once_each_get_their_own_answer(apart, tiny_memory):
+    asked = [SearchRequest(words, top) for words in ("a red circle", "gold bar", "blue") for top in (1, 3, 12)]
+    asked += [
+        SearchRequest("gold", beams=2),
+        SearchRequest(tiny_memory.gallery.open(0)),
+        SearchRequest("ბედნიერი ძაღლი"),
+    ]
+    with ThreadPoolExecutor(len(asked)) as threads:
+        futures = [threads.submit(apart.answer, request) for request in asked]
+    *found, mistaken = futures
+    assert "cannot read" in str(mistaken.exception())
+    for future, request in zip(found, asked, strict=False):
+        there, here = future.result(), tiny_memory.answer(request)
+        assert there["query"] == here["query"]
+        for side in ("generative", "dense"):
+            assert [hit["file_name"] for hit in there[side]] == [hit["file_name"] for hit in here[side]]
+            assert [hit["score"] for hit in there[side]] == pytest.approx(
+                [hit["score"] for hit in here[side]], abs=1e-4
+            )
 
 
 def test_a_folder_that_is_no_memory_is_said_at_once(process, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from gradio import Error
 from gradio_client import Client, handle_file
@@ -23,6 +24,7 @@ from gcr_core.serving.job import FAILED, Job
 from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.training.config import Recipe
 from gcr_core.ui import zerogpu
+from gcr_core.ui.registry import SHIPPED
 from tests import tiny
 from tests.patience import until
 from tests.serving import ROOT, serve
@@ -40,6 +42,7 @@ class Space:
         self.token = secrets.token_urlsafe(8)
         headers = {"X-GCR-Owner": secrets.token_urlsafe(32), "X-IP-Token": self.token}
         self.client = Client(address, headers=headers, verbose=False)
+        self.page = httpx.Client(base_url=address, headers=headers | {"Origin": address.rstrip("/")}, timeout=60)
 
     def allow(self, seconds: float) -> None:
         (self.folder / "quota").write_text(str(seconds))
@@ -115,6 +118,24 @@ def test_a_gpu_that_is_refused_is_said_with_the_reason(space):
     space.allow(3)
     with pytest.raises(AppError, match=r"no GPU was lent.* quota \(15s requested vs. 3s left\). Try again in 3:20:10"):
         space.client.predict("a red circle", 3, 5, api_name="/search")
+
+
+def test_queries_of_ones_own_are_tested_on_the_visitors_quota_like_a_search(space):
+    def tested(text: str) -> str:
+        wanted = {"do": "begin", "memories": [SHIPPED], "source": "pasted", "text": text}
+        reply = space.page.post("/evaluation", json=wanted)
+        assert reply.status_code == 200, reply.text
+        until(lambda: "results" in space.page.get("/evaluation").json())
+        return space.page.get("/evaluation").json()["results"]
+
+    space.client.predict(api_name="/memories")  # as a page does that is open
+    before = len(space.loans())
+    assert "2 queries of yours" in tested("a red circle | red-circle.png\na gold bar | gold-bar.png")
+    loans = space.loans()[before:]
+    assert len(loans) == 3 and {loan["token"] for loan in loans} == {space.token}, "the first wakes the memory"
+    space.allow(3)
+    refused = tested("a red circle | red-circle.png")
+    assert "It broke off after 0 of 1 queries: no GPU was lent" in refused and "Try again in 3:20:10" in refused
 
 
 def test_a_gallery_is_memorised_in_slices(space, tiny_gallery):

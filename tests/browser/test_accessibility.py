@@ -6,6 +6,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.test_search_page import PHONE, ask
+from tests.patience import until_still
 
 LOOKS = [(1280, "light"), (1280, "dark"), (PHONE, "light"), (PHONE, "dark")]
 """Width in pixels, and colour scheme."""
@@ -21,7 +22,7 @@ def look(request, open_shapes, strangers):
 
 
 def assert_accessible(page, screen):
-    page.wait_for_timeout(300)  # colours that fade in are read half way otherwise
+    until_still(page)  # colours that fade in are read half way otherwise
     violations = Axe().run(page, options=FAULTS).response["violations"]
     found = [
         f"{fault['id']} ({fault['impact']}): {node['html'][:160]} {node['failureSummary']}"

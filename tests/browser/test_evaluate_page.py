@@ -160,7 +160,8 @@ def test_strangers_ask_no_more_than_their_limit_and_can_stop(open_test):
     expect(page.locator(".under-way .facts")).to_contain_text("of 2,000")
     page.reload()
     page.get_by_role("button", name="Stop").click()
-    expect(page.locator(".evaluated .note")).to_contain_text(re.compile(r"Stopped after [\d,]+ of 2,000 queries"))
+    stopped = re.compile(r"Stopped after [\d,]+ of 2,000 queries")
+    expect(page.locator(".evaluated .note.warning")).to_contain_text(stopped)
 
 
 def test_a_search_is_answered_while_a_test_goes_on(open_test):
@@ -174,7 +175,7 @@ def test_a_search_is_answered_while_a_test_goes_on(open_test):
     expect(page.locator("#results .asked-for h2")).to_contain_text("a blue bar")
     page.get_by_role("tab", name="Test it").click()
     page.get_by_role("button", name="Stop").click()
-    expect(page.locator(".evaluated .note")).to_contain_text("Stopped after")
+    expect(page.locator(".evaluated .note.warning")).to_contain_text("Stopped after")
 
 
 def test_memories_stand_side_by_side(open_test):
@@ -197,3 +198,24 @@ def test_a_phone_shows_all_of_it_without_overflow(open_test, scheme):
     go(page)
     expect(page.locator(".verdict")).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE
+
+
+LATE_EXAMPLE = """
+const send = window.fetch;
+window.fetch = async (...request) => {
+  if (String(request[0]).includes("evaluation/example")) await new Promise((release) => (window.release = release));
+  return send(...request);
+};
+"""
+"""Holds the request for an example until `release()` is called, as a slow line may."""
+
+
+def test_an_example_that_is_late_leaves_what_was_typed_since(open_test):
+    page = open_test(script=LATE_EXAMPLE)
+    page.get_by_role("button", name="Put in an example").click()
+    page.get_by_role("textbox", name="Queries").fill(ONE)
+    with page.expect_response("**/evaluation/example**") as answered:
+        page.evaluate("release()")
+    answered.value.finished()
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    expect(page.get_by_role("textbox", name="Queries")).to_have_value(ONE)

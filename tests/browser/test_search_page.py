@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect
 
+from tests.patience import until_still
+
 QUERY = "a happy dog"
 PHONE = 390
 
@@ -223,7 +225,7 @@ def test_text_can_be_read_in_light_and_in_dark(open_page, app_address, scheme):
     page = open_page(app_address, color_scheme=scheme)
     expect(ask(page)).to_be_visible()
     page.get_by_text("How it was recalled").click()
-    page.wait_for_timeout(300)
+    until_still(page)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor").strip("rgb()").split(", ")
     paper = luminance(map(float, background))
     assert paper < 0.02 if scheme == "dark" else paper > 0.85

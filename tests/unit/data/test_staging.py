@@ -1,12 +1,15 @@
 """A gallery before it is memorised: batches merged, images taken out and put back, captions kept throughout."""
 
+import io
+
 import pytest
+from PIL import Image
 
 from gcr_core.data import staging
 from gcr_core.data.gallery import Gallery
 from gcr_core.data.pictures import THUMBNAILS
 from gcr_core.errors import GalleryError
-from tests.uploads import picture, zipped
+from tests.uploads import encoded, picture, zipped
 
 MOST = 100
 
@@ -59,6 +62,33 @@ def test_a_batch_comes_in_behind_and_its_doubles_are_merged(staged, made):
     assert gallery.index("again.png") == 0
     assert all(gallery.open(image) for image in range(5))
     assert gallery.thumbnail(3) == staged / THUMBNAILS / "red-2.png"
+
+
+def test_a_picture_that_comes_again_in_another_format_is_a_double(staged, made):
+    jpeg = picture(size=(300, 200), file_format="JPEG", seed=4)
+    same_pixels = encoded(Image.open(io.BytesIO(jpeg)), "PNG")
+    first = staging.merge(staged, made("second", {"boat.jpg": jpeg}), MOST)
+    third = made("third", {"boat.webp": jpeg, "scan.png": same_pixels, "red.jpg": picture(seed=1)})
+    again = staging.merge(staged, third, MOST)
+    assert (first.added, again.added) == (1, 0)
+    assert again.doubles == [("boat.webp", "boat.jpg"), ("red.jpg", "red.png")]
+    assert Gallery.load(staged).index("scan.png") == Gallery.load(staged).index("boat.webp") == 3
+
+
+def test_one_folder_is_an_album_as_several_are(staged, made, tmp_path):
+    for name in ("beach", "gallery/sub", "x" * 250):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "gallery" / "metadata.jsonl").touch()
+    assert staging.album_of([tmp_path / "beach"]) == "beach"
+    assert staging.album_of([tmp_path / "gallery"]) == "", "what it says of albums counts"
+    assert staging.album_of([tmp_path / "beach", tmp_path / "gallery"]) == "", "they are albums already"
+    assert staging.album_of([tmp_path / "beach.zip"]) == staging.album_of([tmp_path / ("x" * 250)]) == ""
+    batch = made("second", {"a.png": picture(seed=4), "sub/b.png": picture(seed=5), "IMG_3.png": picture(seed=3)})
+    staging.merge(staged, batch, MOST, "beach")
+    gallery = Gallery.load(staged)
+    assert dict(zip(gallery.file_names, gallery.albums, strict=True)) == {
+        "IMG_3.png": "beach", "blue.png": "", "red.png": "", "a.png": "beach", "b.png": "beach/sub"
+    }  # fmt: skip
 
 
 def test_names_of_doubles_that_two_batches_have_in_common_are_kept_once(staged, made):

@@ -22,6 +22,8 @@ ME, OTHER = Path("me"), Path("other")
 class Slow:
     """A memory that answers as often as it is let to."""
 
+    lent_to = None
+
     def __init__(self, lets=10_000):
         self.lets, self.gallery, self.order = threading.Semaphore(lets), ["a"], []
 
@@ -71,6 +73,17 @@ def test_a_memory_that_breaks_ends_it_in_words_with_what_was_asked_before():
     assert (done.state, done.mistake, done.done) == ("failed", "the memory broke", 1)
 
 
+def test_strangers_have_their_evaluations_for_so_long_and_what_was_asked_until_then_stays():
+    mine, memory = Evaluations(strangers=True), Slow(lets=3)
+    mine.begin(ME, "queries", asks(memory))
+    until(lambda: mine.of(ME).done == 2)
+    mine.of(ME).started -= evaluations.MAX_STRANGERS_SECONDS
+    memory.lets.release()
+    done = ended(mine, ME)
+    assert (done.state, done.done) == ("failed", 3)
+    assert done.mistake.startswith("it took longer than 30 minutes, the limit: ask fewer")
+
+
 def test_one_owner_has_one_at_a_time_and_others_have_theirs():
     mine, memory = Evaluations(strangers=False), Slow(lets=0)
     mine.begin(ME, "queries", asks(memory))
@@ -92,14 +105,20 @@ def test_two_take_turns_query_by_query():
     assert sum(before != after for before, after in itertools.pairwise(names)) > 20
 
 
+def lent(owner, call, memory, query):
+    """As from the owner's last event."""
+    memory.lent_to = owner
+    return call(memory, query)
+
+
 @pytest.mark.parametrize(
     ("most", "queries", "memories", "message"),
     [
-        ((True, False), 2_001, 1, r"2,001 queries, the limit is 2,000"),
-        ((True, False), 1_001, 2, r"1,001 queries of 2 memories are 2,002, the limit is 2,000"),
-        ((True, True), 101, 1, r"101 queries, the limit is 100"),
+        ((True, None), 2_001, 1, r"2,001 queries, the limit is 2,000"),
+        ((True, None), 1_001, 2, r"1,001 queries of 2 memories are 2,002, the limit is 2,000"),
+        ((True, lent), 101, 1, r"101 queries, the limit is 100"),
         (
-            (False, False),
+            (False, None),
             10_001,
             1,
             r"10,001 queries, the limit is 10,000: ask fewer, or all of a file with `gcr evaluate`",
@@ -111,6 +130,13 @@ def test_more_queries_than_the_limit_are_refused_at_once(most, queries, memories
     with pytest.raises(InputError, match=message):
         mine.begin(ME, "queries", asks(Slow(), QUERIES[:1] * queries) * memories)
     assert mine.of(ME) is None
+
+
+def test_where_a_gpu_is_lent_each_query_is_asked_as_its_owner():
+    mine, memory = Evaluations(strangers=True, lent=lent), Slow()
+    mine.begin(ME, "queries", asks(memory))
+    until(lambda: mine.of(ME).state == "done")
+    assert memory.lent_to == ME
 
 
 def test_no_more_go_on_than_the_limit_and_the_oldest_that_ended_make_room(monkeypatch):

@@ -19,6 +19,7 @@ from gcr_core.ui import limits, upload_budget, uploads
 from gcr_core.ui.auth import HEADER
 from gcr_core.ui.limits import Limits
 from gcr_core.ui.sessions import Sessions
+from tests.patience import SECONDS
 
 ANN, BOB = ({HEADER: name * 32} for name in "ab")
 
@@ -85,7 +86,7 @@ def test_one_visitors_many_requests_wait_behind_their_own_and_anothers_goes_on()
         if request.headers[HEADER] == ANN[HEADER]:
             under_way.append(1)
             most.append(len(under_way))
-            gate.wait(20)
+            gate.wait(SECONDS)
             under_way.pop()
         return JSONResponse({})
 
@@ -110,7 +111,7 @@ def test_who_waits_too_often_is_told_the_limit():
     gate = threading.Event()
 
     def slow(request: Request) -> JSONResponse:
-        gate.wait(20)
+        gate.wait(SECONDS)
         return JSONResponse({})
 
     with served(Settings(visitors=True, max_requests=3), slow) as client:
@@ -169,13 +170,13 @@ def test_old_uploads_are_removed_with_their_folders_and_new_ones_counted(folder,
     for owner, name in (("ann", "old"), ("ann", "new"), ("bob", "old")):
         (folder / owner / name).mkdir(parents=True)
         (folder / owner / name / "a.png").write_bytes(b"12345")
-    of_another_server = folder.with_name("gcr-1") / "old"
+    of_another_server = folder.with_name("gcr-1") / "bob" / "old"
     of_another_server.mkdir(parents=True)
     (of_another_server / "a.png").write_bytes(b"1")
     of_another_app = folder.parent / "other" / "a.png"
     of_another_app.parent.mkdir()
     of_another_app.write_bytes(b"1")
-    assert upload_budget.counted() == {"ann": 10, "bob": 5}
+    assert upload_budget.counted() == {"ann": 10, "bob": 6}
     monkeypatch.setattr(upload_budget, "UPLOADS_KEPT_SECONDS", -1)
     assert upload_budget.counted() == {}
     assert [path for path in folder.parent.rglob("*") if path.is_file()] == [of_another_app]

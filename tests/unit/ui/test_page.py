@@ -1,5 +1,8 @@
 """Page: what it takes of Gradio that Gradio does not promise, what it links to, and whom it invites."""
 
+import asyncio
+import errno
+import os
 import re
 
 import pytest
@@ -34,3 +37,14 @@ def test_the_first_screen_invites_to_photographs_where_they_can_be_memorised(tmp
     finally:
         app.jobs.close()
     assert ("invitation" in parts) is training
+
+
+def test_what_a_disk_refuses_is_told_in_one_line_by_every_event_and_endpoint(capsys) -> None:
+    def write() -> str:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/data/gcr/owners/0123/galleries/.x.0a1b2c3d")
+
+    with web.Page() as page:
+        gr.api(write, api_name="write")
+    with pytest.raises(gr.Error, match=r"cannot be used \(Read-only file system\): name a folder") as told:
+        asyncio.run(page.call_function(0, []))
+    assert "/data" not in str(told.value) and capsys.readouterr().err == ""

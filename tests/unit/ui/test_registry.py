@@ -30,7 +30,7 @@ def test_pictures_of_strangers_are_opened_apart_ones_own_at_once(tmp_path: Path,
 def test_imports_of_strangers_go_on_apart(
     tmp_path: Path, tiny_gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: object) -> Gallery:
+    def refuse(*arguments: object, settings: Settings) -> Gallery:
         raise GcrError("apart: choose fewer")
 
     monkeypatch.setattr(decoder, "collect", refuse)

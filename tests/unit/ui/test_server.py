@@ -11,11 +11,12 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from gcr_core.ui import server
+from tests.patience import SECONDS, until
 
 
 @pytest.fixture
-def served(monkeypatch):
-    """The port of an app that gives connections half a second."""
+def running(monkeypatch):
+    """An app that gives connections half a second."""
     monkeypatch.setattr(server, "HEAD_SECONDS", 0.5)
     monkeypatch.setattr(server, "UNREAD_SECONDS", 0.5)
 
@@ -35,14 +36,20 @@ def served(monkeypatch):
     while not running.started:
         time.sleep(0.01)
     server.end_slow_connections(config)
-    yield running.servers[0].sockets[0].getsockname()[1]
+    yield running
     running.should_exit = running.force_exit = True
     thread.join()
 
 
-def ended(connection, within=5):
+@pytest.fixture
+def served(running):
+    """The port of the app."""
+    return running.servers[0].sockets[0].getsockname()[1]
+
+
+def ended(connection):
     """Whether the other side has ended the connection."""
-    connection.settimeout(within)
+    connection.settimeout(SECONDS)
     try:
         while connection.recv(2**16):
             pass
@@ -61,33 +68,30 @@ def test_a_connection_that_never_says_what_it_wants_is_ended(served, sent):
 
 
 def test_a_part_of_a_head_every_moment_wins_no_time(served):
-    with socket.create_connection(("127.0.0.1", served)) as connection:
-        begun = time.monotonic()
-        try:
-            while time.monotonic() - begun < 5:
-                connection.sendall(b"a")
-                time.sleep(0.1)
-        except (ConnectionResetError, BrokenPipeError):
-            pass
-        assert time.monotonic() - begun < 5
+    ends = pytest.raises((ConnectionResetError, BrokenPipeError))
+    with socket.create_connection(("127.0.0.1", served)) as connection, ends:
+        for _ in range(10 * SECONDS):
+            connection.sendall(b"a")
+            time.sleep(0.1)
 
 
 def test_an_answer_that_takes_long_is_waited_for(served):
     with socket.create_connection(("127.0.0.1", served)) as connection:
         connection.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        connection.settimeout(10)
+        connection.settimeout(SECONDS)
         answer = b""
         while part := connection.recv(2**16):
             answer += part
         assert answer.endswith(b"slow")
 
 
-def test_an_answer_that_nobody_reads_is_ended(served):
+def test_an_answer_that_nobody_reads_is_ended(running, served):
     with socket.create_connection(("127.0.0.1", served)) as connection:
         connection.sendall(b"GET /much HTTP/1.1\r\nHost: a\r\n\r\n")
-        time.sleep(2)
+        until(lambda: running.server_state.connections)
+        until(lambda: not running.server_state.connections)
         received = 0
-        connection.settimeout(5)
+        connection.settimeout(SECONDS)
         with pytest.raises((ConnectionResetError, TimeoutError)) as end:
             while part := connection.recv(2**20):
                 received += len(part)
