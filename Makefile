@@ -8,8 +8,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check
 # More workers than the two cores of a small machine, as tests wait for processes and pages. The longest come first, as
-# tests/conftest.py orders them.
-PYTEST := HF_HUB_OFFLINE=1 $(RUN) -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+# tests/conftest.py orders them. Where Python is told to keep no bytecode, each worker would compile every test anew.
+PYTEST := HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test test-fast coverage lint bench lock chromium clean
 
@@ -23,7 +23,7 @@ test: $(VENV)/.dev chromium  ## every test: units, the app through its API, the 
 	$(PYTEST)
 
 test-fast: $(VENV)/.dev  ## the tests that take no longer than three seconds each, without a browser
-	$(PYTEST) -m "not slow and not browser"
+	$(PYTEST) --ignore tests/browser -m "not slow" --durations 10 --durations-min 3
 
 coverage: $(VENV)/.dev chromium  ## the tests, slower, and the lines of gcr_core that none of them runs
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered

@@ -24,7 +24,7 @@ from gcr_core.errors import HubError, InputError, one_line
 from gcr_core.files.atomic import changing
 from gcr_core.files.hub import fetch
 from gcr_core.memory.card import flat
-from gcr_core.memory.manifest import check_memory, check_target, read_manifest
+from gcr_core.memory.manifest import changes, check_memory, check_target, read_manifest
 from gcr_core.retrieval.query import DEFAULT_BEAMS, DEFAULT_TOP, SearchRequest
 from gcr_core.runtime import USER_MISTAKE, Parser
 from gcr_core.settings import Settings
@@ -283,6 +283,10 @@ def _forget(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _consolidate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from tqdm import tqdm
 
+    there = Path(options.memory).absolute()
+    if there.is_dir() and not any((nothing := changes(read_manifest(there))).values()):
+        said = f"{there}: nothing to consolidate: nothing was added, forgotten or captioned since it was trained"
+        return {"memory": str(there), **nothing}, said
     with (
         _changed(options.memory) as (folder, memory),
         tqdm(unit="step", disable=None, leave=False) as bar,
@@ -292,11 +296,11 @@ def _consolidate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             bar.total = step.steps
             bar.update(step.step - bar.n)
 
-        changes = memory.changes
+        changed = memory.changes
         memory.consolidate(on_step)
-    return {"memory": str(folder), **changes}, (
-        f"{folder}: {changes['added']:,} added and {changes['forgotten']:,} forgotten images and "
-        f"{changes['captions']:,} changed captions of others trained into the weights"
+    return {"memory": str(folder), **changed}, (
+        f"{folder}: {changed['added']:,} added and {changed['forgotten']:,} forgotten images and "
+        f"{changed['captions']:,} changed captions of others trained into the weights"
     )
 
 

@@ -137,7 +137,7 @@ def tried(memory: Path) -> str:
                 status = archive._open(memory)
             except GcrError as error:
                 print(error, file=sys.stderr)
-                status = 2
+                status = archive.FAILED
             finally:
                 sys.stderr.flush()
                 os._exit(status)
@@ -150,7 +150,7 @@ def tried(memory: Path) -> str:
         return f"{took:.1f} s: {lines[-1:]}"
     if room > MEMORY_BYTES:
         return f"{room / 2**20:.0f} MiB: {lines[-1:]}"
-    if status not in (0, 2) or (status == 2 and not lines):
+    if status not in (0, archive.FAILED, archive.REFUSED) or (status and not lines):
         return f"ended with {status}: {lines[-1:]}"
     return "refused" if status else "opened"
 

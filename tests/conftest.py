@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 COLOURS = ("red", "green", "blue", "gold")
 SHAPES = ("circle", "square", "bar")
-APPS = ("app_address", "shared_address", "bare_client", "space", "call", "shared", "strangers", "home")
-"""Fixtures in app/ and browser/ that start an app which several tests ask."""
+APPS = (
+    *("app_address", "shared_address", "album_client", "bare_client", "space", "call", "shared", "strangers", "home"),
+    "process",
+)
+"""Fixtures in app/ and browser/ that start an app, or the process of its models, which several tests ask."""
 SEED = 0
 END_SECONDS = 30
 MAX_ID_CHARACTERS = 100
@@ -48,7 +51,7 @@ for name in [name for name in os.environ if name.startswith("GCR_") or name == "
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what asks an app as slow, what is in browser/ as browser, and puts the longest first.
+    """Marks what asks an app or its models as slow, what is in browser/ as browser, and puts the longest first.
 
     Tests that ask one app are a group, which one worker runs: it is started once. So are those of a file, but for
     those that are slow by themselves: each of these is on its own, as a file of them would keep one worker to the end.

@@ -13,10 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gcr_core.serving.job import Job
-from tests.patience import until
+from tests.patience import SECONDS, until
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 120
 
 
 @contextmanager
@@ -70,7 +69,7 @@ def start(memory: Path, log: Path, port: int, **variables: object) -> subprocess
 def await_page(process: subprocess.Popen, log: Path, port: int) -> str:
     """The app's address, once the page answers."""
     address = f"http://127.0.0.1:{port}/"
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         assert process.poll() is None, f"the app ended on its own:\n{log.read_text()}"
         try:
@@ -78,4 +77,4 @@ def await_page(process: subprocess.Popen, log: Path, port: int) -> str:
             return address
         except (urllib.error.URLError, TimeoutError):
             time.sleep(0.1)
-    raise AssertionError(f"no page after {START_SECONDS} s:\n{log.read_text()}")
+    raise AssertionError(f"no page after {SECONDS} s:\n{log.read_text()}")

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gcr_core.data.pictures import FINGERPRINTS
+
 
 def picture(size: tuple[int, int] = (8, 8), file_format: str = "PNG", seed: int = 0) -> bytes:
     noise = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), np.uint8)
@@ -27,4 +29,6 @@ def zipped(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def everything_below(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """The files of a folder, but for what an import notes for itself."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != FINGERPRINTS)
+    return sorted(path.relative_to(folder).as_posix() for path in files)
