@@ -60,9 +60,10 @@ const desk = {
         desk.place = { gallery, page, only };
       else trigger("act", { do: "page", ...wanted });
     };
-    // Who turned the page reads it from its top, and turns on from there.
+    // Who turned the page, and has gone nowhere else since, reads it from its top, and turns on from there.
     const turnedTo = ({ page }) => {
-      if (page !== desk.turned?.page || document.activeElement !== document.body) return;
+      const here = document.activeElement;
+      if (page !== desk.turned?.page || (here !== document.body && here.dataset.do !== "page")) return;
       const steps = [...element.querySelectorAll(".bar .pager button:enabled")];
       (steps.find((step) => step.ariaLabel === desk.turned.label) ?? steps[0])?.focus({ preventScroll: true });
       if (desk.turned.below) element.querySelector(".table").scrollIntoView();

@@ -115,7 +115,8 @@ class MemorizeTab:
         jobs, busy = self.jobs.list(workspace), [id for id in workspace.ids("memories") if id in self.chores.doing]
         stirs = self.draft.state(request)
         alive = bool(any(row["state"] in UNFINISHED for row in jobs) or busy or stirs[0] or self.draft.stirs(workspace))
-        doing = [(id, self.chores.doing.get(id)) for id in busy]
+        # With the last end, as a chore may have begun and ended since the page was told what is done.
+        doing = [(id, self.chores.doing.get(id), self.chores.last([id])) for id in workspace.ids("memories")]
         memories = [(id, freshness.stamp(workspace.memory(id))) for id in workspace.ids("memories")]
         return {
             "work": freshness.digest([jobs, freshness.now() if alive else 0]),

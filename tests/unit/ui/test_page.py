@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -45,6 +46,8 @@ def test_what_a_disk_refuses_is_told_in_one_line_by_every_event_and_endpoint(cap
 
     with web.Page() as page:
         gr.api(write, api_name="write")
+    with ThreadPoolExecutor(1) as thread:  # Playwright's loop may run in this one
+        asked = thread.submit(asyncio.run, page.call_function(0, []))
     with pytest.raises(gr.Error, match=r"cannot be used \(Read-only file system\): name a folder") as told:
-        asyncio.run(page.call_function(0, []))
+        asked.result()
     assert "/data" not in str(told.value) and capsys.readouterr().err == ""
