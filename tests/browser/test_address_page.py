@@ -19,7 +19,8 @@ OTHER = "a blue square"
 LATE_OPENING = """
 const send = window.fetch, openings = [];
 window.fetch = async (...request) => {
-  if (!openings.length && JSON.parse(request[1]?.body ?? null)?.data?.[0]?.opens)
+  const body = request[1]?.body;
+  if (!openings.length && typeof body === "string" && JSON.parse(body).data?.[0]?.opens)
     await new Promise((release) => openings.push(release));
   return send(...request);
 };
