@@ -22,8 +22,8 @@ demo: $(VENV)/.app  ## the web app on http://127.0.0.1:7860
 test: $(VENV)/.dev chromium  ## every test: units, the app through its API, the page in a browser
 	$(PYTEST)
 
-test-fast: $(VENV)/.dev  ## the tests that take no longer than three seconds each, without a browser
-	$(PYTEST) --ignore tests/browser -m "not slow" --durations 10 --durations-min 3
+test-fast: $(VENV)/.dev  ## the tests that take no longer than two seconds each, without a browser
+	$(PYTEST) --ignore tests/browser -m "not slow" --durations 10 --durations-min 2
 
 coverage: $(VENV)/.dev chromium  ## the tests, slower, and the lines of gcr_core that none of them runs
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered

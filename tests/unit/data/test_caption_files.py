@@ -247,6 +247,7 @@ def letters(text: str) -> str:
     return "".join(re.findall(r"\w", text))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(caption_files())
 def test_every_row_is_used_or_listed(file: tuple[str, str, dict[str, str], dict[str, int]]) -> None:

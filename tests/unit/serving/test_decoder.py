@@ -82,6 +82,7 @@ def test_mistakes_are_said_in_the_same_words(decoder: Decoder, tmp_path: Path) -
     assert str(there.value) == str(here.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["slow.png", "deadly.png"])
 def test_a_picture_that_takes_too_much_is_refused_and_the_next_one_opened(
     decoder: Decoder, tmp_path: Path, name: str
@@ -112,6 +113,7 @@ def test_a_large_picture_has_more_room_than_others_and_may_have_to_wait(
         decoder.open(tmp_path / "large.webp", 100)
 
 
+@pytest.mark.slow
 def test_a_slow_picture_keeps_nobody_waiting(decoder: Decoder, tmp_path: Path) -> None:
     refused: list[Exception] = []
 
@@ -150,6 +152,7 @@ def test_a_gallery_is_imported_as_here(tmp_path: Path, home: Path, tiny_gallery:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "no.png", "there"]
 
 
+@pytest.mark.slow
 def test_an_import_that_hangs_is_ended_and_leaves_nothing(
     tmp_path: Path, home: Path, tiny_gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

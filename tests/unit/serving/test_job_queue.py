@@ -210,6 +210,7 @@ def test_one_job_trains_at_a_time_the_others_wait_in_order(desk: Desk) -> None:
     assert desk.status(third)["queue_position"] == 1
 
 
+@pytest.mark.slow
 def test_two_servers_do_not_train_two_at_once(desk: Desk) -> None:
     other = JobQueue(desk.home)
     try:
@@ -345,6 +346,7 @@ def test_a_trainer_that_died_without_a_record_is_read_from_what_it_said_and_from
     assert status["message"].startswith(words)
 
 
+@pytest.mark.slow
 def test_a_suspended_trainer_is_named_ended_and_begun_again_and_given_up_where_it_gets_no_further(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +365,7 @@ def test_a_suspended_trainer_is_named_ended_and_begun_again_and_given_up_where_i
     assert desk.wait(second, *OVER)["state"] == "done"
 
 
+@pytest.mark.slow
 def test_a_server_that_was_suspended_itself_ends_no_trainer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_queue_module, "SILENT_SECONDS", 2.0)
     monkeypatch.setattr(job_queue_module, "AWAY_SECONDS", 0.0)
@@ -537,6 +540,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_server_leaves_its_trainer_to_the_next_one(desk: Desk) -> None:
     desk.jobs.close()
     with subprocess.Popen([sys.executable, "-c", SERVER, str(desk.home)], cwd=ROOT, stdout=subprocess.PIPE) as server:

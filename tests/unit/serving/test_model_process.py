@@ -100,6 +100,7 @@ def test_mistakes_come_back_and_the_process_lives_on(process: ModelProcess) -> N
     assert process.pid == pid
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_suspended_process_is_said_to_hang_ended_and_replaced_before_anyone_asks(process: ModelProcess) -> None:
     process.ask("load", "a memory")
@@ -113,6 +114,7 @@ def test_a_suspended_process_is_said_to_hang_ended_and_replaced_before_anyone_as
     assert not psutil.pid_exists(pid or 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_who_asks_a_suspended_process_is_told(process: ModelProcess) -> None:
     process.ask("load", "x")
@@ -209,6 +211,7 @@ def test_one_that_was_ended_is_not_asked_while_it_still_counts_as_alive(
     assert process.ask("load", "y") == "y"
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_too_long_is_ended_and_the_next_question_answered() -> None:
     process = ModelProcess(Host, "host", Limits(1, 60, {"count": 5}))
     try:
@@ -221,6 +224,7 @@ def test_an_answer_that_takes_too_long_is_ended_and_the_next_question_answered()
         process.end()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_library_that_holds_the_interpreter_is_waited_for(process: ModelProcess) -> None:
     process.ask("load", "x")
@@ -250,6 +254,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_child_ends_with_a_killed_parent_whatever_it_does(tmp_path: Path) -> None:
     (tmp_path / "parent.py").write_text(PARENT)
     command = [sys.executable, str(tmp_path / "parent.py")]

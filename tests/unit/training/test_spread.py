@@ -241,6 +241,7 @@ def test_gcr_mini_clip_teaches_too(one_folder, bare, tmp_path, monkeypatch):
     assert report["memorized"] == 1.0 and learnt < LEARNT * even
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("large", "few")
 @pytest.mark.parametrize("preset", ["quick", "balanced"])
 def test_captions_of_some_images_are_known_and_the_others_answer_phrases(
@@ -286,6 +287,7 @@ def test_consolidation_keeps_what_the_teacher_said_and_asks_it_about_what_came_i
     assert learnt < LEARNT * even
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("large", "few")
 def test_an_adapter_of_a_gallery_without_captions_is_consolidated(one_folder, bare, teacher, tmp_path):
     recipe = Recipe(backbone=str(one_folder), clip=str(teacher), identifiers="numeric", preset="quick")

@@ -125,6 +125,7 @@ class StopError(Exception):
     """Stands for whatever ends a training before its end."""
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(llava_folder, tiny_gallery, tmp_path):
     pairs = Pairs.from_captions(tiny_gallery.captions)
     training = Training(memorise=4, describe=4, retrieve=12, finish=4, queries=8, pictures=6, descriptions_every=4)
