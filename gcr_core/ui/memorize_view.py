@@ -94,9 +94,10 @@ def staged(id: str, gallery: Gallery, report: dict[str, Any], longest: int, out:
 def _came_in(gallery: Gallery, report: dict[str, Any]) -> str:
     merged = [(name, gallery.file_names[i]) for i, names in enumerate(gallery.also) for name in names]
     skipped, notes = report.get("skipped", []), report.get("notes", [])
-    albums = len(gallery.album_sizes)
+    albums, within = len(gallery.album_sizes), sum(gallery.album_sizes.values())
     parts = [f"<b>{count(len(gallery), 'picture')}</b>"]
-    parts += [f"in {count(albums, 'album')}"] if albums else []
+    of = "" if within == len(gallery) else f"{within:,} of them "
+    parts += [f"{of}in {count(albums, 'album')}"] if albums else []
     parts += [f"{count(len(merged), 'double')} merged"] if merged else []
     parts += [f"{count(len(skipped), 'file')} left out"] if skipped else []
     parts += [count(len(notes), "note")] if notes else []

@@ -151,7 +151,7 @@ def test_an_album_stands_in_its_pictures_row_and_is_counted(gallery):
     page = captions_view.table(ID, gallery)
     assert page.count('class="album"') == 2
     assert "Album: sea" in words(page).replace("  ", " ").replace("Album:  ", "Album: ")
-    assert "30 pictures in 2 albums" in re.sub(r"\s+", " ", words(memorize_view.staged(ID, gallery, {}, LONGEST)))
+    assert "2 of them in 2 albums" in re.sub(r"\s+", " ", words(memorize_view.staged(ID, gallery, {}, LONGEST)))
 
 
 def test_what_the_last_drop_brought_is_one_line(gallery):
