@@ -34,9 +34,9 @@ def try_lock(path: Path) -> int | None:
     return handle
 
 
-def join(path: Path) -> tuple[int, bool]:
-    """A descriptor that holds the lock of a (perhaps new) file together with all others who joined, as long as it is
-    open; and whether nobody else did at this moment."""
+def lock_shared(path: Path) -> tuple[int, bool]:
+    """A descriptor that shares the lock of a (perhaps new) file with all others who hold it so, as long as it is open;
+    and whether nobody else held it at this moment."""
     import fcntl
 
     handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)

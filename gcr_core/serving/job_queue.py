@@ -26,7 +26,7 @@ from gcr_core.data.sources import check_count
 from gcr_core.errors import GcrError, NotFoundError
 from gcr_core.files import atomic
 from gcr_core.files.claims import Claims
-from gcr_core.files.locks import is_suspended, join, locked, try_lock, unlock
+from gcr_core.files.locks import is_suspended, lock_shared, locked, try_lock, unlock
 from gcr_core.serving.job import (
     HANGS,
     HUNG,
@@ -76,7 +76,7 @@ class JobQueue:
         self.queue = self.home / "queue"
         self.queue.mkdir(parents=True, exist_ok=True)
         self._sweep()
-        self._here, alone = join(self.home / "servers.lock")
+        self._here, alone = lock_shared(self.home / "servers.lock")
         for workspace in self._workspaces() if alone else ():
             workspace.drop_passing()
         self._sweep_again = time.monotonic() + 2 * atomic.JUST_BEGUN_SECONDS

@@ -138,7 +138,8 @@ class Draft:
         elif lacking:
             offers = captions_view.unreachable(id, which, lacking, MODELS[which], fixed)
         else:
-            words, refused, offers = self._prospects(id, gallery, recipe)
+            words, refused = remarks(gallery, recipe), False
+            offers = self._offers(id, gallery, recipe)
         if failure := self._refused.get(key):
             words, refused = [failure[1]], True
         times = self._times.get(key)
@@ -170,20 +171,18 @@ class Draft:
                 return which, lacking
         return "", ""
 
-    def _prospects(self, id: str, gallery: Gallery, recipe: Recipe) -> tuple[list[str], bool, str]:
-        """What will come of a gallery in words, whether it is refused, and the offer of captions, as HTML."""
+    def _offers(self, id: str, gallery: Gallery, recipe: Recipe) -> str:
+        """How captions may be had from a model, as HTML; nothing where none is lacking, or no model can write them."""
         able = can_describe_pictures(recipe.backbone)
         choosable = not self.settings.visitors and self.reach.lacks(CAPTIONER, MODELS["backbone"]) == ""
-        words, refused = remarks(gallery, recipe), False
         if not gallery.bare or not (able or choosable):
-            return words, refused, ""
+            return ""
         if not able:
-            return words, refused, captions_view.offer_able(id)
-        name, folder = Path(recipe.backbone).name, gallery.root
-        wanting = len(self.caption_writer.wanting(folder, gallery, recipe.backbone))
+            return captions_view.offer_able(id)
+        wanting = len(self.caption_writer.wanting(gallery.root, gallery, recipe.backbone))
         wordless = len(gallery.bare) - wanting
-        eyes = has_eyes(recipe.backbone)
-        return words, refused, captions_view.offer(id, name, wanting, DEFAULT_WRITTEN, eyes, wordless)
+        name, eyes = Path(recipe.backbone).name, has_eyes(recipe.backbone)
+        return captions_view.offer(id, name, wanting, DEFAULT_WRITTEN, eyes, wordless)
 
     def _newest(self, workspace: Workspace) -> str:
         taken = self.pictures.taken(workspace)
