@@ -326,12 +326,13 @@ const gcr = {
 };
 window.gcr = gcr;
 
-// Gradio leaves the text field of a multimodal box without a name for screen readers.
+// Gradio leaves the text field of a multimodal box without a name for screen readers. A link's query is asked.
 gcr.atFirst = () => {
   const box = document.querySelector("#query textarea"), tab = document.querySelector("#memorise-button");
-  if (!box || !tab) return setTimeout(gcr.atFirst, 50);
+  if (!box || !tab || !address.visit) return setTimeout(gcr.atFirst, 50);
   box.setAttribute("aria-label", "Query");
   address.turn(address.now.tab);
+  if (address.now.q) address.visit();
 };
 
 // A card and its twin on the other side light up together.

@@ -32,15 +32,13 @@ class Destination:
     album: str
     again: bool
     """Whether the last query is asked again where there is no `q`: a picture has no address."""
-    opens: bool
-    """Whether the page is just being opened with it."""
 
     @classmethod
     def of(cls, wanted: Any) -> "Destination":
         """Reads what the page sends."""
         given = wanted if isinstance(wanted, dict) else {}
         memory, q, album = (str(given.get(key) or "") for key in ("memory", "q", "album"))
-        return cls(memory, q, album, given.get("again") is True, given.get("opens") is True)
+        return cls(memory, q, album, given.get("again") is True)
 
 
 def memories(own: list[dict[str, Any]], first: str) -> str:

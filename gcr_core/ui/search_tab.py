@@ -30,13 +30,11 @@ SEARCHES = 12
 SCRIPT = '<script src="app.js"></script>'
 """Stands in each part that calls it, as only then Gradio waits until it is loaded."""
 AT_FIRST = "() => { const begin = () => window.gcr ? gcr.atFirst() : setTimeout(begin, 50); begin(); }"
-FROM_ADDRESS = "entry => address.now.q ? {text: address.now.q, files: []} : entry"
 NOTED = "entry => { address.asked(entry); return '' }"
 BEGIN = "(entry, results) => address.begin(entry, results)"
 """Runs in the browser, since an answer of the server would wipe what was typed until it came."""
 EMOJI, PAGES_OWN = "Emoji, the memory that ships", "The memory of this page"
 WANTED = "(place, ...others) => [address.wanted(), ...others]"
-WANTED_FIRST = "(place, ...others) => [{...address.wanted(), opens: true}, ...others]"
 MEMORY = "() => [address.now.memory]"
 ASKED = "(entry, top, beams) => [entry, top, beams, address.now.memory || address.SHIPPED, address.now.album]"
 """The address is right before the choices are, which stand where the server last put them."""
@@ -106,31 +104,40 @@ def build(page: gr.Blocks, tab: gr.Tab, registry: Registry, examples: tuple[str,
         except GcrError as mistake:
             yield {results: search_view.message(mistake)}
 
-    def visit(wanted: Any, last: dict[str, Any], top: Any, beams: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """What an address leads to: a memory, perhaps one of its albums, perhaps a query, which is asked at once."""
-        to, id, words = choices.Destination.of(wanted), SHIPPED, ""
-        entry = {"text": to.q, "files": []} if to.q else last if to.again and last["files"] else EMPTY
-        if entry != EMPTY and registry.loading.state == "waking":
-            yield {results: search_view.waiting()}
+    def arrive(to: choices.Destination, request: gr.Request) -> tuple[str, str, dict[Any, Any]]:
+        """The memory that an address leads to, the album in it, and what shows them. Raises GcrError."""
+        id, words = SHIPPED, ""
         if to.memory in {row["id"] for row in registry.own(request)}:
             id = to.memory
         elif to.memory not in ("", SHIPPED):
             words = NOT_YOURS
         in_album = "" if words else to.album
+        if in_album and in_album not in registry.shown(request, id).gallery.album_sizes:
+            in_album, words = "", f"There is no album “{in_album[:40]}” in this memory: all of it is open."
+        line = choices.led_nowhere(words, id, in_album) if words else ""
+        return id, in_album, {place: line, chosen: offered(request, id), albums: gr.HTML(value=in_album)}
+
+    def open_page(wanted: Any, request: gr.Request) -> dict[Any, Any]:
+        """No part that an answer fills: on a slow line this may come after the first answer."""
         try:
-            if in_album and in_album not in registry.shown(request, id).gallery.album_sizes:
-                in_album, words = "", f"There is no album “{in_album[:40]}” in this memory: all of it is open."
+            return arrive(choices.Destination.of(wanted), request)[2]
+        except GcrError:
+            return {place: gr.skip()}  # the state of the memory says so
+
+    def visit(wanted: Any, last: dict[str, Any], top: Any, beams: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """What an address leads to: a memory, perhaps one of its albums, perhaps a query, which is asked at once."""
+        to = choices.Destination.of(wanted)
+        entry = {"text": to.q, "files": []} if to.q else last if to.again and last["files"] else EMPTY
+        if entry != EMPTY and registry.loading.state == "waking":
+            yield {results: search_view.waiting()}
+        try:
+            id, in_album, arrived = arrive(to, request)
         except GcrError as failure:
             yield {results: search_view.message(failure)}
             return
-        line = choices.led_nowhere(words, id, in_album) if words else ""
-        arrived = {place: line, chosen: offered(request, id), albums: gr.HTML(value=in_album)}
-        if entry != EMPTY:
-            yield from _first_with(arrived, ask(entry, top, beams, id, in_album, request))
-        elif to.opens:
-            yield arrived  # and no more: on a slow line this may come after the first answer
-        else:
-            yield arrived | {results: "", asked_last: EMPTY}
+        nothing = iter([{results: "", asked_last: EMPTY}])
+        answers = nothing if entry == EMPTY else ask(entry, top, beams, id, in_album, request)
+        yield from _first_with(arrived | {asked_last: entry}, answers)
 
     def act(
         entry: dict[str, Any], top: Any, beams: Any, album: str, request: gr.Request, event: gr.EventData
@@ -201,8 +208,7 @@ def build(page: gr.Blocks, tab: gr.Tab, registry: Registry, examples: tuple[str,
     shown = [state, mosaic, albums, chips]
     in_turn: dict[str, Any] = {"concurrency_id": "show", "concurrency_limit": 1}
     page.load(None, js=AT_FIRST)
-    page.load(None, [box], [box], js=FROM_ADDRESS)
-    page.load(visit, [place, asked_last, top, beams], asks, js=WANTED_FIRST, **asked)
+    page.load(open_page, [place], [place, chosen, albums], js="place => address.wanted()", **few_at_a_time, **private)
     page.load(show, [chosen], shown, js=MEMORY, **in_turn, **private)
     box.submit(None, [box], [place], js=NOTED)  # before the server is asked: Gradio goes on once that has answered
     answers = box.submit(ask, [box, top, beams, chosen, albums], asks, js=ASKED, **asked)

@@ -20,7 +20,7 @@ LATE_OPENING = """
 const send = window.fetch, openings = [];
 window.fetch = async (...request) => {
   const body = request[1]?.body;
-  if (!openings.length && typeof body === "string" && JSON.parse(body).data?.[0]?.opens)
+  if (!openings.length && typeof body === "string" && JSON.parse(body).data?.[0]?.again === false)
     await new Promise((release) => openings.push(release));
   return send(...request);
 };

@@ -84,5 +84,5 @@ def test_whatever_a_page_sends_is_a_destination_of_texts(wanted):
 
 
 def test_a_destination_has_what_the_address_says():
-    wanted = {"memory": "abc", "q": "a dog", "album": "Rome", "tab": "search", "again": True, "opens": True}
-    assert choices.Destination.of(wanted) == choices.Destination("abc", "a dog", "Rome", True, True)
+    wanted = {"memory": "abc", "q": "a dog", "album": "Rome", "tab": "search", "again": True}
+    assert choices.Destination.of(wanted) == choices.Destination("abc", "a dog", "Rome", True)
