@@ -118,9 +118,11 @@ def build(page: gr.Blocks, tab: gr.Tab, registry: Registry, examples: tuple[str,
         return id, in_album, {place: line, chosen: offered(request, id), albums: gr.HTML(value=in_album)}
 
     def open_page(wanted: Any, request: gr.Request) -> dict[Any, Any]:
-        """No part that an answer fills: on a slow line this may come after the first answer."""
+        """No part that an answer fills: on a slow line this may come after the first answer. A link's query is asked by
+        `visit`, which says itself where it led."""
+        to = choices.Destination.of(wanted)
         try:
-            return arrive(choices.Destination.of(wanted), request)[2]
+            return {place: gr.skip()} if to.q else arrive(to, request)[2]
         except GcrError:
             return {place: gr.skip()}  # the state of the memory says so
 

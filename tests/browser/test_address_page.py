@@ -20,13 +20,22 @@ LATE_OPENING = """
 const send = window.fetch, openings = [];
 window.fetch = async (...request) => {
   const body = request[1]?.body;
-  if (!openings.length && typeof body === "string" && JSON.parse(body).data?.[0]?.again === false)
+  const data = typeof body === "string" ? JSON.parse(body).data : [];
+  if (!openings.length && data?.length === 1 && data[0]?.again === false)
     await new Promise((release) => openings.push(release));
   return send(...request);
 };
 window.openings = openings;
 """
 """Holds the request with which a page is opened until `openings[0]()` is called, as a slow line may."""
+SAID_SINCE = """
+window.said = [];
+new MutationObserver(() => {
+  const alert = document.querySelector("[role=alert]");
+  if (alert) said.push(alert.textContent);
+}).observe(document.body, { childList: true, subtree: true });
+"""
+"""Keeps in `said` what the page says from now on, also where it takes it back."""
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
 
 
@@ -207,13 +216,18 @@ def test_an_album_that_is_not_there_is_said_in_a_line_and_all_is_asked(open_page
 
 def test_a_link_to_another_ones_memory_says_so_and_opens_the_shipped_one(open_page, strangers, visitor):
     _, id = visitor
-    page = open_page(f"{strangers[0]}?memory={id}&q=a+happy+dog&album=at+home")
+    page = open_page(f"{strangers[0]}?memory={id}&q=a+happy+dog&album=at+home", script=LATE_OPENING)
     expect(page.get_by_role("alert")).to_contain_text("a memory that is not yours")
     expect(heading(page, QUERY)).to_be_visible()
     expect(page).to_have_url(address("?q=a+happy+dog"))
     expect(page.locator("#mosaic img").first).to_have_attribute("src", re.compile("^picture/shipped/"))
     expect(ask(page, OTHER)).to_be_visible()
     expect(page.get_by_role("alert")).to_have_count(0)
+    page.evaluate(SAID_SINCE)
+    page.evaluate("openings[0]()")
+    for words in (QUERY, OTHER):  # answered after the opening
+        expect(ask(page, words)).to_be_visible()
+    assert page.evaluate("said") == []
 
 
 def test_a_query_in_an_address_is_text_and_has_the_limits_of_every_other(open_page, app_address):
