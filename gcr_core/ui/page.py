@@ -47,16 +47,21 @@ QUEUE_SECONDS = 0.01
 """How long Gradio's queue sleeps before it looks for a request again. Its own 0.001 s keep a core awake for nothing."""
 ASSETS = ROOT / "assets"
 
-LOOK = sorted(
-    (path.name for path in ASSETS.iterdir() if path.suffix in (".css", ".js", ".svg")),
-    key=lambda name: (name != "app.css", name),
+STYLES = tuple(
+    f"{name}.css"
+    for name in (
+        *("app", "query", "controls", "results", "cards", "trace", "memorize", "jobs", "address", "desk"),
+        *("evaluate", "misses", "gallery", "lightbox"),
+    )
 )
-"""Stylesheets, scripts and drawings, files at the page's root; app.css is the first, as the others build on it."""
+"""The page's stylesheets; later ones build on earlier ones."""
+LOOK = (*STYLES, *sorted(path.name for path in ASSETS.iterdir() if path.suffix in (".js", ".svg")))
+"""Stylesheets, scripts and drawings, files at the page's root."""
 AT_ONCE = ("answers.js", "edits.js", "address.js", "desk.js", "drop.js")
 """Scripts that stand in the page itself: Gradio asks its first questions without waiting for files."""
 
 HEAD = f"""
-{"".join(f'<link rel="stylesheet" href="{name}">' for name in LOOK if name.endswith(".css"))}
+{"".join(f'<link rel="stylesheet" href="{name}">' for name in STYLES)}
 <meta name="description" content="A language model recalls images from its parameters, beside CLIP + FAISS.">
 {"".join(f"<script>{(ASSETS / name).read_text(encoding='utf-8')}</script>" for name in AT_ONCE)}
 """
