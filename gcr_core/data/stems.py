@@ -18,7 +18,7 @@ DEVICE = frozenset(_DEVICE.split())
 _WORDLESS = """
 image images photo photos picture pictures pic pics screenshot screenshots screen shot scan scans scanned untitled
 unnamed signal telegram viber received copy download downloads downloaded file files at video clip snapshot capture
-resized cropped compressed edited
+resized cropped compressed edited frame frames vlcsnap
 foto fotos bild bilder bildschirmfoto vom um kopie unbenannt ohne titel datei aufnahme heruntergeladen
 capture d'écran écran sans titre copie téléchargement imagem imagen imágenes imagens captura de pantalla tela ecrã a la
 las alle immagine immagini schermata senza titolo copia afbeelding schermafbeelding schermafdruk om naamloos kopia von

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
 from torch.nn.functional import normalize
 
 from gcr_core.data.gallery import Gallery
@@ -24,8 +23,8 @@ from gcr_core.memory import calibration
 from gcr_core.memory.memory import Memory
 from gcr_core.models.backbone import Backbone
 from gcr_core.models.clip import load_clip
-from gcr_core.models.distributed import is_first, mapped, state
-from gcr_core.models.inspection import has_joint_space, is_small, shares_weights
+from gcr_core.models.distributed import agreed, is_first, mapped, state
+from gcr_core.models.inspection import has_joint_space, has_other_eyes, is_small, shares_weights
 from gcr_core.models.tags import Tagger
 from gcr_core.retrieval.dense import DenseIndex, Embeddings
 from gcr_core.retrieval.identifiers import Identifiers
@@ -90,7 +89,7 @@ class _Build:
         self.gallery, self.recipe, self.on_progress, self.checkpoint = gallery, recipe, on_progress, checkpoint
         told = [*remarks(gallery, recipe), *unmeasured(gallery)]
         small = is_small(recipe.backbone)
-        self.training = plan(gallery, recipe, small, has_joint_space(recipe.backbone))
+        self.training = plan(gallery, recipe, small, has_joint_space(recipe.backbone), has_other_eyes(recipe.clip))
         self.steps = self.training.steps
         on_progress(Progress("prepare", 0, self.steps))
         cheap = self.training.trained in ("rows", "solved")
@@ -178,7 +177,7 @@ class _Build:
         if not backbone.is_small:
             backbone.adapt(self.recipe.seed, lora=self.training.trained == "adapter")
             # All processes take the steps that are timed together, or none does.
-            (noted,) = broadcast_object_list([self.notes.get("seconds_a_step")])
+            noted = agreed(self.notes.get("seconds_a_step"))
             self.notes["seconds_a_step"] = noted or seconds_a_step(backbone, self.gallery, self.training)
             self.clock.expect(self.notes["seconds_a_step"])
         return backbone
@@ -213,7 +212,7 @@ class _Build:
                 solve_rows(backbone, identifiers, self.pairs, states, spread=self.spread)
         elif states:
             identifiers = identifiers.by_place(backbone.tokenizer)
-            begin_rows(backbone, states, identifiers, self.taught.captions)
+            begin_rows(backbone, states, identifiers, self.taught.captions, self.spread)
         else:
             start_rows(backbone, self.taught, identifiers, features)
         facts = {
@@ -251,13 +250,13 @@ class _Build:
             if not memorize_solved(memory.backbone, memory.identifiers, *taught, states, self.spread):
                 self._expect_adapter()
                 features = self.compute_features(memory.backbone, "adapter_features")
-        if self.spread:
+        if self.spread and self.training.trained != "rows":
             phrases = self.spread.pairs()
             self.pairs, self.last_pairs = (Pairs.joined(some, phrases) for some in (self.pairs, self.last_pairs))
         what = memory.backbone, self.taught, memory.identifiers, self.pairs, self.training, on_step, self.last_pairs
         if self.training.trained == "rows":
             assert states
-            memorize_rows(*what, self._folder("backbone"), states, self.captions)
+            memorize_rows(*what, self._folder("backbone"), states, self.captions, self.spread)
         elif self.training.trained != "solved":
             states = None
             memorize(*what, self._folder("backbone"), features)

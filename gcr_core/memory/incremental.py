@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import MemoryFormatError
 from gcr_core.models.backbone import Backbone
+from gcr_core.models.mini import MiniClip
 from gcr_core.retrieval.beam_search import recall
 from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.identifiers import Identifiers
@@ -262,7 +263,8 @@ def retrain(
     others, before the rows have learnt them.
     """
     recipe = Recipe(identifiers=identifiers.type, preset="quick")
-    training = plan(gallery, recipe, small=False, joint=backbone.has_joint_space)
+    other_eyes = not isinstance(dense.model, MiniClip)
+    training = plan(gallery, recipe, small=False, joint=backbone.has_joint_space, other_eyes=other_eyes)
     phrases, spread = bank(training.phrases), None
     if phrases:
         pictures = partial(dense.embed_images, map(gallery.open, range(len(gallery))))
@@ -288,10 +290,10 @@ def retrain(
             on_kept(states, kept, held_out)
         on_step(step)
 
-    begin_rows(backbone, states, identifiers, kept)
+    begin_rows(backbone, states, identifiers, kept, spread)
     gallery = copy.copy(gallery)
     gallery.captions = kept
-    memorize_rows(backbone, gallery, identifiers, said, training, on_row_step, last, None, states, taught)
+    memorize_rows(backbone, gallery, identifiers, said, training, on_row_step, last, None, states, taught, spread)
     return states
 
 

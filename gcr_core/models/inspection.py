@@ -12,16 +12,25 @@ from gcr_core.files.hub import fetch
 from gcr_core.files.layout import weight_files
 from gcr_core.models.adapter import SMALL_PARAMETERS
 from gcr_core.models.device import does_bfloat16, free_bytes
-from gcr_core.models.mini import MiniConfig
+from gcr_core.models.mini import MiniClipConfig, MiniConfig
 
 
 def has_joint_space(path_or_id: str | Path) -> bool:
     """`Backbone.has_joint_space`, told without loading it. Raises HubError."""
+    return _model_type(path_or_id, instead="checkpoints/gcr-mini") == MiniConfig.model_type
+
+
+def has_other_eyes(clip: str | Path) -> bool:
+    """Whether a CLIP is none of gcr-mini's, so that gcr-mini can learn from it what pictures show. Raises HubError."""
+    return _model_type(clip, instead="checkpoints/gcr-mini-clip") != MiniClipConfig.model_type
+
+
+def _model_type(path_or_id: str | Path, instead: str) -> str | None:
     try:
-        config = json.loads((fetch(path_or_id, instead="checkpoints/gcr-mini") / "config.json").read_text("utf-8"))
+        config = json.loads((fetch(path_or_id, instead=instead) / "config.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise HubError(f"the configuration at {str(path_or_id)!r} cannot be read ({error}): fetch it anew") from error
-    return config.get("model_type") == MiniConfig.model_type
+    return config.get("model_type")
 
 
 def shares_weights(clip: str | Path, backbone: str | Path) -> bool:

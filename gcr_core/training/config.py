@@ -179,12 +179,15 @@ def trained(recipe: Recipe, small: bool, joint: bool, captioned: bool = True) ->
     return "solved" if quick and recipe.identifiers == "atomic" else "adapter"
 
 
-def plan(gallery: Gallery, recipe: Recipe, small: bool = True, joint: bool = False) -> Training:
-    """The backbone's training; `small` and `joint`: as `trained` takes them."""
+def plan(
+    gallery: Gallery, recipe: Recipe, small: bool = True, joint: bool = False, other_eyes: bool = False
+) -> Training:
+    """The backbone's training; `small` and `joint`: as `trained` takes them; `other_eyes`: whether the CLIP has others
+    than a backbone with a joint space."""
     captions = sum(map(len, gallery.captions))
     what = trained(recipe, small, joint, captioned=captions > 0)
     if what == "rows":
-        return _plan_rows(captions, len(gallery), recipe)
+        return _plan_rows(captions, len(gallery), recipe, _phrases(gallery, recipe) if other_eyes else 0)
     if what == "solved":
         phrases = _phrases(gallery, recipe)
         return Training(
@@ -230,7 +233,7 @@ def plan_tuning(gallery: Gallery, recipe: Recipe, small: bool) -> Training:
     )
 
 
-def _plan_rows(captions: int, images: int, recipe: Recipe) -> Training:
+def _plan_rows(captions: int, images: int, recipe: Recipe, phrases: int) -> Training:
     several = recipe.identifiers != "atomic"
     passes = ROW_PASSES[recipe.preset] * (SEVERAL if several else 1)
     pictures_every = 3 if several else 16  # from the start a row knows its picture, a code of several images does not
@@ -245,6 +248,7 @@ def _plan_rows(captions: int, images: int, recipe: Recipe) -> Training:
         descriptions_every=0,
         pictures=min(MOST_QUERIES, images),
         queries=MOST_QUERIES,
+        phrases=phrases,
         trained="rows",
         views=1,
         seed=recipe.seed,
@@ -252,8 +256,7 @@ def _plan_rows(captions: int, images: int, recipe: Recipe) -> Training:
 
 
 def _phrases(gallery: Gallery, recipe: Recipe) -> int:
-    """How many everyday phrases are asked of a backbone without a joint space, in which pictures answer words as they
-    are."""
+    """How many everyday phrases a dense encoder answers, where it sees pictures with other eyes than the backbone."""
     return PHRASES[recipe.preset] if gallery.bare else 0
 
 

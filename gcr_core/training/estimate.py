@@ -17,7 +17,7 @@ import torch
 from gcr_core.data.gallery import Gallery
 from gcr_core.models.backbone import Backbone
 from gcr_core.models.clip import image_features, load_clip, text_features
-from gcr_core.models.inspection import shares_weights
+from gcr_core.models.inspection import has_other_eyes, shares_weights
 from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.training import everyday
 from gcr_core.training.batches import Pairs, text_inputs
@@ -47,7 +47,7 @@ def estimate(gallery: Gallery, recipe: Recipe) -> dict[str, float]:
     started = time.monotonic()
     backbone, clip = Backbone.from_pretrained(recipe.backbone), load_clip(recipe.clip)
     loaded = time.monotonic() - started
-    kind = backbone.is_small, backbone.has_joint_space
+    kind = backbone.is_small, backbone.has_joint_space, has_other_eyes(recipe.clip)
     plans = {preset: plan(gallery, replace(recipe, preset=preset), *kind) for preset in PRESETS}
     timed = {training.trained: training for training in plans.values()}
     read_by_backbone = timed.keys() == {"rows"} and shares_weights(recipe.clip, recipe.backbone)

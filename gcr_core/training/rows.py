@@ -4,7 +4,9 @@ The row of an image starts as what its captions say and what its picture shows, 
 on cached states. A caption is asked for while it is left out of its own image's row, so that the row learns to answer
 other words as well; rows are held near where they started. An image without captions has what its picture shows, and a
 little of its album's name, on the scale of those with captions: as likely as these, by the mean and spread of everyday
-phrases' scores. The start alone answers unseen captions as well as the mean of sentence vectors does.
+phrases' scores. A CLIP with other eyes says more of it (`Spread`): its vectors of phrases are told from their states by
+ridge regression, and by the same map a picture's vector becomes a row. The start alone answers unseen captions as well
+as the mean of sentence vectors does.
 
 Of identifiers of several tokens each code is told from the same state, among those below the same place of the tree;
 the row of one that many images begin with starts as the mean of theirs. All of it takes a joint space.
@@ -32,6 +34,7 @@ from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.batches import KNOWN_LOSS, Pairs
 from gcr_core.training.config import Step, Training
 from gcr_core.training.learner import Learner, rise_and_fall
+from gcr_core.training.spread import Spread
 from gcr_core.training.states import States
 
 LOGIT = 10.0
@@ -43,9 +46,17 @@ HOLD = 1.0
 HUBNESS = 1.0
 """What is taken from the scores of an image without captions, in spreads of everyday phrases' scores over their mean:
 a picture that is like every phrase is nobody's answer (Dinu et al. 2015)."""
+CLASS_NAMES = 0.25
+"""How much the names of a picture's classes count in the row of an image without captions, beside the classes: as a
+query for many of them is like the names of others."""
 ALBUM = 0.03
 """How much the words of its album's name say of an image without captions, as a share of what a caption would: enough
 that they find it, while a name that says nothing of the picture hardly moves it."""
+RIDGE = 0.3
+"""What the map from states to a CLIP's vectors pays, as a share of the mean variance of a number of the states."""
+TAUGHT = 4.0
+"""How much what a CLIP says of a picture counts beside what gcr-mini's own eyes see: they know less, but other things.
+"""
 QUERIES = 1_024
 """How many states are compared with all rows together."""
 NEVER = -1e4
@@ -61,15 +72,16 @@ class Start:
     rows: torch.Tensor
     """(images, state)."""
     seen: torch.Tensor
-    """(images, state): what is in them of the pictures, and of the names of albums of images without captions."""
+    """(images, state): what is in them of the pictures; of images without captions also what a CLIP says of them, and
+    the names of their albums."""
     sums: torch.Tensor
     """(images, state): the sum of the states of each image's captions, without the constant."""
     counts: torch.Tensor
     """(images,) float32: the captions of each."""
 
     @classmethod
-    def of(cls, backbone: Backbone, states: States, captions: list[list[str]]) -> "Start":
-        """`captions` of all images, any of which may have none."""
+    def of(cls, backbone: Backbone, states: States, captions: list[list[str]], spread: Spread | None = None) -> "Start":
+        """`captions` of all images, any of which may have none; `spread`: what a CLIP with other eyes says of them."""
         owners = torch.tensor([image for image, texts in enumerate(captions) for _ in texts], dtype=torch.long)
         texts = states.of_texts[states.rows([text for of_image in captions for text in of_image])]
         seen = _unbiased(states.of_pictures.mean(0))
@@ -77,6 +89,11 @@ class Start:
         counts = torch.bincount(owners, minlength=len(captions)).float().to(seen.device)
         rows = normalize(sums, dim=-1) + seen
         bare = counts == 0
+        shown = seen.clone()
+        shown[:, : backbone.hidden_size] *= CLASS_NAMES
+        if spread is not None:
+            shown = _as_taught(backbone, states, spread, seen)
+        seen = torch.where(bare[:, None], shown, seen)
         if states.of_albums is not None:
             seen = seen + ALBUM * bare[:, None] * normalize(_unbiased(states.of_albums), dim=-1)
         if bare.any():
@@ -121,6 +138,26 @@ def _levelled(backbone: Backbone, rows: torch.Tensor, others: torch.Tensor) -> t
     return levelled
 
 
+def _as_taught(backbone: Backbone, states: States, spread: Spread, seen: torch.Tensor) -> torch.Tensor:
+    """(images, state): what is `seen` (images, state), with what a CLIP takes the pictures for in the place of said."""
+    words, said = len(backbone.phrase_mean), backbone.hidden_size
+    asked = states.of_texts[states.rows(spread.phrases)][:, :words]
+    asked = asked - asked.mean(0)
+    answers, shown = (of.to(asked.device) for of in (spread.said, spread.shown))
+    covariance, own = asked.T @ asked / len(asked), asked[:, :said]
+    moments = covariance[:said, :said]
+    price = RIDGE * moments.trace() / said * torch.eye(said, device=asked.device)
+    taught, by_eyes = torch.zeros_like(seen), seen.clone()
+    taught[:, :said] = shown @ torch.linalg.solve(moments + price, own.T @ answers / len(asked)).T
+    by_eyes[:, :said] = 0.0
+
+    def usual(rows: torch.Tensor) -> torch.Tensor:
+        """The mean spread of the phrases' scores."""
+        return torch.einsum("nd,de,ne->n", rows[:, :words], covariance, rows[:, :words]).clamp(min=0).sqrt().mean()
+
+    return by_eyes + TAUGHT * usual(by_eyes) / usual(taught).clamp(min=1e-12) * taught
+
+
 def memorize_rows(
     backbone: Backbone,
     gallery: Gallery,
@@ -132,13 +169,15 @@ def memorize_rows(
     checkpoint: Path | None,
     states: States,
     last_captions: list[list[str]],
+    spread: Spread | None = None,
 ) -> None:
     """As `train.memorize`, for a backbone whose identifiers are new tokens of its adapter, each of one place.
 
-    Rows that are there already are trained on. `last_captions` are those of all images in the stage "finish".
+    Rows that are there already are trained on. `last_captions` are those of all images in the stage "finish"; `spread`
+    as in `Start.of`.
     """
     backbone.model.to(state().device)
-    before, after = Start.of(backbone, states, gallery.captions), Start.of(backbone, states, last_captions)
+    before, after = (Start.of(backbone, states, texts, spread) for texts in (gallery.captions, last_captions))
     levels = levels_of(backbone, IdentifierTrie.build(identifiers.indptr, identifiers.tokens))
     model, backbone = backbone.model, copy.copy(backbone)
     backbone.model = trainee(model)
@@ -269,10 +308,16 @@ def levels_of(backbone: Backbone, trie: IdentifierTrie) -> list[Level]:
     return levels
 
 
-def begin_rows(backbone: Backbone, states: States, identifiers: Identifiers, captions: list[list[str]]) -> None:
+def begin_rows(
+    backbone: Backbone,
+    states: States,
+    identifiers: Identifiers,
+    captions: list[list[str]],
+    spread: Spread | None = None,
+) -> None:
     """Adds the identifiers' new tokens; their rows start as `start_of` has it, or as the mean of several images'."""
     backbone.add_tokens(identifiers.new_tokens)
-    rows = start_of(backbone, states, captions)
+    rows = start_of(backbone, states, captions, spread)
     for level in levels_of(backbone, IdentifierTrie.build(identifiers.indptr, identifiers.tokens)):
         backbone.set_rows(identifiers.vocabulary + level.rows, level.started(rows))
 
@@ -294,9 +339,11 @@ def likeliest(backbone: Backbone, trie: IdentifierTrie, states: torch.Tensor) ->
     return torch.cat(images), torch.cat(best)
 
 
-def start_of(backbone: Backbone, states: States, captions: list[list[str]]) -> torch.Tensor:
+def start_of(
+    backbone: Backbone, states: States, captions: list[list[str]], spread: Spread | None = None
+) -> torch.Tensor:
     """(images, state) float32: the rows that images start with."""
-    return LOGIT * Start.of(backbone, states, captions).rows
+    return LOGIT * Start.of(backbone, states, captions, spread).rows
 
 
 def seconds_a_row_step(images: int, state_size: int, queries: int, device: torch.device) -> float:

@@ -48,6 +48,7 @@ def test_the_words_that_a_person_chose_are_a_caption(path: str, caption: str) ->
 @pytest.mark.parametrize(
     "path",
     [
+        "frame_0001.jpg",
         "IMG_1234.jpg",
         "IMG_E1234.HEIC.jpg",
         "IMG_1234 (Edited).jpg",

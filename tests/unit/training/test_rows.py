@@ -28,6 +28,7 @@ from gcr_core.training.config import Recipe, Training
 from gcr_core.training.estimate import estimate
 from gcr_core.training.features import FeatureCache
 from gcr_core.training.rows import (
+    CLASS_NAMES,
     HOLD,
     HUBNESS,
     LOGIT,
@@ -233,11 +234,21 @@ def test_images_without_captions_are_found_by_the_words_of_their_albums_names(mi
 
 
 def test_what_a_picture_shows_is_scaled_in_its_words_and_kept_in_its_look(mini, half, states):
-    rows, shown = Start.of(mini, states, half.captions).rows[BARE], states.of_pictures[0, BARE]
-    factors = rows[:, :WORDS] / shown[:, :WORDS]
+    start, shown = Start.of(mini, states, half.captions), states.of_pictures[0, BARE]
+    rows = start.rows[BARE]
+    factors = rows[:, :WORDS] / start.seen[BARE, :WORDS]
     assert_close(factors, factors[:, :1].expand_as(factors), atol=0.05)
     assert (factors > 0).all()
     assert_close(rows[:, WORDS:-1], shown[:, WORDS:-1])
+
+
+def test_names_of_classes_count_less_than_classes_in_the_row_of_an_image_without_captions(mini, half, states):
+    seen, shown = Start.of(mini, states, half.captions).seen, states.of_pictures[0]
+    said = mini.hidden_size
+    has = [image for image in range(IMAGES) if image not in BARE]
+    assert_close(seen[BARE, :said], CLASS_NAMES * shown[BARE, :said])
+    assert_close(seen[BARE, said:-1], shown[BARE, said:-1])
+    assert_close(seen[has, :-1], shown[has, :-1])
 
 
 def test_images_of_a_gallery_without_any_caption_are_all_as_likely(mini, bare, states):
