@@ -57,6 +57,16 @@ class Settings:
     """Bytes of one stranger's (`visitors`) uploads, which are kept for an hour."""
     max_uploaded_bytes_in_all: int = 32 * 2**30
     """Bytes of all strangers' uploads."""
+    max_downloaded_bytes: int = 8 * 2**30
+    """Bytes of the zips that are made for one stranger (`visitors`) and not yet sent."""
+    max_downloaded_bytes_in_all: int = 32 * 2**30
+    """Bytes of the zips that are made for all strangers and not yet sent."""
+    max_fetched_bytes: int = 16 * 2**30
+    """Bytes of one model of the hub that are kept, in all revisions that strangers' memories name."""
+    max_pushes: int = 2
+    """Pushes of one owner to the hub at a time."""
+    max_pushes_in_all: int = 8
+    """Pushes of all owners at a time."""
     max_imports: int = 2
     """Imports of one owner at a time."""
     max_imports_in_all: int = 4

@@ -28,7 +28,7 @@ from gcr_core.memory import archive
 from gcr_core.memory.memory import Memory
 from gcr_core.retrieval.faiss_file import check_index
 from gcr_core.retrieval.query import SearchRequest
-from gcr_core.serving.model_process import Limits, ModelProcess
+from gcr_core.serving.model_process import Deadlines, ModelProcess
 from gcr_core.serving.remote_memory import memory_host
 from gcr_core.settings import ROOT
 
@@ -164,7 +164,7 @@ def fuzz(count: int, seed: int, memory: Path, keep: Path | None) -> tuple[Counte
     torch.set_num_threads(1)  # a fork of a process with OpenMP's threads would wait for them for ever
     archive.ROOM = MEMORY_BYTES
     ends, faults = Counter[str](), list[str]()
-    server = ModelProcess(memory_host, "memory", Limits(ANSWER_SECONDS))
+    server = ModelProcess(memory_host, "memory", Deadlines(ANSWER_SECONDS))
     with tempfile.TemporaryDirectory() as place:
         for number in range(count):
             changed = Path(place) / str(number)

@@ -33,7 +33,7 @@ from transformers.utils import logging
 
 from gcr_core.data import staging
 from gcr_core.data.gallery import Gallery
-from gcr_core.data.pictures import FINGERPRINTS, THUMBNAILS
+from gcr_core.data.pictures import FINGERPRINTS, THUMBNAIL_SIDE, THUMBNAILS
 from gcr_core.files import atomic
 from gcr_core.files.locks import locked
 from gcr_core.memory import archive
@@ -53,6 +53,8 @@ LONGEST_SECONDS = {"write": 1.5, "serve": 3.0}
 """The longest that a process of each kind lives."""
 LEAST_IMAGES, MOST_MEMORIES, MOST_JOBS = 4, 4, 3
 IMAGE_SIDE = 48
+BATCH, BATCH_SIDE = 12, THUMBNAIL_SIDE + 44
+"""How many new pictures a batch has, and the pixels of their sides, which ask for thumbnails."""
 HIDDEN = (REPORT_FILE, staging.TAKEN_OUT, THUMBNAILS, FINGERPRINTS)
 """What belongs to a gallery though its name begins with a dot."""
 
@@ -124,9 +126,10 @@ def stage(shelf: Workspace, draws: random.Random, done: Path) -> str:
     names = Gallery.load(folder).file_names
     match verb:
         case "batch":
-            new = shelf.root.parent / "new.png"
-            drawn(draws).save(new)
-            with shelf.batch(folder.name, [new, pictures]) as batch:
+            new = [shelf.root.parent / f"new-{number}.png" for number in range(BATCH)]
+            for path in new:
+                drawn(draws, BATCH_SIDE).save(path)
+            with shelf.batch(folder.name, [*new, pictures]) as batch:
                 staging.merge(folder, batch, 100)
         case "take out":
             staging.take_out(folder, draws.sample(names, len(names) // 3))
@@ -186,9 +189,9 @@ def jobs_of(shelf: Workspace) -> list[Job]:
     return [Job(shelf.root / "jobs" / id) for id in shelf.ids("jobs")]
 
 
-def drawn(draws: random.Random) -> Image.Image:
+def drawn(draws: random.Random, side: int = IMAGE_SIDE) -> Image.Image:
     colour = (draws.randrange(256), draws.randrange(256), draws.randrange(256))
-    return Image.new("RGB", (IMAGE_SIDE, IMAGE_SIDE), colour)
+    return Image.new("RGB", (side, side), colour)
 
 
 def faults_of(shelf: Workspace) -> Iterator[str]:
@@ -236,6 +239,8 @@ def whole(folder: Path) -> None:
     names = {*gallery.file_names, *out.file_names, "metadata.jsonl"}
     if there != names:
         raise ValueError(f"{there ^ names} are in the folder or in its list alone")
+    if small := {path.name for path in (folder / THUMBNAILS).glob("*")} - names:
+        raise ValueError(f"{small} are thumbnails of nothing")
 
 
 def well(job: Job) -> None:

@@ -139,7 +139,8 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, help="a folder of twelve, one of them rocket.jpg")
     arguments = parser.parse_args()
     expect.set_options(timeout=PATIENCE_MS)
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    names = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+    executable = next(filter(None, map(shutil.which, names)), None)
     if not executable:
         raise SystemExit("no Chromium is here: make chromium installs one")
     arguments.out.mkdir(parents=True, exist_ok=True)

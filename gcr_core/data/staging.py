@@ -5,6 +5,7 @@ there, so that its captions can be edited still. Images are named by their files
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.data.metadata import MAX_CAPTIONS, add_captions, checked_album
 from gcr_core.data.pictures import THUMBNAILS, fingerprints, note_fingerprints
 from gcr_core.data.sources import check_count
-from gcr_core.errors import GalleryError
+from gcr_core.errors import GalleryError, GcrError
+from gcr_core.files.atomic import changing
 from gcr_core.files.names import printable, unique
 
 TAKEN_OUT = ".taken-out"
@@ -63,8 +65,48 @@ def merge(folder: Path, batch: Gallery, max_pictures: int, album: str = "") -> M
 
     Its images are in `album`, or in albums below that. An image that is there already gets the captions, the name and,
     where it has none, the album of its double; one that was taken out is put back with them. Raises GalleryError, and
-    changes nothing, for more than `max_pictures`.
+    changes nothing, for more than `max_pictures`; where it fails later, what it has moved and no list names is removed.
     """
+    with changing(folder):
+        try:
+            return _merged(folder, batch, max_pictures, album)
+        except BaseException:
+            _remove_unlisted(folder)
+            raise
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a merge that was killed has moved into a gallery's folder and no list names; nothing where the
+    gallery is damaged. Waits for a merge that is under way."""
+    with suppress(GcrError, OSError), changing(folder):
+        _remove_unlisted(folder)
+
+
+def take_out(folder: Path, file_names: Collection[str]) -> int:
+    """Takes images out of the gallery in a folder; returns how many it had of them.
+
+    Raises GalleryError, and changes nothing, where none would be left.
+    """
+    (gallery, out), leaving = _both(folder), set(file_names)
+    gone = [image for image, name in enumerate(gallery.file_names) if name in leaving]
+    if len(gone) == len(gallery):
+        raise GalleryError(f"all {len(gallery):,} pictures would be removed: keep one, or discard them all")
+    _list_out(_behind(out, gallery, gone))
+    kept = gallery.without(gone)
+    kept.with_captions(kept.captions)
+    return len(gone)
+
+
+def put_back(folder: Path, max_pictures: int) -> None:
+    """Puts all back, behind the others. Raises GalleryError, and changes nothing, for more than `max_pictures`."""
+    gallery, out = _both(folder)
+    check_count(len(gallery) + len(out), max_pictures)
+    whole = _behind(gallery, out, range(len(out)))
+    whole.with_captions(whole.captions)
+    _list_out(out.without(range(len(out))))
+
+
+def _merged(folder: Path, batch: Gallery, max_pictures: int, album: str) -> Merged:
     gallery, out = _both(folder)
     batch.albums = ["/".join(filter(None, (album, below))) for below in batch.albums]
     there = [(part, image) for part in (gallery, out) for image in range(len(part))]
@@ -90,28 +132,13 @@ def merge(folder: Path, batch: Gallery, max_pictures: int, album: str = "") -> M
     return Merged(len(new) + len(back), again)
 
 
-def take_out(folder: Path, file_names: Collection[str]) -> int:
-    """Takes images out of the gallery in a folder; returns how many it had of them.
-
-    Raises GalleryError, and changes nothing, where none would be left.
-    """
-    (gallery, out), leaving = _both(folder), set(file_names)
-    gone = [image for image, name in enumerate(gallery.file_names) if name in leaving]
-    if len(gone) == len(gallery):
-        raise GalleryError(f"all {len(gallery):,} pictures would be removed: keep one, or discard them all")
-    _list_out(_behind(out, gallery, gone))
-    kept = gallery.without(gone)
-    kept.with_captions(kept.captions)
-    return len(gone)
-
-
-def put_back(folder: Path, max_pictures: int) -> None:
-    """Puts all back, behind the others. Raises GalleryError, and changes nothing, for more than `max_pictures`."""
-    gallery, out = _both(folder)
-    check_count(len(gallery) + len(out), max_pictures)
-    whole = _behind(gallery, out, range(len(out)))
-    whole.with_captions(whole.captions)
-    _list_out(out.without(range(len(out))))
+def _remove_unlisted(folder: Path) -> None:
+    with suppress(GalleryError):
+        listed = {"metadata.jsonl", *(name for part in _both(folder) for name in part.file_names)}
+        for place in filter(Path.is_dir, (folder, folder / THUMBNAILS)):
+            for path in place.iterdir():
+                if not path.name.startswith(".") and path.name not in listed:
+                    path.unlink(missing_ok=True)
 
 
 def _both(folder: Path) -> tuple[Gallery, Gallery]:

@@ -107,9 +107,12 @@ def changing(folder: Path, wait: bool = True) -> Iterator[None]:
 def new_file(target: Path) -> Iterator[Path]:
     """A path beside `target` to write a file at; the file takes `target`'s place when the block ends well.
 
-    A reader, or a kill or a loss of power at any moment, finds the old file or the new one.
+    A reader, or a kill or a loss of power at any moment, finds the old file or the new one. While the block lasts the
+    file is locked, as far as it is written in place: however long that takes, or the clock jumps, nobody sweeps it.
     """
     building = _sibling(target)
+    building.touch()
+    lock = _try_lock(building)
     try:
         yield building
         _flush_path(building)
@@ -117,6 +120,8 @@ def new_file(target: Path) -> Iterator[Path]:
         _flush_path(target.parent)
     finally:
         building.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -166,10 +171,10 @@ def _is_abandoned(path: Path) -> bool:
     return age > JUST_BEGUN_SECONDS
 
 
-def _try_lock(folder: Path) -> int | None:
+def _try_lock(path: Path) -> int | None:
     """The lock that says "my writer lives", where the file system has locks."""
     try:
-        return try_lock(folder)
+        return try_lock(path)
     except OSError:
         return None
 

@@ -43,6 +43,25 @@ def fetch(path_or_id: str | Path, instead: str, revision: str | None = None) -> 
         return folder
 
 
+def lacking(hub_id: str, revision: str) -> int:
+    """How many bytes `fetch` would bring over the network; 0 where the hub cannot be asked, and so gives nothing."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        files = snapshot_download(hub_id, revision=revision, allow_patterns=FETCHED, dry_run=True)
+    except (HTTPError, OSError, RuntimeError, ValueError):
+        return 0
+    return sum(file.file_size or 0 for file in files if file.will_download)
+
+
+def cache(hub_id: str) -> Path:
+    """The folder that keeps what was fetched of a hub id."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE, "--".join(("models", *hub_id.split("/"))))
+
+
 def released(hub_id: str, instead: str) -> list[str]:
     """The commit hashes of a hub id's own history, without those of pull requests. Raises HubError as `fetch`."""
     from huggingface_hub import HfApi

@@ -20,7 +20,7 @@ from gcr_core.files.zips import (
     ARCHIVE_SUFFIXES,
     CHUNK,
     RATIO_COUNTS_FROM,
-    Limits,
+    ArchiveLimits,
     Zip,
     size_words,
 )
@@ -61,9 +61,9 @@ class Tar:
     members: list[Member]
     """The files by name, hidden ones left out."""
 
-    def __init__(self, archive: str | Path | BinaryIO, limits: Limits | None = None) -> None:
+    def __init__(self, archive: str | Path | BinaryIO, limits: ArchiveLimits | None = None) -> None:
         """Raises GalleryError for what is no tar or is over a limit as a whole."""
-        self.limits = limits or Limits()
+        self.limits = limits or ArchiveLimits()
         self.name = _name(archive)
         with ExitStack() as stack:
             try:

@@ -34,7 +34,7 @@ DIRECTORY_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """What a zip may hold; sizes are bytes, unpacked."""
 
     entries: int = 50_000
@@ -53,9 +53,9 @@ class Zip:
     code_pages: dict[str, list[str]]
     """Where names can be read in several ways: the names, by code page; see `decide`."""
 
-    def __init__(self, archive: str | Path | BinaryIO, limits: Limits | None = None) -> None:
+    def __init__(self, archive: str | Path | BinaryIO, limits: ArchiveLimits | None = None) -> None:
         """Raises GalleryError for what is no zip or is over a limit as a whole."""
-        self.limits = limits or Limits()
+        self.limits = limits or ArchiveLimits()
         self.name = Path(str(archive if isinstance(archive, (str, Path)) else getattr(archive, "name", "the zip"))).name
         try:
             if isinstance(archive, (str, Path)):

@@ -24,7 +24,7 @@ from gcr_core.data.pictures import IMPORT_SIDE
 from gcr_core.errors import GalleryError, GcrError, InputError, MemoryFormatError
 from gcr_core.files.hub import DATA_FILES, TEXT_FILES, here
 from gcr_core.files.layout import MANIFEST_FILE, holds_adapter, weight_files
-from gcr_core.files.zips import Limits, Zip
+from gcr_core.files.zips import ArchiveLimits, Zip
 from gcr_core.memory.manifest import read_manifest, write_manifest
 from gcr_core.memory.scrutiny import check_filled, scrutinise
 from gcr_core.retrieval.faiss_file import check_index
@@ -44,8 +44,8 @@ ANSWER_SECONDS = 30
 """How long each question on trial may take."""
 FAILED, REFUSED = 2, 3
 """What the process ends with that opens a memory and could not, and that would not by what it says of its models."""
-ROOM = 640 * 2**20
-"""The bytes of memory that a memory may take beyond its libraries and twice its weights."""
+ROOM = 256 * 2**20
+"""The bytes of memory that a memory may take beyond its libraries and twice its weights, to be loaded and asked."""
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -71,7 +71,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
 
     Raises MemoryFormatError, naming the member, for what no memory holds.
     """
-    limits = Limits(entries=MAX_ENTRIES, total_bytes=max_bytes, member_bytes=max_bytes)
+    limits = ArchiveLimits(entries=MAX_ENTRIES, total_bytes=max_bytes, member_bytes=max_bytes)
     try:
         with Zip(archive, limits) as parcel:
             names = [PurePosixPath(member.filename) for member in parcel.members]

@@ -1,5 +1,4 @@
-"""Budget: what owners may keep on the disk and import at a time, each and all strangers together, and what memory the
-processes may take that open what strangers send.
+"""Budget: what owners may keep on the disk, download, import and push at a time, each and all strangers together.
 
 Bytes are reserved before they are written and counted on the disk while and after they are, so that imports that run
 at once cannot pass a limit that each of them keeps. All is counted over the home, however many servers it has.
@@ -71,12 +70,7 @@ def _check(root: Path, settings: Settings, size: int, held: list[Claim]) -> None
             f"with the upload all visitors would keep {all_kept / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: try "
             "again another day, or run the page on your own machine"
         )
-    free = shutil.disk_usage(_nearest(root)).free - sum(claim.size for claim in held) - size
-    if free < LEFT_FREE_BYTES:
-        raise GcrError(
-            f"the disk would have {max(free, 0) / GIB:.2f} GiB free, {LEFT_FREE_BYTES / GIB:.2f} stay free: delete "
-            "memories or other files"
-        )
+    _check_free(root, sum(claim.size for claim in held) + size)
 
 
 def often(check: Callable[[], None], then: Callable[[int, int], None]) -> Callable[[int, int], None]:
@@ -94,17 +88,77 @@ def often(check: Callable[[], None], then: Callable[[int, int], None]) -> Callab
 
 
 @contextlib.contextmanager
-def importing(root: Path, settings: Settings) -> Iterator[None]:
+def downloading(root: Path, settings: Settings, size: int) -> Iterator[None]:
+    """Room for a zip of `size` bytes, made for the owner of the workspace at `root`, while the block lasts, in which it
+    is sent and removed. Raises GcrError where too many bytes wait to be sent, or the disk is nearly full."""
+    claims = claims_of(root, "downloads")
+    with claims.counted() as held:
+        own = sum(claim.size for claim in held if claim.owner == root.name)
+        for waiting, limit, whose in (
+            (own, settings.max_downloaded_bytes, "you"),
+            (sum(claim.size for claim in held), settings.max_downloaded_bytes_in_all, "all visitors"),
+        ):
+            if settings.visitors and waiting + size > limit:
+                raise GcrError(
+                    f"with this {whose} would download {(waiting + size) / GIB:.2f} GiB at a time, the limit is "
+                    f"{limit / GIB:.2f}: wait until other downloads are done"
+                )
+        _check_free(root, size)
+        mine = claims.take(root.name, size)
+    try:
+        yield
+    finally:
+        mine.give_back()
+
+
+@contextlib.contextmanager
+def fetching(root: Path, settings: Settings, size: int, cache: Path) -> Iterator[None]:
+    """Room in the hub's `cache` of a model for `size` bytes of a revision that a stranger's memory names, while the
+    block lasts, which fetches it. Raises GcrError where that is too much of the model, or for the disk."""
+    claims, limit = claims_of(root, "fetches"), settings.max_fetched_bytes
+    with claims.counted() as held:
+        fetched = bytes_below(cache) + sum(claim.size for claim in held) + size
+        if fetched > limit:
+            raise GcrError(
+                f"with the model that this memory names {fetched / GIB:.2f} GiB of its revisions would be kept, the "
+                f"limit is {limit / GIB:.2f}: open it on your own machine"
+            )
+        _check_free(cache, size)
+        mine = claims.take(root.name, size)
+    try:
+        yield
+    finally:
+        mine.give_back()
+
+
+def _check_free(folder: Path, size: int) -> None:
+    """Raises GcrError where so many bytes more leave too little of a disk free."""
+    free = shutil.disk_usage(_nearest(folder)).free - size
+    if free < LEFT_FREE_BYTES:
+        raise GcrError(
+            f"the disk would have {max(free, 0) / GIB:.2f} GiB free, {LEFT_FREE_BYTES / GIB:.2f} stay free: delete "
+            "memories or other files"
+        )
+
+
+def importing(root: Path, settings: Settings) -> contextlib.AbstractContextManager[None]:
     """One import into the workspace at `root`, while the block lasts. Raises GcrError where too many are under way."""
-    claims = claims_of(root, "imports")
+    return _one_of(root, "imports", settings.max_imports, settings.max_imports_in_all)
+
+
+def pushing(root: Path, settings: Settings) -> contextlib.AbstractContextManager[None]:
+    """One push to the hub from the workspace at `root`, in the same way."""
+    return _one_of(root, "pushes", settings.max_pushes, settings.max_pushes_in_all)
+
+
+@contextlib.contextmanager
+def _one_of(root: Path, kind: str, most: int, most_in_all: int) -> Iterator[None]:
+    claims = claims_of(root, kind)
     with claims.counted() as held:
         own = sum(claim.owner == root.name for claim in held)
-        for count, limit, whose in (
-            (own, settings.max_imports, "of yours"),
-            (len(held), settings.max_imports_in_all, "of all visitors"),
-        ):
+        for count, limit, whose in ((own, most, "of yours"), (len(held), most_in_all, "of all visitors")):
             if count >= limit:
-                raise GcrError(f"{count} imports {whose} are under way, the limit is {limit}: wait until one is done")
+                raise GcrError(f"{count} {kind} {whose} are under way, the limit is {limit}: wait until one is done")
         mine = claims.take(root.name)
     try:
         yield

@@ -29,7 +29,7 @@ from gcr_core.serving.memory_budget import (
     PICTURE,
     PICTURE_ROOM,
 )
-from gcr_core.serving.model_process import EndedError, Limits, ModelProcess
+from gcr_core.serving.model_process import Deadlines, EndedError, ModelProcess
 from gcr_core.settings import Settings
 
 PROCESSES = 2
@@ -58,7 +58,7 @@ class Decoder:
         self._under_way = BoundedSemaphore(MAX_UNDER_WAY)
         self._free: SimpleQueue[ModelProcess] = SimpleQueue()
         for _ in range(PROCESSES):
-            self._free.put(ModelProcess(PictureHost, "picture", Limits(SECONDS, START_SECONDS)))
+            self._free.put(ModelProcess(PictureHost, "picture", Deadlines(SECONDS, START_SECONDS)))
 
     def open(self, picture: str | Path, longest: int) -> Image.Image:
         """As `open_image` of a path. Raises InputError, also for what takes too much time or memory, and where too many
@@ -145,7 +145,7 @@ def collect(
     """As `Gallery.collect`, in a process of its own. Raises GcrError where that took too much time or memory, or where
     others took the memory for too long."""
     lent = memory_budget.lend(settings, "import", IMPORT, IMPORT_PATIENCE)
-    process = ModelProcess(ImportHost, "import", Limits(IMPORT_SECONDS, START_SECONDS))
+    process = ModelProcess(ImportHost, "import", Deadlines(IMPORT_SECONDS, START_SECONDS))
     into = into.absolute()
     try:
         said = process.ask("collect", list(sources), into, max_pictures, on_word=lambda word: on_progress(*word))

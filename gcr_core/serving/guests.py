@@ -14,8 +14,8 @@ from typing import Any, Literal
 from gcr_core.errors import GcrError
 from gcr_core.memory.archive import needed
 from gcr_core.serving import memory_budget
-from gcr_core.serving.memory_budget import GUEST_LIBRARIES
-from gcr_core.serving.model_process import Limits, ModelProcess
+from gcr_core.serving.memory_budget import CHANGE_ROOM, GUEST_LIBRARIES
+from gcr_core.serving.model_process import Deadlines, ModelProcess
 from gcr_core.settings import Settings
 
 MARK = "elsewhere"
@@ -24,7 +24,8 @@ MAX_GUESTS = 2
 """The most of these processes at a time; each takes half a gigabyte or more."""
 MAX_ASKED = 2
 """The most questions of a guest that are under way; with those of all guests, searches of others are still answered."""
-LIMITS = Limits(answer=30.0, first=90.0, of=dict.fromkeys(("add", "forget", "restore", "move", "recaption"), 600.0))
+CHANGES = ("add", "forget", "restore", "move", "recaption")
+DEADLINES = Deadlines(answer=30.0, first=90.0, of=dict.fromkeys(CHANGES, 600.0))
 """The seconds for a question, for the first one, and for a change, over which no search waits."""
 IDLE_SECONDS = 300.0
 """After so long without a question a guest's process is ended."""
@@ -39,12 +40,13 @@ class Guests:
 
     def __init__(self, settings: Settings, make: Callable[[], ModelProcess] | None = None) -> None:
         self._settings = settings
-        self._make = make or (lambda: ModelProcess(guest_host, "memory from elsewhere", LIMITS))
+        self._make = make or (lambda: ModelProcess(guest_host, "memory from elsewhere", DEADLINES))
         self._lock = threading.Lock()
         self._there: dict[Path, ModelProcess] = {}
         self._asked: dict[Path, int] = {}
         self._left: dict[Path, float] = {}
         self._room: dict[Path, ExitStack] = {}
+        self._changed: set[Path] = set()
         self._timer: threading.Timer | None = None
         if settings.visitors:
             memory_budget.note(self)
@@ -57,6 +59,8 @@ class Guests:
         """As `ModelProcess.ask`. Raises GcrError where it, or too many others, are asked at this moment."""
         process = self._come(folder)
         try:
+            if method in CHANGES:
+                self._widen(folder)
             return process.ask(method, *arguments, on_word=on_word)
         finally:
             with self._lock:
@@ -92,6 +96,16 @@ class Guests:
                     self._room[folder] = held.pop_all()
                 return self._asked_once_more(folder)
 
+    def _widen(self, folder: Path) -> None:
+        """Takes the memory that a change needs until the process is ended, which does not give all of it back before.
+        Raises GcrError, as `memory_budget.lend`."""
+        if folder in self._changed or not self._settings.visitors:
+            return
+        lent = memory_budget.lend(self._settings, "memory", CHANGE_ROOM, PATIENCE)
+        with self._lock:
+            self._changed.add(folder)
+            self._room[folder].callback(lent.give_back)
+
     def _asked_once_more(self, folder: Path) -> ModelProcess:
         if self._asked[folder] >= MAX_ASKED:
             raise GcrError(
@@ -121,6 +135,7 @@ class Guests:
         self._there.pop(folder).end()
         self._room.pop(folder).close()
         del self._asked[folder], self._left[folder]
+        self._changed.discard(folder)
 
 
 class Guest:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -32,6 +33,7 @@ class Importing(threading.Thread):
         """`files`: what `laid_out` takes. They become a new gallery, or a batch for the one with the id `more_for`,
         which `merge` takes into it. Raises GcrError where too many imports are under way."""
         super().__init__(name="import", daemon=True)
+        self.began = time.monotonic_ns()
         self.progress = (0, 0)
         self.more_for = more_for
         self._workspace, self._files, self._laid_out, self._merge = workspace, files, laid_out, merge

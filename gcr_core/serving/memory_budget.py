@@ -24,6 +24,8 @@ LIBRARIES = 24 * MIB
 """What the libraries of these processes take."""
 GUEST_LIBRARIES = 261 * MIB
 """What those take that open memories: torch among them."""
+CHANGE_ROOM = 448 * MIB
+"""What a memory may take beyond what it is asked with, from when it is first changed: pictures are added by sixteen."""
 PICTURE, LARGE_PICTURE = LIBRARIES + PICTURE_ROOM, LIBRARIES + LARGE_ROOM
 IMPORT = LIBRARIES + IMPORT_ROOM
 LOOK_SECONDS = 0.1

@@ -23,7 +23,8 @@ from gcr_core.memory.captions import recaption
 from gcr_core.memory.memory import Memory
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.query import SearchRequest
-from gcr_core.runtime import confine, step_back
+from gcr_core.runtime import confine, narrow, step_back
+from gcr_core.serving.memory_budget import CHANGE_ROOM
 from gcr_core.serving.undo import Undo
 from gcr_core.training.config import Recipe
 
@@ -99,17 +100,25 @@ class MemoryHost:
 
 
 class GuestHost(MemoryHost):
-    """The same for one memory, with limits of memory and open files, behind everybody else's searches."""
+    """The same for one memory, with limits of memory and open files, behind everybody else's searches. It has more
+    memory from its first change on, which whoever asks for one has lent it."""
 
     _confined = False
 
     def _memory(self, folder: Path) -> Memory:
         if not self._confined:
             step_back()
-            confine(room(folder))
+            asking = room(folder)
+            confine(None if asking is None else asking + CHANGE_ROOM)
+            narrow(CHANGE_ROOM)
             atomic.FLUSHES_AT_ONCE = 2  # the stack of a thread counts as memory, whether it is used or not
             self._confined = True
         return super()._memory(folder)
+
+    def _change(self, folder: Path, change: Callable[[Memory], Any]) -> Any:
+        self._memory(folder)
+        narrow(0)
+        return super()._change(folder, change)
 
 
 class TaskHost:

@@ -47,7 +47,7 @@ class EndedError(GcrError):
 
 
 @dataclass(frozen=True)
-class Limits:
+class Deadlines:
     """How many seconds answers, or the wait for the next word of one, may take."""
 
     answer: float
@@ -87,10 +87,10 @@ class ModelProcess:
         self,
         host: Callable[[Callable[[Any], None]], Any],
         name: str,
-        limits: Limits | None = None,
+        deadlines: Deadlines | None = None,
     ) -> None:
         """`host` is called in the child with a function that tells the asker how far a long answer is."""
-        self._host, self._name, self._limits = host, name, limits
+        self._host, self._name, self._deadlines = host, name, deadlines
         self._turns = Turns()
         self._child: Child | None = None
         self._first: tuple[str, tuple[Any, ...]] | None = None
@@ -184,10 +184,10 @@ class ModelProcess:
     ) -> tuple[str, Any]:
         """Raises EOFError or OSError where the process ends."""
         child.pipe.send((method, arguments))
-        limit = self._limits.of.get(method, self._limits.answer) if self._limits else math.inf
+        limit = self._deadlines.of.get(method, self._deadlines.answer) if self._deadlines else math.inf
         while True:
-            more = self._limits.first if self._limits and not child.answered else 0.0
-            if not child.pipe.poll(limit + more if self._limits else None):
+            more = self._deadlines.first if self._deadlines and not child.answered else 0.0
+            if not child.pipe.poll(limit + more if self._deadlines else None):
                 child.dismissed = True
                 self._put_away()
                 raise EndedError(

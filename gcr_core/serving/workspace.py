@@ -6,6 +6,7 @@ What is listed is whole, and what is deleted is gone at once. Knows folders and 
 
 import contextlib
 import hashlib
+import os
 import re
 import secrets
 import shutil
@@ -20,10 +21,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
+from gcr_core.data import staging
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError, InputError, MemoryFormatError, NotFoundError
 from gcr_core.files import atomic
-from gcr_core.files.hub import absolute, commit, fetch, released
+from gcr_core.files.hub import absolute, cache, commit, fetch, lacking, released
 from gcr_core.files.layout import CLIP_FILE, holds_adapter, undo_folder
 from gcr_core.files.names import safe_name
 from gcr_core.files.origin import Origin
@@ -167,6 +169,19 @@ class Workspace:
             memory_archive.pack(folder, building / f"{name}.zip")
         return self.root / "exports" / id / f"{name}.zip"
 
+    @contextlib.contextmanager
+    def download(self, id: str) -> Iterator[Path]:
+        """The zip of `export`, removed when the block ends. Raises GcrError as well where too much waits to be sent."""
+        with budget.downloading(self.root, self.settings, budget.bytes_below(self.memory(id))):
+            archive = self.export(id)
+            made = archive.stat()
+            try:
+                yield archive
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(made, archive.stat()):  # else another download has put its own there
+                        archive.unlink()
+
     def open_memory(self, archive: str | Path) -> str:
         """Puts the memory in a zip into the workspace once it has been opened to see that it can be; returns its id.
 
@@ -225,11 +240,17 @@ class Workspace:
                 "your own machine"
             )
         if from_hub:
-            fetch(name, instead, revision)
+            size = lacking(name, revision) if self.settings.visitors else 0
+            with budget.fetching(self.root, self.settings, size, cache(name)) if size else contextlib.nullcontext():
+                fetch(name, instead, revision)
 
     def importing(self) -> AbstractContextManager[None]:
         """As `budget.importing`."""
         return budget.importing(self.root, self.settings)
+
+    def pushing(self) -> AbstractContextManager[None]:
+        """As `budget.pushing`."""
+        return budget.pushing(self.root, self.settings)
 
     def room_for(self, paths: Iterable[Path]) -> AbstractContextManager[Callable[[], None]]:
         """As `budget.reserved`, for what is to be imported."""
@@ -246,6 +267,8 @@ class Workspace:
         for kind in ("galleries", "memories", "jobs"):
             for id in self.ids(kind):
                 atomic.sweep(self.root / kind / id)
+        for id in self.ids("galleries"):
+            staging.sweep(self.root / "galleries" / id)
         for part in ("memory", "checkpoint", "checkpoint/*"):  # of trainings that nobody may resume for long
             for folder in self.root.glob(f"jobs/*/{part}/"):
                 atomic.sweep(folder)

@@ -90,7 +90,7 @@ def health(loading: LoadingMemory) -> Route:
     """`/health`: 200 while the page answers, 503 where the memory that it opens with could not be loaded, and while its
     process hangs."""
 
-    def answer(request: Request) -> Response:
+    async def answer(request: Request) -> Response:  # so that it waits for no thread that others keep busy
         state = loading.state_now
         reason = HANGS if state == "hung" else ""
         try:

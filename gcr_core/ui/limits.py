@@ -28,6 +28,8 @@ OFFERED = {
     *("startup-events", "theme.css", "upload", "upload_progress", "user"),
 }
 """What is served of Gradio's own API: the rest passes the queue, keeps files, runs programs or asks other sites."""
+HEALTH = "/health"
+"""What is answered at once to whoever asks, so that nobody who floods an address makes the page look ill from there."""
 AT_ONCE = 8
 """How many requests of one visitor are answered at once, beside streams; others wait."""
 PATIENCE_SECONDS = 20.0
@@ -56,7 +58,7 @@ class Limits:
         self._uploads = Uploads(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] == HEALTH:
             await self.app(scope, receive, send)
             return
         visitor, path = Visitor.of(scope), scope["path"]

@@ -5,17 +5,18 @@ the asker's is not found.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from gcr_core.data.formats import media_type
 from gcr_core.data.gallery import Gallery
-from gcr_core.errors import GcrError, one_line
+from gcr_core.errors import GcrError, InputError, NotFoundError, one_line
 from gcr_core.ui import lightbox_view
 from gcr_core.ui.html import without_paths
 from gcr_core.ui.registry import SHIPPED, Registry
@@ -24,7 +25,7 @@ PICTURE_HEADERS = {
     "Cache-Control": "private, max-age=31536000, immutable",
     "X-Content-Type-Options": "nosniff",
 }
-NOT_FOUND, NO_ROOM = 404, 507
+NOT_FOUND, TOO_MUCH, NO_ROOM = 404, 503, 507
 
 
 def routes(registry: Registry) -> list[Route]:
@@ -62,14 +63,16 @@ def routes(registry: Registry) -> list[Route]:
         return told(request, lambda id, index: lightbox_view.recalled(registry.memory(request, id), index))
 
     def download(request: Request) -> Response:
+        held = ExitStack()
         try:
-            archive = registry.visitors.workspace(request).export(request.path_params["id"])
-        except GcrError:
+            archive = held.enter_context(registry.visitors.workspace(request).download(request.path_params["id"]))
+        except (NotFoundError, InputError):
             return Response(status_code=NOT_FOUND)
+        except GcrError as refusal:
+            return PlainTextResponse(without_paths(str(refusal)), TOO_MUCH)
         except OSError as error:
             return PlainTextResponse(without_paths(str(one_line(error))), NO_ROOM)
-        sent = BackgroundTask(archive.unlink, missing_ok=True)
-        return FileResponse(archive, filename=archive.name, headers={"Cache-Control": "no-store"}, background=sent)
+        return _Held(held, archive, filename=archive.name, headers={"Cache-Control": "no-store"})
 
     return [
         Route("/picture/{id}/{index:int}/{version}", picture),
@@ -79,6 +82,18 @@ def routes(registry: Registry) -> list[Route]:
         Route("/recalled/{id}/{index:int}", recalled),
         Route("/download/{id}", download),
     ]
+
+
+class _Held(FileResponse):
+    """A file that is let go once it was sent, or its reader has gone."""
+
+    def __init__(self, held: ExitStack, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            await super().__call__(scope, receive, send)
 
 
 def _picture(find: Callable[[], tuple[Gallery, int]], place: Callable[[Gallery, int], Path]) -> Response:

@@ -1,6 +1,9 @@
 """A gallery before it is memorised: batches merged, images taken out and put back, captions kept throughout."""
 
 import io
+from contextlib import nullcontext
+from itertools import count
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -108,6 +111,56 @@ def test_too_large_a_batch_changes_nothing(staged, made):
     assert rows(Gallery.load(staged)) == rows(before)
     assert all(path.exists() for path in map(batch.path, range(3)))
     assert staging.merge(staged, batch, 5).added == 2
+
+
+def cut_off_at(step, patch):
+    """Lets the process end over the file that is put into its place so many others after the first."""
+    replace, steps = Path.replace, count()
+
+    def replace_until(path, target):
+        if next(steps) == step:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    patch.setattr(Path, "replace", replace_until)
+
+
+def listed(folder):
+    return {"metadata.jsonl", *Gallery.load(folder).file_names, *staging.taken_out(folder).file_names}
+
+
+def there(folder):
+    """The files of a gallery, its thumbnails among them."""
+    paths = [path for place in (folder, folder / THUMBNAILS) if place.exists() for path in place.iterdir()]
+    return {path.name for path in paths if not path.name.startswith(".")}
+
+
+@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize("step", range(6))
+def test_a_merge_that_is_cut_off_leaves_no_picture_that_no_list_names(staged, made, monkeypatch, step, killed):
+    staging.take_out(staged, ["red.png"])
+    large = picture(size=(600, 400), seed=4)
+    batch = made("second", {"large.png": large, "new.png": picture(seed=5), "red.png": picture(seed=1)})
+    with monkeypatch.context() as patch:
+        cut_off_at(step, patch)
+        if killed:
+            patch.setattr(staging, "_remove_unlisted", lambda folder: None)
+        with pytest.raises(KeyboardInterrupt) if step < 5 else nullcontext():
+            staging.merge(staged, batch, MOST)
+    if killed:
+        staging.sweep(staged)
+    assert there(staged) == listed(staged)
+    gallery = Gallery.load(staged)
+    assert len(gallery) == (2 if step < 4 else 5)
+    assert all(gallery.open(image) for image in range(len(gallery)))
+    assert staging.merge(staged, made("third", {"large.png": large}), MOST).added == (step < 4)
+
+
+def test_nothing_of_a_damaged_gallery_is_swept(staged):
+    before = there(staged)
+    (staged / "metadata.jsonl").write_text("{", encoding="utf-8")
+    staging.sweep(staged)
+    assert there(staged) == before
 
 
 def test_what_is_taken_out_comes_back_with_what_was_typed_meanwhile(staged):

@@ -12,7 +12,7 @@ import pytest
 
 from gcr_core.errors import InputError, NotFoundError
 from gcr_core.files import atomic
-from gcr_core.files.atomic import changing, new_folder, remove, sweep, write_text
+from gcr_core.files.atomic import changing, new_file, new_folder, remove, sweep, write_text
 from tests.patience import until
 
 WRITER = """
@@ -83,6 +83,19 @@ def test_what_a_killed_writer_left_is_swept_what_a_live_one_builds_is_not(tmp_pa
     writers[1].wait()
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_written_for_long_or_while_the_clock_jumps_is_not_swept(tmp_path: Path) -> None:
+    with new_file(tmp_path / "file") as building:
+        building.write_text("new")
+        os.utime(building, (0, 0))
+        sweep(tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "new")]
+    os.utime(tmp_path / "file", (0, 0))
+    (tmp_path / ".file.0123abcd").touch()
+    os.utime(tmp_path / ".file.0123abcd", (0, 0))
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_sweep_leaves_what_has_just_begun_and_what_is_no_leftover(tmp_path: Path) -> None:

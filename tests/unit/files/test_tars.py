@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gcr_core.errors import GalleryError, InputError
+from gcr_core.errors import GalleryError
 from gcr_core.files.tars import MAX_HEADER_BYTES, Tar, open_archive
-from gcr_core.files.zips import Limits, Zip
-from tests.uploads import zipped
+from gcr_core.files.zips import ArchiveLimits, Zip
+from tests.uploads import outcome, zipped
 
 
 def tarred(path: Path, members: dict[str, bytes], mode: str = "w:gz") -> Path:
@@ -21,17 +21,6 @@ def tarred(path: Path, members: dict[str, bytes], mode: str = "w:gz") -> Path:
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return path
-
-
-def outcome(archive: Tar) -> dict[str, bytes | str]:
-    """Each member's bytes, or why it is refused."""
-    found: dict[str, bytes | str] = {}
-    for member in archive.members:
-        try:
-            found[member.filename] = archive.read(member)
-        except InputError as error:
-            found[member.filename] = str(error)
-    return found
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
@@ -58,7 +47,7 @@ def test_members_come_by_name_without_folders_and_hidden_ones(mode: str, tmp_pat
 def test_a_refused_member_says_why_and_the_rest_can_be_read(
     name: str, data: bytes, reason: str, tmp_path: Path
 ) -> None:
-    with Tar(tarred(tmp_path / "a.tar.gz", {name: data, "good": b"1"}), Limits(member_bytes=2**11)) as archive:
+    with Tar(tarred(tmp_path / "a.tar.gz", {name: data, "good": b"1"}), ArchiveLimits(member_bytes=2**11)) as archive:
         found = outcome(archive)
     assert reason in str(found[name])
     assert found["good"] == b"1"
@@ -78,12 +67,14 @@ def test_a_link_or_device_is_refused(kind: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        (Limits(entries=10), "has over 10 entries, the limit: split it"),
-        (Limits(total_bytes=10_000), "holds more than 9.8 KiB unpacked, the limit: split it"),
+        (ArchiveLimits(entries=10), "has over 10 entries, the limit: split it"),
+        (ArchiveLimits(total_bytes=10_000), "holds more than 9.8 KiB unpacked, the limit: split it"),
     ],
 )
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_tar_over_a_limit_is_refused_as_a_whole(limits: Limits, reason: str, mode: str, tmp_path: Path) -> None:
+def test_a_tar_over_a_limit_is_refused_as_a_whole(
+    limits: ArchiveLimits, reason: str, mode: str, tmp_path: Path
+) -> None:
     path = tarred(tmp_path / "a.tar", {str(i): bytes(1_000) for i in range(12)}, mode)
     with pytest.raises(GalleryError, match=reason):
         Tar(path, limits)

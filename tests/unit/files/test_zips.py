@@ -7,20 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gcr_core.errors import GalleryError, InputError
-from gcr_core.files.zips import Limits, Zip
-from tests.uploads import zipped
-
-
-def outcome(archive: Zip) -> dict[str, bytes | str]:
-    """Each member's bytes, or why it is refused."""
-    found: dict[str, bytes | str] = {}
-    for member in archive.members:
-        try:
-            found[member.filename] = archive.read(member)
-        except InputError as error:
-            found[member.filename] = str(error)
-    return found
+from gcr_core.errors import GalleryError
+from gcr_core.files.zips import ArchiveLimits, Zip
+from tests.uploads import outcome, zipped
 
 
 def test_members_come_by_name_without_folders_and_hidden_ones(tmp_path: Path) -> None:
@@ -63,7 +52,7 @@ def test_a_large_member_comes_in_pieces(tmp_path: Path) -> None:
 def test_a_refused_member_says_why_and_the_rest_can_be_read(
     name: str, data: bytes, reason: str, tmp_path: Path
 ) -> None:
-    limits = Limits(member_bytes=2**11 if name == "big.png" else 2**26)
+    limits = ArchiveLimits(member_bytes=2**11 if name == "big.png" else 2**26)
     with Zip(zipped(tmp_path / "a.zip", {name: data, "good": b"1"}), limits) as archive:
         found = outcome(archive)
     assert reason in str(found[name])
@@ -118,11 +107,11 @@ def test_two_members_of_one_name_are_both_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        (Limits(entries=10), "a.zip has 12 entries, the limit is 10: split it"),
-        (Limits(total_bytes=1_000), "a.zip holds 1.2 KiB unpacked, the limit is 1000 bytes: split it"),
+        (ArchiveLimits(entries=10), "a.zip has 12 entries, the limit is 10: split it"),
+        (ArchiveLimits(total_bytes=1_000), "a.zip holds 1.2 KiB unpacked, the limit is 1000 bytes: split it"),
     ],
 )
-def test_a_zip_over_a_limit_is_refused_as_a_whole(limits: Limits, reason: str, tmp_path: Path) -> None:
+def test_a_zip_over_a_limit_is_refused_as_a_whole(limits: ArchiveLimits, reason: str, tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {str(i): bytes(100) for i in range(12)})
     with pytest.raises(GalleryError, match=reason):
         Zip(path, limits)

@@ -13,6 +13,7 @@ import pytest
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
 from gcr_core.serving import budget
+from gcr_core.serving import workspace as workspaces
 from gcr_core.serving.importing import Importing
 from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
@@ -113,6 +114,7 @@ OTHER_SERVER = """
 import sys
 from pathlib import Path
 from gcr_core.serving import budget
+from gcr_core.serving import workspace as workspaces
 from gcr_core.serving.workspace import Workspace
 from gcr_core.settings import Settings
 
@@ -158,3 +160,81 @@ def test_an_import_that_fails_gives_its_place_back(tmp_path):
     for _ in range(3):
         with pytest.raises(TypeError):
             Importing(workspace, [], None).result()
+
+
+def test_of_pushes_at_a_time_one_too_many_is_refused_and_a_place_is_free_again_after(tmp_path):
+    settings = Settings(home=tmp_path, max_pushes=1, max_pushes_in_all=2)
+    one, two, three = (stranger(tmp_path, name, settings) for name in "abc")
+    with one.pushing():
+        with pytest.raises(GcrError, match="1 pushes of yours are under way, the limit is 1: wait"), one.pushing():
+            pass
+        with two.pushing(), pytest.raises(GcrError, match="2 pushes of all visitors"), three.pushing():
+            pass
+    with one.pushing(), one.importing():
+        pass
+
+
+def test_zips_that_wait_to_be_sent_are_counted_before_they_are_made_and_removed_after(tmp_path, tiny_memory_dir):
+    size = budget.bytes_below(tiny_memory_dir)
+    settings = Settings(
+        home=tmp_path, visitors=True, max_downloaded_bytes=int(1.5 * size), max_downloaded_bytes_in_all=int(2.5 * size)
+    )
+    one, two, three = (stranger(tmp_path, name, settings) for name in "abc")
+    for workspace in (one, two, three):
+        workspace.keep(shutil.copytree(tiny_memory_dir, workspace.root / "copied"), "memory-of-it", "Mine")
+    before = kept(tmp_path)
+    with one.download("memory-of-it") as archive:
+        assert archive.is_file()
+        with pytest.raises(GcrError, match="with this you would download"), one.download("memory-of-it"):
+            pass
+        refused = pytest.raises(GcrError, match="with this all visitors would")
+        with two.download("memory-of-it"), refused, three.download("memory-of-it"):
+            pass
+    assert kept(tmp_path) == before
+    with one.download("memory-of-it"):
+        pass
+
+
+def test_of_two_downloads_of_one_memory_the_first_that_ends_leaves_the_other_its_file(tmp_path, tiny_memory_dir):
+    workspace = stranger(tmp_path, "a", Settings(home=tmp_path))
+    workspace.keep(shutil.copytree(tiny_memory_dir, workspace.root / "copied"), "memory-of-it", "Mine")
+    with workspace.download("memory-of-it"):
+        second = workspace.download("memory-of-it")
+        archive = second.__enter__()
+    assert archive.is_file()
+    second.__exit__(None, None, None)
+    assert not archive.exists()
+
+
+def test_a_download_leaves_the_disk_to_the_jobs_that_run(tmp_path, tiny_memory_dir, monkeypatch):
+    workspace = stranger(tmp_path, "a", Settings(home=tmp_path))
+    workspace.keep(shutil.copytree(tiny_memory_dir, workspace.root / "copied"), "memory-of-it", "Mine")
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**40, budget.LEFT_FREE_BYTES))
+    with pytest.raises(GcrError, match=r"0\.25 stay free: delete"), workspace.download("memory-of-it"):
+        pass
+    assert not list(workspace.root.glob("exports/*"))
+
+
+def test_revisions_that_strangers_name_are_fetched_as_far_as_there_is_room(tmp_path, monkeypatch):
+    workspace = stranger(tmp_path, "a", Settings(home=tmp_path, visitors=True, clip="a/clip", max_fetched_bytes=10_000))
+    cached, fetched = tmp_path / "cache", []
+    monkeypatch.setattr(workspaces, "cache", lambda name: cached)
+    monkeypatch.setattr(workspaces, "lacking", lambda name, revision: 0 if revision in fetched else 6_000)
+    monkeypatch.setattr(workspaces, "released", lambda name, instead: ["1" * 40, "2" * 40])
+
+    def fetch(name, instead, revision=None):
+        if revision and revision not in fetched:
+            fetched.append(revision)
+            cached.mkdir(exist_ok=True)
+            (cached / revision).write_bytes(b"x" * 6_000)
+        return cached / "snapshots" / ("0" * 40)
+
+    monkeypatch.setattr(workspaces, "fetch", fetch)
+    for _ in range(2):
+        workspace._fetch("CLIP", "a/clip", "1" * 40, "a/clip")
+    with pytest.raises(
+        GcrError, match=r"0\.00 GiB of its revisions would be kept, the limit is 0\.00: open it on your"
+    ):
+        workspace._fetch("CLIP", "a/clip", "2" * 40, "a/clip")
+    assert fetched == ["1" * 40]

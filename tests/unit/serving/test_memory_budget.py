@@ -1,5 +1,6 @@
 """What strangers send is opened in processes that together take no more memory than they may."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -7,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from gcr_core.errors import GcrError
+from gcr_core.files.claims import Claims
 from gcr_core.memory.archive import needed
+from gcr_core.retrieval.query import SearchRequest
 from gcr_core.serving import decoder as decoder_module
 from gcr_core.serving import guests as guests_module
-from gcr_core.serving.guests import Guests
-from gcr_core.serving.memory_budget import GUEST_LIBRARIES, IMPORT, LARGE_PICTURE, MIB, PICTURE, lend
+from gcr_core.serving.guests import Guests, guest_host
+from gcr_core.serving.memory_budget import CHANGE_ROOM, GUEST_LIBRARIES, IMPORT, LARGE_PICTURE, MIB, PICTURE, lend
+from gcr_core.serving.model_process import ModelProcess
 from gcr_core.settings import ROOT, Settings
 from tests.patience import until
 from tests.unit.serving.test_guests import HERE, THERE, Process
@@ -35,12 +40,47 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path, visitors=True)
 
 
-def test_beside_an_import_or_a_memory_of_gcr_mini_there_is_room_for_a_picture(settings: Settings) -> None:
+def test_beside_an_import_or_two_memories_of_gcr_mini_or_one_that_changes_there_is_room_for_a_picture(
+    settings: Settings,
+) -> None:
     memory = GUEST_LIBRARIES + needed(ROOT / "checkpoints" / "emoji")
-    for kind, size in (("import", IMPORT), ("memory", memory)):
-        held = lend(settings, kind, size, 0)
-        lend(settings, "picture", PICTURE, 0).give_back()
-        held.give_back()
+    for kind, sizes in (("import", [IMPORT]), ("memory", [memory] * 2), ("memory", [memory, CHANGE_ROOM])):
+        held = [lend(settings, kind, size, 0) for size in sizes]
+        held.append(lend(settings, "picture", PICTURE, 0))
+        for each in held:
+            each.give_back()
+
+
+@pytest.mark.slow
+def test_a_memory_of_gcr_mini_is_asked_and_changed_within_what_it_is_lent(settings: Settings, tmp_path: Path) -> None:
+    folders = [shutil.copytree(ROOT / "checkpoints" / "emoji", tmp_path / name) for name in ("one", "other")]
+    guests = Guests(settings, lambda: ModelProcess(guest_host, "memory"))  # however long that takes
+    large = Image.effect_noise((1600, 1200), 50).convert("RGB")
+    asks = {folder: guests.of(folder).ask for folder in folders}
+    try:
+        for request in (SearchRequest("a happy dog"), SearchRequest("a happy dog", top=100, beams=900)):
+            assert all(ask("answer", folder, request)["generative"] for folder, ask in asks.items())
+        assert len(guests._there) == 2
+        names = asks[folders[0]]("add", folders[0], [(f"{i}.png", large) for i in range(16)], [["a"]] * 16)
+        asks[folders[0]]("forget", folders[0], names)
+    finally:
+        while guests.make_room():
+            pass
+
+
+def test_a_memory_that_is_changed_is_lent_more_until_its_process_is_ended(settings: Settings) -> None:
+    def taken() -> int:
+        with Claims(settings.home / "under-way" / "memory").counted() as held:
+            return sum(claim.size for claim in held)
+
+    Process.made = []
+    guests: Any = Guests(settings, Process)
+    guests.of(HERE).ask("answer")
+    asked = taken()
+    for _ in range(2):
+        guests.of(HERE).ask("add")
+        assert taken() == asked + CHANGE_ROOM
+    assert guests.make_room() and taken() == 0
 
 
 def test_what_is_lent_is_never_more_than_the_limit_and_a_picture_waits_for_no_import(settings: Settings) -> None:

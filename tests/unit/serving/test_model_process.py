@@ -18,7 +18,7 @@ import pytest
 from gcr_core.errors import GcrError, InputError
 from gcr_core.serving import model_process
 from gcr_core.serving.loading import LoadingMemory
-from gcr_core.serving.model_process import EndedError, Limits, ModelProcess
+from gcr_core.serving.model_process import Deadlines, EndedError, ModelProcess
 from tests.patience import until
 
 
@@ -79,7 +79,7 @@ class Host:
 
 @pytest.fixture
 def process() -> Iterator[ModelProcess]:
-    process = ModelProcess(Host, "host", Limits(60))
+    process = ModelProcess(Host, "host", Deadlines(60))
     yield process
     process.end()
 
@@ -213,7 +213,7 @@ def test_one_that_was_ended_is_not_asked_while_it_still_counts_as_alive(
 
 @pytest.mark.slow
 def test_an_answer_that_takes_too_long_is_ended_and_the_next_question_answered() -> None:
-    process = ModelProcess(Host, "host", Limits(1, 60, {"count": 5}))
+    process = ModelProcess(Host, "host", Deadlines(1, 60, {"count": 5}))
     try:
         assert process.ask("load", "x") == "x"
         assert process.ask("count", 2, 2) == 2, "its own limit, and for each word"
