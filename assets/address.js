@@ -6,7 +6,7 @@ const address = {
   FIRST_TAB: "search",
   LONGEST: 1000, // characters of a query that can be answered
   HEARD_MS: 200, // how long a tab may take to turn
-  SHOWN_MS: 2500, // how long the page says what it has done
+  SHOWN_MS: 5000, // how long the page says what it has done
 
   read() {
     const given = new URLSearchParams(location.search), part = (name) => given.get(name) ?? "";
@@ -47,12 +47,10 @@ const address = {
     address.visit?.();
   },
 
-  // Clicks on a tab until it is the one that is shown: a page that is still being built hears no click.
+  // Clicks on a tab unless it is the one that is shown.
   turn(tab) {
     const button = document.getElementById(`${tab}-button`);
-    if (button?.getAttribute("aria-selected") !== "false") return;
-    button.click();
-    setTimeout(() => tab === address.now.tab && address.turn(tab), address.HEARD_MS);
+    if (button?.getAttribute("aria-selected") === "false") button.click();
   },
 
   entitle() {
@@ -109,16 +107,20 @@ const address = {
 
   async share() {
     const link = location.origin + address.of({ ...address.now, tab: address.FIRST_TAB }, "");
-    if (navigator.share && matchMedia("(pointer: coarse)").matches)
+    const say = (words) => setTimeout(gcr.line(words).remove, address.SHOWN_MS);
+    const mine = address.now.memory && document.querySelector("#memory-choice [data-private]");
+    const alone = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
+    const reach = mine ? "It opens in this browser only: the memory is yours." : alone ? "It opens on this computer only." : "";
+    if (navigator.share && matchMedia("(pointer: coarse)").matches) {
+      if (mine) say(`The link is made. ${reach}`);
       return navigator.share({ title: document.title, url: link }).catch(() => {});
+    }
     if (!(await address.copy(link))) {
       const field = Object.assign(document.createElement("input"), { value: link, readOnly: true });
       field.setAttribute("aria-label", "Link");
       return gcr.dialog("The browser does not let the page copy the link: copy it here.", "Done", field);
     }
-    const alone = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
-    const words = alone ? "The link is copied. It opens on this computer only." : "The link is copied.";
-    setTimeout(gcr.line(words).remove, address.SHOWN_MS);
+    say(`The link is copied. ${reach}`);
   },
 
   async copy(text) {
@@ -146,8 +148,12 @@ addEventListener("popstate", () => {
 });
 
 document.addEventListener("click", ({ target }) => {
-  const tab = target.closest?.("#tabs > * button[role=tab]");
-  if (tab?.id) address.note({ tab: tab.id.replace("-button", "") });
+  const tab = target.closest?.("#tabs > * button[role=tab]")?.id.replace("-button", "");
+  if (tab) {
+    address.note({ tab });
+    // Again until it is shown: a page that is still being built hears no click, and a busy one may turn back.
+    setTimeout(() => tab === address.now.tab && address.turn(tab), address.HEARD_MS);
+  }
   const example = target.closest?.("[data-q]");
   if (example) address.go({ q: example.dataset.q });
   if (target.closest?.("[data-share]")) address.share();

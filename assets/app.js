@@ -32,7 +32,11 @@ const gcr = {
       const ask = gcr.dialogs[data.ask];
       const fields = ask ? await ask(data) : {};
       if (!fields) return;
-      if (data.do === "search") return address.go({ memory: data.memory, q: "", album: "", tab: "search" });
+      if (data.do === "search") {
+        if (document.querySelector("#notice .good")) send({ do: "heard" }); // it says that one can be searched
+        scrollTo({ top: 0 });
+        return address.go({ memory: data.memory, q: "", album: "", tab: "search" });
+      }
       if (data.do === "choose") return left(gcr.typed(data, data.value));
       const { mistake } = data.do === "rename" ? await edits.keep({ ...data, ...fields }) : {};
       send(mistake ? { do: "refused", mistake } : data, fields);

@@ -161,6 +161,10 @@ window.desk = desk;
 document.addEventListener("click", ({ target }) => {
   for (const menu of document.querySelectorAll("details.menu[open]"))
     if (!menu.contains(target) || target.closest(".items")) menu.open = false;
+  if (target.closest?.("[data-skip]")) {
+    document.querySelector("#how .step-of")?.scrollIntoView({ behavior: "smooth" });
+    document.querySelector("#how [name=preset]:checked")?.focus({ preventScroll: true });
+  }
   const line = target.closest?.("[data-dismiss]")?.closest("[data-once]");
   if (line) line.hidden = desk.dismissed(line.dataset.once, true);
 });

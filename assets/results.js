@@ -99,7 +99,8 @@ const drawings = {
 // A picture has come: one in a mosaic or in the grid of a gallery tells only then what it is.
 drawings.come = (image) => {
   const { naturalWidth: width, naturalHeight: height } = image;
-  if (image.matches?.(".mosaic > img, .cell > .picture > img") && Math.max(width, height) < drawings.THUMBNAIL) image.classList.add("drawing");
+  // Toggled, as a rendering puts another memory's pictures into the same images.
+  if (image.matches?.(".mosaic > img, .cell > .picture > img")) image.classList.toggle("drawing", Math.max(width, height) < drawings.THUMBNAIL);
   if (!image.matches?.(".whole > img, img.drawing")) return;
   image.dataset.cut = "yes";
   if (!/^data:|\.svg$/.test(image.currentSrc)) drawings.cut(image);

@@ -24,7 +24,7 @@ def offer(id: str, backbone: str, wanting: int, each: int, eyes: bool = False, w
     place, or beside it, of how many others it has been seen that it is `wordless`."""
     none = (
         f'<p class="hint wordless">{text(backbone)} has no words for {count(wordless, "picture")} without a caption: '
-        f"type {'one' if wordless == 1 else 'theirs'} in.</p>"
+        f"type some in to search {'it' if wordless == 1 else 'them'} by.</p>"
         if wordless
         else ""
     )
@@ -105,7 +105,7 @@ def table(id: str, gallery: Gallery, place: Place = FIRST, edition: int = 0) -> 
     checked = " checked" if only else ""
     choice = (
         f'<label class="only"><input type="checkbox" data-do="only" data-gallery="{id}"{checked}> '
-        f"only pictures without a caption ({len(bare):,})</label>"
+        "only pictures without a caption</label>"
         if bare or only
         else ""
     )

@@ -41,12 +41,13 @@ class Destination:
         return cls(memory, q, album, given.get("again") is True)
 
 
-def memories(own: list[dict[str, Any]], first: str) -> str:
-    """A list to choose a memory from, the `first` being the page's; nothing while there is only that one."""
+def memories(own: list[dict[str, Any]], first: str, visitors: bool = False) -> str:
+    """A list to choose a memory from, the `first` being the page's; nothing while there is only that one. `visitors`:
+    one's own are closed to others, which Share says."""
     if not own:
         return ""
     rows = [(row["id"], f"{row['name']} ({row['images']:,})") for row in own]
-    return _select("Memory", [(SHIPPED, first), *rows])
+    return _select("Memory", [(SHIPPED, first), *rows], " data-private" * visitors)
 
 
 def albums(sizes: dict[str, int]) -> str:
@@ -99,6 +100,6 @@ def _chip(query: str) -> str:
     return f'<button type="button" class="chip" data-q="{text(query)}"{title}>{text(short)}</button>'
 
 
-def _select(label: str, rows: Iterable[tuple[str, str]]) -> str:
+def _select(label: str, rows: Iterable[tuple[str, str]], more: str = "") -> str:
     options = "".join(f'<option value="{text(value)}">{text(words)}</option>' for value, words in rows)
-    return f'<label class="choose"><span>{label}</span><select>{options}</select></label>'
+    return f'<label class="choose"><span>{label}</span><select{more}>{options}</select></label>'

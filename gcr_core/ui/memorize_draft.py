@@ -196,14 +196,19 @@ class Draft:
         ]
 
     def state(self, request: Any) -> list[Any]:
-        """What this part of the page is of, but for what is typed and chosen, which each page shows as it is there."""
+        """What this part of the page is of, but for what is typed and chosen, which each page shows as it is there.
+
+        Another one after an import that failed, too: a page may show that it goes on, and be of what was before.
+        """
         workspace = self.registry.visitors.workspace(request)
         importing, id = self._importing(workspace), self._newest(workspace)
+        last = self._imports.get(workspace.root)
+        imports = [importing and importing.progress, last and last.began]
         if not id:
-            return [importing and importing.progress]
+            return imports
         names = zlib.crc32("/".join(self.registry.gallery(request, id).file_names).encode())
         lacking = self._lacking(self._chosen(workspace.gallery(id)))
-        return [importing and importing.progress, id, names, self.stirs(workspace), lacking]
+        return [*imports, id, names, self.stirs(workspace), lacking]
 
     # What goes on by itself
 

@@ -303,8 +303,9 @@ class MemorizeTab:
     def _push(self, request: Any, data: dict[str, Any]) -> dict[Any, Any]:
         id = _id(data, "memory")
         self.registry.own_memory(request, id)
-        folder = self.workspace(request).memory(id)
-        self.chores.begin(id, "Pushing…", hub_push.pushing(self.settings, folder, data, data["signed_in"]))
+        workspace = self.workspace(request)
+        work = hub_push.pushing(self.settings, workspace.memory(id), data, data["signed_in"])
+        self.chores.begin(id, "Pushing…", work, workspace.pushing())
         return {**self.show_work(request), **self.show_memories(request)}
 
     def rename(self, request: Any, edit: dict[str, Any]) -> None:

@@ -87,7 +87,8 @@ def staged(id: str, gallery: Gallery, report: dict[str, Any], longest: int, out:
         '<p class="hint">or drop more here: a folder becomes an album</p>'
         f'<p class="does"><button type="button" class="quiet" data-do="discard" data-gallery="{id}" data-ask="sure" '
         'data-words="Discard these pictures and the captions typed here?" data-verb="Discard">Start over</button></p>'
-        f"{uploading()}</div>{heading(2, 'Captions')}"
+        f'{uploading()}</div><div class="step-line">{heading(2, "Captions")}'
+        '<button type="button" class="quiet" data-skip>Skip to training</button></div>'
     )
 
 

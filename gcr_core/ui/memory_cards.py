@@ -37,7 +37,7 @@ def cards(
         + (f'<p class="hint">{text(kept_for)}</p>' if kept_for else "")
         + (f'<ul class="memories">{rows}</ul>' if rows else empty)
         + '<div class="drop small" data-drop="memory"><p><label class="button">Open a memory'
-        '<input type="file" accept=".zip"></label> <span class="hint">a zip that was downloaded here</span></p>'
+        '<input type="file" accept=".zip"></label> <span class="hint">a zip downloaded from a page like this</span></p>'
         f"{uploading()}</div>"
     )
 

@@ -181,7 +181,8 @@ def build(page: gr.Blocks, tab: gr.Tab, registry: Registry, examples: tuple[str,
 
     def offered(request: Any, id: str = "") -> Any:
         """The memories to choose from, once there is a choice; the one with an `id` chosen where one is given."""
-        options = choices.memories(registry.own(request), EMOJI if examples else PAGES_OWN)
+        first, visitors = EMOJI if examples else PAGES_OWN, registry.visitors.settings.visitors
+        options = choices.memories(registry.own(request), first, visitors)
         return gr.HTML(value=id, options=options) if id else gr.HTML(options=options)
 
     def search(

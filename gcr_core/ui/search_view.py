@@ -54,6 +54,8 @@ def results(
     if picture:
         question, share = f'<img class="asked" src="{text(picture[0])}" alt=""> {text(picture[1])}', ""
     found = f"{len(both)} of {most} found by both" if both else "nothing found by both"
+    if doubts and all(doubts.get(side) == "nothing" for side in SIDES):
+        found = ""  # of weak hits, which are folded
     sides = "".join(
         _side(
             side,
