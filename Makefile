@@ -7,14 +7,14 @@ TORCH_INDEX ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check
-# More workers than the two cores of a small machine, as tests wait for processes and pages. The longest come first, as
-# tests/conftest.py orders them. Where Python is told to keep no bytecode, each worker would compile every test anew.
-PYTEST := HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+# tests/conftest.py says how many workers there are, and lets the longest tests come first. Where Python is told to keep
+# no bytecode, each worker would compile every test anew. Those of test-fast seldom wait: hardly more than cores are used.
+PYTEST := HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo test test-fast coverage lint bench lock chromium clean
+.PHONY: help demo test test-fast test-firefox coverage lint bench lock chromium clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.app  ## the web app on http://127.0.0.1:7860
 	$(RUN) app.py
@@ -23,7 +23,18 @@ test: $(VENV)/.dev chromium  ## every test: units, the app through its API, the 
 	$(PYTEST)
 
 test-fast: $(VENV)/.dev  ## the tests that take no longer than two seconds each, without a browser
-	$(PYTEST) --ignore tests/browser -m "not slow" --durations 10 --durations-min 2
+	$(PYTEST) --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --ignore tests/browser -m "not slow" --durations 10 --durations-min 2
+
+test-firefox: $(VENV)/.dev $(VENV)/.firefox  ## the tests of search, addresses, lightbox and gallery in Firefox
+	@command -v firefox-esr >/dev/null || command -v firefox >/dev/null || { \
+	  echo "These tests need Firefox: install the package 'firefox-esr' (or 'firefox')." >&2; exit 1; }
+	TEST_BROWSER=firefox PYTHONPATH=$(VENV)/.firefox $(PYTEST) \
+	  $(patsubst %,tests/browser/test_%_page.py,search address lightbox gallery)
+
+# A newer Playwright asks of Firefox what its ESR 153 has not.
+$(VENV)/.firefox: $(VENV)/.lock
+	$(INSTALL) --no-deps --upgrade --target $@ playwright==1.64.0 pyee==13.0.1
+	touch $@
 
 coverage: $(VENV)/.dev chromium  ## the tests, slower, and the lines of gcr_core that none of them runs
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
@@ -61,12 +72,15 @@ $(VENV)/.uv/bin/uv:
 	$(PYTHON) -m venv $(VENV)/.uv
 	$(VENV)/.uv/bin/python -m pip install --disable-pip-version-check uv==0.13.9
 
-chromium:  ## installs Chromium for the browser tests, where there is none and apt-get may
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+chromium:  ## installs Chromium for the browser tests, without a desktop, where there is none and apt-get may
+	@for name in chromium-headless-shell chromium chromium-browser google-chrome; do \
+	    command -v $$name >/dev/null && exit; \
+	  done; \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then sudo=; \
 	  elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then sudo=sudo; \
 	  else echo "The browser tests need Chromium: install the package 'chromium' (or Google Chrome) and run make test again." >&2; exit 1; fi; \
-	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium; }
+	  get="$$sudo apt-get install -y -qq --no-install-recommends"; \
+	  $$sudo apt-get update -qq && { $$get chromium-headless-shell || $$get chromium; }
 
 clean:  ## removes .venv and what tools have left
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -15,6 +15,7 @@ os.environ["STARTED_BY_TESTS"] = str(os.getpid())  # in the environment of all t
 
 import gcr_core  # noqa: F401, I001 - before torch: it sets how OpenMP waits
 
+import contextlib
 import json
 import random
 import sys
@@ -41,12 +42,26 @@ APPS = (
 """Fixtures in app/ and browser/ that start an app, or the process of its models, which several tests ask."""
 SEED = 0
 END_SECONDS = 30
+MAX_WORKERS = 6
+"""More would wait in the end for the one that has the longest group of tests."""
+WORKER_BYTES = 3 * 2**30
+"""What a worker takes with its app, the processes of that app's models, and its browser."""
+CONTAINER_BYTES = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux says how much memory a container may use, or "max"."""
 MAX_ID_CHARACTERS = 100
 """The longest value that is written out in the name of a parametrized test."""
 
 
 for name in [name for name in os.environ if name.startswith("GCR_") or name == "SPACE_ID"]:
     del os.environ[name]  # what a developer has set reaches no test, nor an app that one starts
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two a core, as tests wait for pages and processes much of the time, where the memory has room for them."""
+    memory = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError):
+        memory = min(memory, int(CONTAINER_BYTES.read_text()))
+    return max(1, min(2 * (os.cpu_count() or 1), memory // WORKER_BYTES, MAX_WORKERS))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,8 +5,10 @@ template. `save_idefics3` is what SmolVLM is: SigLIP + Llama, byte-level BPE, a 
 is SigLIP + Qwen2 as a LLaVA, with Qwen's tokenizer and turns. `save_siglip` is a SigLIP, for the dense baseline.
 """
 
+import copy
 import io
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from transformers import (
     SiglipTokenizer,
     SiglipVisionConfig,
 )
+
+from gcr_core.models.backbone import Backbone
 
 SENTENCES = [
     "a happy dog runs over the red boat and a sleeping cat in bed",
@@ -120,6 +124,16 @@ def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
         padding_side="left",
         add_bos_token=True,
     )
+
+
+def backbone(folder: Path, dtype: torch.dtype | None = None) -> Backbone:
+    """A backbone from a folder that no test changes: loaded once, and a copy for each test, which is there sooner."""
+    return copy.deepcopy(_backbone(folder, dtype))
+
+
+@cache
+def _backbone(folder: Path, dtype: torch.dtype | None) -> Backbone:
+    return Backbone.from_pretrained(folder, device="cpu", dtype=dtype)
 
 
 def save_llava(folder: Path, tied: bool = False, hidden: int = 32, layers: int = 2, chat: bool = False) -> Path:

@@ -8,6 +8,9 @@ import numpy as np
 from PIL import Image
 
 from gcr_core.data.pictures import FINGERPRINTS
+from gcr_core.errors import InputError
+from gcr_core.files.tars import Tar
+from gcr_core.files.zips import Zip
 
 
 def picture(size: tuple[int, int] = (8, 8), file_format: str = "PNG", seed: int = 0) -> bytes:
@@ -26,6 +29,17 @@ def zipped(path: Path, members: dict[str, bytes]) -> Path:
         for name, data in members.items():
             archive.writestr(name, data)
     return path
+
+
+def outcome(archive: Zip | Tar) -> dict[str, bytes | str]:
+    """Each member's bytes, or why it is refused."""
+    found: dict[str, bytes | str] = {}
+    for member in archive.members:
+        try:
+            found[member.filename] = archive.read(member)
+        except InputError as error:
+            found[member.filename] = str(error)
+    return found
 
 
 def everything_below(folder: Path) -> list[str]:

@@ -3,14 +3,11 @@
 import errno
 import random
 import re
-import secrets
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 from PIL import Image
-from starlette.applications import Starlette
-from starlette.testclient import TestClient
 
 from gcr_core.data import gallery
 from gcr_core.data.gallery import Gallery
@@ -18,7 +15,6 @@ from gcr_core.files import atomic
 from gcr_core.settings import Settings
 from gcr_core.ui import edits
 from gcr_core.ui.auth import COOKIE, HEADER, Visitors
-from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.memorize_draft import Draft
 from gcr_core.ui.registry import Registry
 
@@ -28,26 +24,13 @@ PAGE = "fc3k2j"
 
 @pytest.fixture
 def draft(tmp_path):
-    with gr.Blocks():
-        registry = Registry(None, None, Visitors(Settings(home=tmp_path / "home", visitors=True)))
-        return Draft(registry, SimpleNamespace(list=lambda shelf: []), {}, print)
+    registry = Registry(None, None, Visitors(Settings(home=tmp_path / "home", visitors=True)))
+    return Draft(registry, SimpleNamespace(list=lambda shelf: []), {}, print)
 
 
 @pytest.fixture
-def visit(draft):
-    """Makes browsers, each with a cookie of its own or with none."""
-    app = Starlette(routes=[edits.route(draft.edits)])
-
-    def new(cookie=True, **options):
-        cookies = {COOKIE: secrets.token_urlsafe(32)} if cookie else {}
-        return TestClient(app, cookies=cookies, headers={"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin"}, **options)
-
-    return new
-
-
-@pytest.fixture
-def owner(visit):
-    return visit()
+def routes(draft):
+    return [edits.route(draft.edits)]
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ import csv
 import json
 import re
 import secrets
-import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from starlette.applications import Starlette
@@ -15,16 +13,13 @@ from starlette.testclient import TestClient
 from gcr_core.data.gallery import Gallery
 from gcr_core.data.queries import pasted_queries
 from gcr_core.evaluation.evaluate import evaluate
-from gcr_core.serving.workspace import Workspace, new_id
-from gcr_core.settings import Settings
 from gcr_core.ui import evaluate_tab
-from gcr_core.ui.auth import COOKIE, Visitors
+from gcr_core.ui.auth import COOKIE
 from gcr_core.ui.evaluate_tab import EvaluateTab
 from gcr_core.ui.evaluations import MAX_STRANGERS_QUESTIONS
-from gcr_core.ui.registry import SHIPPED, Registry
+from gcr_core.ui.registry import SHIPPED
 from tests.patience import until
 
-ORIGIN = {"Origin": "http://testserver", "Sec-Fetch-Site": "same-origin"}
 HOSTILE = "<img src=x onerror=alert(1)> ${1}"
 TEXT = (
     "a red circle | red-circle.png\na gold bar | gold-bar.png\nsomething blue | blue-bar.png\n"
@@ -33,29 +28,14 @@ TEXT = (
 
 
 @pytest.fixture
-def registry(tmp_path, process, loading):
-    loading.load()
-    return Registry(loading, process, Visitors(Settings(home=tmp_path / "home", visitors=True)))
+def registry(registry):
+    registry.loading.load()
+    return registry
 
 
 @pytest.fixture
-def visit(registry):
-    """Makes browsers, each of another visitor."""
-    app = Starlette(routes=EvaluateTab(registry, emoji=False).routes())
-    return lambda: TestClient(app, cookies={COOKIE: secrets.token_urlsafe(32)}, headers=ORIGIN)
-
-
-@pytest.fixture
-def owner(visit):
-    return visit()
-
-
-@pytest.fixture
-def kept(registry, owner, tiny_memory_dir, tmp_path):
-    """A memory of the owner's own: its id and folder."""
-    shelf = Workspace.of(registry.visitors.settings.home, owner.cookies[COOKIE], Settings())
-    shelf.keep(shutil.copytree(tiny_memory_dir, tmp_path / "copied"), id := new_id(), "My <shapes>")
-    return SimpleNamespace(id=id, folder=shelf.memory(id))
+def routes(registry):
+    return EvaluateTab(registry, emoji=False).routes()
 
 
 def begin(browser, *memories, text=TEXT, **asked):
@@ -223,7 +203,7 @@ def test_keywords_kept_out_are_asked_where_the_memory_is_the_emojis(registry, ti
     path.write_text('{"query": "red", "relevant": ["red-circle.png"]}\n')
     monkeypatch.setattr(evaluate_tab, "KEPT_OUT", path)
     app = Starlette(routes=EvaluateTab(registry, emoji=True).routes())
-    owner = TestClient(app, cookies={COOKIE: secrets.token_urlsafe(32)}, headers=ORIGIN)
+    owner = TestClient(app, cookies={COOKIE: secrets.token_urlsafe(32)}, headers={"Sec-Fetch-Site": "same-origin"})
     assert "1 keyword kept out of training, asked of Emoji" in ended(owner, begin(owner, source="kept_out"))["results"]
 
 

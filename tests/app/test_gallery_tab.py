@@ -3,8 +3,6 @@
 import gzip
 import json
 import re
-import secrets
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,46 +10,22 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError
 from gcr_core.memory.manifest import read_manifest
 from gcr_core.serving.loading import LoadingMemory
-from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from gcr_core.ui import gallery_routes, gallery_tab
-from gcr_core.ui.auth import COOKIE, Visitors
+from gcr_core.ui.auth import Visitors
 from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.registry import SHIPPED, Registry
 
 ROOT = Path(__file__).parents[2]
-ORIGIN = {"Origin": "http://testserver", "Sec-Fetch-Site": "same-origin"}
 RED, BLUE = "red-circle.png", "blue-bar.png"
 
 
 @pytest.fixture
-def registry(tmp_path, process, loading):
-    return Registry(loading, process, Visitors(Settings(home=tmp_path / "home", visitors=True)))
-
-
-@pytest.fixture
-def visit(registry):
-    """Makes browsers, each of another visitor."""
-    app = Starlette(routes=gallery_routes.routes(registry))
-    return lambda: TestClient(app, cookies={COOKIE: secrets.token_urlsafe(32)}, headers=ORIGIN)
-
-
-@pytest.fixture
-def owner(visit):
-    return visit()
-
-
-@pytest.fixture
-def kept(registry, owner, tiny_memory_dir, tmp_path):
-    """The owner's memory: its id, its folder, and what its gallery is at the moment."""
-    shelf = Workspace.of(registry.visitors.settings.home, owner.cookies[COOKIE], Settings())
-    shelf.keep(shutil.copytree(tiny_memory_dir, tmp_path / "copied"), id := new_id(), "My shapes")
-    folder = shelf.memory(id)
-    return SimpleNamespace(id=id, folder=folder, gallery=lambda: Gallery.load(folder / "gallery"))
+def routes(registry):
+    return gallery_routes.routes(registry)
 
 
 def change(browser, kept, **asked):

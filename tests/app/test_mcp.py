@@ -1,11 +1,11 @@
 """Search as an MCP tool: raw JSON-RPC over HTTP, as a language model's client sends it. Nothing else is a tool."""
 
 import json
-import time
 import urllib.request
 
 import pytest
 
+from tests.patience import until
 from tests.serving import serve
 
 
@@ -23,9 +23,8 @@ def call(tiny_memory_dir, tmp_path_factory):
                 with urllib.request.urlopen(request, timeout=60) as response:
                     return json.loads(response.read().decode().split("data: ")[-1])
 
-            deadline = time.monotonic() + 60
-            while len(call_("tools/list").get("result", {}).get("tools", ())) != 1:  # or an error, while the app starts
-                assert time.monotonic() < deadline
+            # An error, while the app starts.
+            until(lambda: len(call_("tools/list").get("result", {}).get("tools", ())) == 1)
             yield call_
 
 

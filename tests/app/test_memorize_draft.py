@@ -18,7 +18,6 @@ from gcr_core.settings import Settings
 from gcr_core.training.config import CAPTIONER, PRESET_WORDS
 from gcr_core.ui import uploads
 from gcr_core.ui.auth import Visitors
-from gcr_core.ui.gradio_import import gr
 from gcr_core.ui.memorize_draft import Draft
 from gcr_core.ui.model_reach import ModelReach
 from gcr_core.ui.registry import Registry
@@ -46,12 +45,11 @@ def draft(settings):
 
 
 def made(settings):
-    with gr.Blocks():
-        registry = Registry(None, None, Visitors(settings))
-        ends: list[Any] = []
-        draft: Any = Draft(registry, SimpleNamespace(list=lambda shelf: []), {}, lambda *end: ends.append(end))
-        draft.ends = ends
-        return draft
+    registry = Registry(None, None, Visitors(settings))
+    ends: list[Any] = []
+    draft: Any = Draft(registry, SimpleNamespace(list=lambda shelf: []), {}, lambda *end: ends.append(end))
+    draft.ends = ends
+    return draft
 
 
 @pytest.fixture
@@ -146,7 +144,7 @@ def test_captions_are_not_offered_again_for_pictures_that_the_model_has_no_words
     draft.write(None, {"gallery": id})
     assert finished(draft, folder)[1].endswith("For 2 of 4 pictures the model has no words.")
     notes = draft.show(None)[draft.notes]
-    assert "has no words for 2 pictures without a caption: type theirs in." in notes
+    assert "has no words for 2 pictures without a caption: type some in to search them by." in notes
     assert "Let the model write" not in notes
     captions = Gallery.load(folder).captions
     Gallery.load(folder).with_captions([[], *captions[1:]])
@@ -510,3 +508,11 @@ def test_what_the_page_is_of_changes_with_pictures_and_not_with_what_is_typed(dr
     draft.take_out(None, {"gallery": id, "file": "IMG_0000.png"})
     states.append(draft.state(None))
     assert len({str(state) for state in states}) == len(states)
+
+
+def test_what_the_page_is_of_is_another_after_an_import_that_failed(draft, monkeypatch, tmp_path):
+    before = draft.state(None)
+    (tmp_path / "notes.png").write_text("no picture")
+    with pytest.raises(GcrError):
+        drop(draft, monkeypatch, [tmp_path / "notes.png"])
+    assert draft.state(None) != before, "a page that was told of it late shows it as going on until it hears otherwise"

@@ -116,7 +116,7 @@ def test_the_model_offers_to_write_and_says_how_far_it_is():
         captions_view.offer(ID, "gcr-mini", 2, 5, eyes=True)
     )
     none = captions_view.offer(ID, "gcr-mini", 0, 5, wordless=1)
-    assert "gcr-mini has no words for 1 picture without a caption: type one in." in words(none)
+    assert "gcr-mini has no words for 1 picture without a caption: type some in to search it by." in words(none)
     assert "<button" not in none
     going = Writing("owner/SmolVLM", 12)
     assert "Waiting" in captions_view.writing(ID, going)

@@ -184,6 +184,16 @@ def test_sides_that_share_nothing_say_so(shown):
     assert 'class="card both' not in page
 
 
+@pytest.mark.parametrize(
+    "memory, clip, counted",
+    [("nothing", "nothing", False), ("nothing", "", True), ("nothing", "unsure", True), ("unsure", "unsure", True)],
+)
+def test_what_both_sides_found_is_not_counted_where_nothing_seems_to_match(shown, memory, clip, counted):
+    doubts = {"generative": memory, "dense": clip}
+    page = search_view.results(answer(), shown, ENGINES, ASKED, doubts=doubts)
+    assert ("found by both" in page) == counted
+
+
 def test_an_image_whose_picture_was_left_out_is_shown_by_its_caption(shown):
     shown.gallery.path(0).unlink()
     page = results(shown)

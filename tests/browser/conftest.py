@@ -1,4 +1,7 @@
-"""A real Chromium, the one on this machine, on an app with the tiny memory, its model's captions among people's."""
+"""A real browser, the Chromium on this machine, on an app with the tiny memory, its model's captions among people's.
+
+`make test-firefox` has Firefox in its place.
+"""
 
 import secrets
 import shutil
@@ -11,9 +14,11 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from gcr_core.ui.auth import COOKIE
+from tests.firefox import IN_FIREFOX, launch_options
 from tests.serving import serve
 
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""The first that is here: without a desktop's browser around the pages, each costs two thirds of the time."""
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -24,6 +29,7 @@ QUIET = [
     "--disable-sync",
 ]
 """Works as root, and asks no host of Google's for anything."""
+FIREFOXES = ("firefox-esr", "firefox")
 PATIENCE_MS = 300_000
 """How long an expectation may take to come true: enough for a training on a busy machine."""
 
@@ -50,17 +56,34 @@ def strangers(tiny_memory_dir, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser():
-    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    assert executable, "these tests need Chromium: `make test` installs it, or install the package 'chromium'"
+def browsers():
+    """Colour scheme → a browser: the same one, but in Firefox, which has the scheme of all its pages."""
+    names = FIREFOXES if IN_FIREFOX else CHROMIUMS
+    executable = next(filter(None, map(shutil.which, names)), None)
+    assert executable, f"these tests need {names[0]}: `make test` installs Chromium, `make test-firefox` Firefox"
+    started = {}
+
+    def of(scheme):
+        which = scheme if IN_FIREFOX else ""
+        if which not in started:
+            options = launch_options(scheme) if IN_FIREFOX else {"args": QUIET}
+            started[which] = launch(executable_path=executable, **options)
+        return started[which]
+
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=QUIET)
-        yield browser
-        browser.close()
+        launch = playwright.firefox.launch if IN_FIREFOX else playwright.chromium.launch
+        yield of
+        for browser in started.values():
+            browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser(browsers):
+    return browsers("light")
 
 
 @pytest.fixture
-def open_page(browser):
+def open_page(browsers):
     """Opens an address in a fresh context: open_page(address, width=390, color_scheme="dark").
 
     `script` is run in it before the page's own.
@@ -68,6 +91,7 @@ def open_page(browser):
     contexts = []
 
     def open_(address, width=1280, height=900, script="", **options):
+        browser = browsers(options.get("color_scheme", "light"))
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         context.add_init_script(script)
         contexts.append(context)

@@ -13,6 +13,7 @@ from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from gcr_core.ui.auth import COOKIE
 from tests.browser.test_search_page import PHONE, QUERY, ask, both_sides, box
+from tests.firefox import of_chromium
 
 ALBUMS = ("Rome & around", "at home")
 OTHER = "a blue square"
@@ -92,21 +93,40 @@ def test_back_and_forward_walk_queries_and_tabs(page):
     for words in (QUERY, OTHER):
         expect(ask(page, words)).to_be_visible()
     tab(page, "Memorise").click()
-    expect(page).to_have_url(address("?q=a+blue+square#tab=memorise"))
-    page.go_back()
+    places = "?q=a+happy+dog", "?q=a+blue+square", "?q=a+blue+square#tab=memorise"
+    expect(page).to_have_url(address(places[-1]))
+    page.evaluate("history.back()")  # Playwright's own waits in Firefox for a page that is loaded
     expect(tab(page, "Search")).to_have_attribute("aria-selected", "true")
     expect(heading(page, OTHER)).to_be_visible()
-    page.go_back()
+    page.evaluate("history.back()")
     expect(heading(page, QUERY)).to_be_visible()
     expect(box(page)).to_have_value(QUERY)
-    page.go_back()
+    page.evaluate("history.back()")
     expect(page.locator("#results .card")).to_have_count(0)
     expect(box(page)).to_have_value("")
-    for _ in range(3):
-        page.go_forward()
+    for place, words in zip(places, (QUERY, OTHER, ""), strict=True):
+        page.evaluate("history.forward()")
+        expect(page).to_have_url(address(place))
+        if words:
+            expect(heading(page, words)).to_be_visible()
     expect(tab(page, "Memorise")).to_have_attribute("aria-selected", "true")
     tab(page, "Search").click()
     expect(heading(page, OTHER)).to_be_visible()
+
+
+def test_who_walks_on_before_the_answers_have_come_is_where_they_went_last(page):
+    for words in (QUERY, OTHER):
+        expect(ask(page, words)).to_be_visible()
+    tab(page, "Memorise").click()
+    expect(page).to_have_url(address("?q=a+blue+square#tab=memorise"))
+    for direction in ("back", "forward"):
+        page.evaluate(f"history.go({-3 if direction == 'back' else 1})")
+        expect(tab(page, "Search")).to_have_attribute("aria-selected", "true")
+    page.evaluate("history.forward(); history.forward()")
+    expect(tab(page, "Memorise")).to_have_attribute("aria-selected", "true")
+    tab(page, "Search").click()
+    expect(heading(page, OTHER)).to_be_visible()
+    expect(page).to_have_url(address("?q=a+blue+square"))
 
 
 def test_an_opening_that_is_late_leaves_the_answer_and_what_was_asked(open_page, strangers, visitor):
@@ -143,6 +163,7 @@ def test_a_reload_keeps_memory_album_query_and_tab(open_page, strangers, visitor
         expect(page).to_have_url(address(at))
         page.reload()
     tab(page, "Memorise").click()
+    expect(page).to_have_url(address(f"{at}#tab=memorise"))
     page.reload()
     expect(tab(page, "Memorise")).to_have_attribute("aria-selected", "true")
     expect(page).to_have_url(address(f"{at}#tab=memorise"))
@@ -242,6 +263,7 @@ def test_a_query_in_an_address_is_text_and_has_the_limits_of_every_other(open_pa
     expect(page.get_by_role("alert")).to_contain_text("blank")
 
 
+@of_chromium
 def test_share_copies_the_address_and_nothing_that_is_not_the_pages_own(open_page, app_address):
     page = open_page(f"{app_address}?__theme=light", permissions=CLIPBOARD)
     expect(ask(page)).to_be_visible()
@@ -249,6 +271,16 @@ def test_share_copies_the_address_and_nothing_that_is_not_the_pages_own(open_pag
     page.get_by_role("button", name="Share").click()
     expect(page.get_by_role("status").filter(has_text="The link is copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == f"{app_address}?q=a+happy+dog"
+
+
+@of_chromium
+def test_share_says_that_a_memory_of_ones_own_opens_for_nobody_else(open_page, strangers, visitor):
+    options, id = visitor
+    page = open_page(f"{strangers[0]}?memory={id}", permissions=CLIPBOARD, **options)
+    expect(ask(page)).to_be_visible()
+    expect(choice(page, "Memory")).to_have_value(id)
+    page.get_by_role("button", name="Share").click()
+    expect(page.get_by_role("status").filter(has_text="It opens in this browser only")).to_be_visible()
 
 
 def test_without_a_clipboard_the_link_is_there_to_be_copied(open_page, app_address):
@@ -259,6 +291,7 @@ def test_without_a_clipboard_the_link_is_there_to_be_copied(open_page, app_addre
     expect(page.get_by_label("Link", exact=True)).to_have_value(f"{app_address}?q=a+happy+dog")
 
 
+@of_chromium
 def test_a_phone_shares_in_its_own_way(open_page, app_address):
     script = "navigator.share = async (what) => (window.shared = what)"
     page = open_page(app_address, width=PHONE, height=844, has_touch=True, is_mobile=True, script=script)
@@ -267,6 +300,7 @@ def test_a_phone_shares_in_its_own_way(open_page, app_address):
     assert page.evaluate("shared.url") == f"{app_address}?q=a+happy+dog"
 
 
+@of_chromium
 def test_a_picture_has_no_address_and_is_not_shared(page, tiny_gallery):
     expect(ask(page)).to_be_visible()
     box(page).fill("")
@@ -289,6 +323,7 @@ def test_a_slash_leads_to_the_box_and_is_typed_where_something_is_typed(page):
     expect(box(page)).to_have_value("either/or")
 
 
+@of_chromium
 def test_photographs_dropped_on_the_search_tab_begin_a_gallery(open_page, strangers, tiny_gallery):
     page = open_page(strangers[0])
     drag(page, page.locator("#introduction"), [tiny_gallery.root], drop=False)
@@ -300,6 +335,7 @@ def test_photographs_dropped_on_the_search_tab_begin_a_gallery(open_page, strang
     expect(page).to_have_url(address("#tab=memorise"))
 
 
+@of_chromium
 def test_several_pictures_dropped_onto_the_box_begin_a_gallery(open_page, strangers, tiny_gallery):
     page = open_page(strangers[0])
     drag(page, page.locator("#query"), [tiny_gallery.path(0), tiny_gallery.path(1)])

@@ -11,6 +11,7 @@ from gcr_core.memory.manifest import changes, read_manifest
 from gcr_core.serving.workspace import Workspace, new_id
 from gcr_core.settings import Settings
 from tests.browser.test_search_page import PHONE, ask, assert_on_screen, contrast
+from tests.firefox import of_chromium
 from tests.serving import serve
 
 
@@ -168,6 +169,7 @@ def test_a_click_beside_the_picture_closes_it(page):
     expect(lightbox(page)).to_be_hidden()
 
 
+@of_chromium
 def test_on_a_phone_a_tap_opens_and_a_finger_walks(open_page, place):
     page = open_page(place[0], width=PHONE, height=844, has_touch=True, is_mobile=True)
     expect(ask(page)).to_be_visible()
@@ -182,6 +184,7 @@ def test_on_a_phone_a_tap_opens_and_a_finger_walks(open_page, place):
     expect(lightbox(page)).to_be_hidden()
 
 
+@of_chromium
 def test_on_a_phone_one_side_is_seen_and_the_other_a_tap_or_a_swipe_away(open_page, place):
     page = open_page(place[0], width=PHONE, height=844, has_touch=True, is_mobile=True)
     expect(ask(page)).to_be_visible()
@@ -235,6 +238,7 @@ def test_the_picture_is_saved_under_its_name(page):
     assert saved.value.suggested_filename == file
 
 
+@of_chromium
 def test_the_picture_is_copied_as_a_picture(page, place):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=place[0])
     picture(page).click()
@@ -384,6 +388,7 @@ def test_the_trace_leads_to_the_picture(page):
     expect(row.get_by_role("button")).to_be_focused()
 
 
+@of_chromium
 def test_the_results_are_saved_and_the_programs_name_this_page(page, place):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=place[0])
     page.get_by_text("Take the results along").click()

@@ -197,9 +197,12 @@ def test_pictures_are_dropped_memorised_and_searched(desk, tiny_gallery):
     expect(memory).to_contain_text("12 pictures")
     expect(memory.get_by_role("row", name="its own picture")).to_contain_text("%")
     expect(memory.locator(".report")).to_contain_text("no caption is kept out of training")
+    desk.evaluate("scrollTo(0, 100)")
     button(desk, "Search it").click()
     expect(desk.locator("#mosaic img").first).to_have_attribute("src", OWN)
     expect(desk.locator("#state")).to_contain_text("ready: 12 images")
+    expect(desk.locator("#notice .notice")).to_have_count(0)
+    desk.wait_for_function("scrollY === 0")
     expect(desk.get_by_role("combobox", name="Memory")).to_have_value(re.compile(r"[\w-]{12}"))
     desk.get_by_role("textbox", name="Query").fill("a red circle")
     desk.get_by_role("textbox", name="Query").press("Enter")
@@ -238,6 +241,13 @@ def test_twelve_camera_names_say_before_training_what_to_do_and_what_will_be_fou
     memorise(desk)
     expect(desk.locator(".report")).to_contain_text("7 of 12 images have no caption")
     expect(desk.locator(".job")).to_have_count(0)
+
+
+def test_who_types_no_captions_skips_them(desk, cameras):
+    drop(desk, cameras)
+    button(desk, "Skip to training").click()
+    expect(desk.get_by_label("Balanced")).to_be_focused()
+    expect(button(desk, "Memorise")).to_be_in_viewport()
 
 
 def test_an_answer_comes_where_the_question_crosses_the_word_that_no_more_answers_come(open_page, shared, cameras):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect
 
+from tests.firefox import of_chromium
 from tests.patience import until_still
 
 QUERY = "a happy dog"
@@ -145,6 +146,7 @@ def test_pictures_stay_when_an_answer_is_rendered_once_more(page):
     expect(plates.first).to_have_css("opacity", "1")
 
 
+@of_chromium
 def test_options_change_how_many_results_are_shown(page):
     open_options(page)
     top = page.get_by_label("Results on each side")
@@ -156,6 +158,7 @@ def test_options_change_how_many_results_are_shown(page):
         expect(gallery.get_by_role("listitem")).to_have_count(3)
 
 
+@of_chromium
 def test_an_impossible_option_is_named_with_its_limits(page):
     open_options(page)
     beams = page.get_by_label("Beams")
@@ -208,6 +211,25 @@ def test_on_a_phone_nothing_reaches_past_the_screen(open_page, app_address):
     assert_on_screen(page.locator(seen), PHONE)
 
 
+@of_chromium
+def test_tabs_are_as_high_as_a_finger_where_they_are_tapped(open_page, app_address):
+    page = open_page(app_address, width=PHONE, height=844, has_touch=True, is_mobile=True)
+    row = page.get_by_role("tablist").bounding_box()
+    for tab in page.get_by_role("tab").all():
+        place = tab.bounding_box()
+        assert place["height"] >= 40 and place["y"] + place["height"] <= row["y"] + row["height"] + 1
+
+
+@pytest.mark.parametrize("width", [360, PHONE])
+def test_every_tab_is_whole_on_a_small_phone(open_page, app_address, width):
+    page = open_page(app_address, width=width, height=640)
+    expect(page.get_by_role("tab")).to_have_count(4)
+    row = page.get_by_role("tablist").bounding_box()
+    for tab in page.get_by_role("tab").all():
+        place = tab.bounding_box()
+        assert place["x"] + place["width"] <= row["x"] + row["width"] + 1
+
+
 @pytest.mark.parametrize("width", [PHONE, 820, 1280])
 def test_equal_ranks_stand_on_one_line(open_page, app_address, width):
     page = open_page(app_address, width=width)
@@ -252,6 +274,11 @@ def test_text_can_be_read_in_light_and_in_dark(open_page, app_address, scheme):
         ".along summary small",
     ):
         assert contrast(page, selector) >= 4.5, selector
+
+
+def test_the_windows_scrollbar_is_dark_in_the_dark(open_page, app_address):
+    page = open_page(app_address, color_scheme="dark")
+    expect(page.locator("html")).to_have_css("color-scheme", "dark")
 
 
 def test_the_focus_can_be_seen(page):

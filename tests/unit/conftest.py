@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import settings
 
-from tests import tiny
+from tests import tiny, tiny_mini
 
 settings.register_profile("unhurried", deadline=None, max_examples=50)
 settings.load_profile("unhurried")
@@ -17,6 +17,11 @@ def llava_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tied_llava_folder(tmp_path_factory):
     return tiny.save_llava(tmp_path_factory.mktemp("tied_llava"), tied=True)
+
+
+@pytest.fixture(scope="session")
+def mini_folder(tmp_path_factory):
+    return tiny_mini.save_mini(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture(scope="session")

@@ -85,8 +85,8 @@ def test_every_public_name_is_in_the_page_on_the_api():
 
 
 def test_the_tree_in_the_readme_has_every_module_and_no_other():
-    tree, folders, named = DOCUMENTS["README.md"].split("## Files\n\n```\n")[1].split("```")[0], [], set()
-    for line in tree.splitlines():
+    tree, folders, named = DOCUMENTS["README.md"].split("\n## Files\n")[1].split("```")[1], [], set()
+    for line in tree.strip().splitlines():
         name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
         folders[depth:] = [name]
         if name.endswith(".py"):

@@ -1,9 +1,11 @@
 """A stand-in for the package `spaces` where a GPU is lent: what is decorated runs in forks, on a quota.
 
-As there: the quota is that of the visitor whose Gradio event asks, known by a header; what is asked with and what comes
-back is pickled; an exception that is not Gradio's arrives as its name only; a fork that outlasts what it asked for is
-killed; one that has answered lives on, with all files that were open when it was forked. The folder ZERO_FOLDER holds
-`quota`, the seconds that are left to everybody, and gets `lent.jsonl`, a line for each loan.
+As there: the quota is that of the visitor whose Gradio event asks, known by a header, and each loan takes from it; what
+is asked with and what comes back is pickled; an exception that is not Gradio's arrives as its name only; a fork that
+outlasts what it asked for is killed; one that has answered lives on, with all files that were open when it was forked.
+The folder ZERO_FOLDER holds `quota`, the seconds that may be lent in all, and gets `lent.jsonl`, a line for each loan.
+
+A slice of training is over after so many steps, so that as many slices are lent on a slow machine as on a fast one.
 """
 
 import inspect
@@ -17,11 +19,27 @@ from pathlib import Path
 import gradio as gr
 from gradio.context import LocalContext
 
-from gcr_core.ui import zerogpu
+from gcr_core.serving import worker
 
 FOLDER = Path(os.environ["ZERO_FOLDER"])
 FORKS = multiprocessing.get_context("fork")
-zerogpu.SLICE_SECONDS = float(os.environ.get("ZERO_SLICE_SECONDS", zerogpu.SLICE_SECONDS))  # type: ignore
+STEPS = 20
+"""Of a slice."""
+lent = []
+"""The seconds of each loan."""
+
+
+class Record(worker.Record):
+    left = STEPS
+
+    def __call__(self, progress):
+        super().__call__(progress)
+        self.left -= progress.loss is not None
+        if not self.left:
+            self.until = 0.0
+
+
+worker.Record = Record  # type: ignore[misc]
 
 
 def GPU(task=None, *, duration=60):  # noqa: N802 - the name there
@@ -33,13 +51,14 @@ def GPU(task=None, *, duration=60):  # noqa: N802 - the name there
         request = LocalContext.request.get(None)
         token = request.headers.get("x-ip-token") if request else None
         seconds = duration(*arguments) if callable(duration) else duration
-        left = float((FOLDER / "quota").read_text())
+        left = float((FOLDER / "quota").read_text()) - sum(lent)
         if seconds > left:
             raise gr.Error(
                 f"You have exceeded your ZeroGPU quota ({seconds}s requested vs. {left:.0f}s left). "
                 "Try again in 3:20:10. ",
                 print_exception=False,
             )
+        lent.append(seconds)
         while idle:
             idle.pop().kill()
         ours, theirs = FORKS.Pipe()

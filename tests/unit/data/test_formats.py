@@ -5,6 +5,7 @@ import struct
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ BROKEN_PNG = {
     "a profile that is no profile": chunk(b"iCCP", b"x\0\0" + zlib.compress(b"nonsense" * 40)),
     "a profile whose compression is broken": chunk(b"iCCP", b"x\0\0" + b"nonsense"),
     "a text with a wrong checksum": chunk(b"tEXt", b"Title\0boat", crc=1),
-    "a text that is huge unpacked": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200 * 2**20), 9)),
+    "a text that is huge unpacked": b"",  # made in its test: it takes half a second, which whoever collects would wait
     "many texts": chunk(b"tEXt", b"k\0" + b"v" * 70_000) * 40,
     "an international text cut short": chunk(b"iTXt", b"XML"),
     "a text with an impossible length": struct.pack(">I", 2**31 - 5) + b"tEXt" + b"Title\0boat",
@@ -37,7 +38,8 @@ BROKEN_PNG = {
 
 @pytest.mark.parametrize("what", BROKEN_PNG)
 def test_what_a_png_carries_beside_its_pixels_keeps_it_from_nothing(what: str) -> None:
-    picture = open_image(png(ROWS, 4, 3, 8, 2, BROKEN_PNG[what]))
+    broken = BROKEN_PNG[what] or chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200 * 2**20), 9))
+    picture = open_image(png(ROWS, 4, 3, 8, 2, broken))
     assert np.asarray(picture).tobytes() == b"".join(ROWS[at : at + 13][1:] for at in (0, 13, 26))
 
 
@@ -199,10 +201,11 @@ def test_parts_are_counted_before_decoding(data: bytes) -> None:
     ],
     ids=["padding", "coded", "zeros", "names", "no chunks", "gif", "text"],
 )
-@pytest.mark.timeout(20)
 def test_files_made_to_be_slow_to_read_are_answered(data: bytes) -> None:
+    before = process_time()
     with suppress(InputError):
         open_image(data)
+    assert process_time() - before < 20, "of work, however long it waits for a core"
 
 
 def test_pixels_of_formats_that_take_more_memory_are_limited_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,9 @@ import torch
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.memory.memory import Memory
-from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES, Identifiers
-from tests import tiny_mini
+from tests import tiny
 
 
 def in_albums(gallery: Gallery) -> Gallery:
@@ -19,18 +18,13 @@ def in_albums(gallery: Gallery) -> Gallery:
     return Gallery(gallery.root, gallery.file_names, gallery.captions, albums=albums)
 
 
-@pytest.fixture(scope="session")
-def mini_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_mini.save_mini(tmp_path_factory.mktemp("mini"))
-
-
 @pytest.fixture(params=[f"{kind} {model}" for model in ("llava", "mini") for kind in IDENTIFIER_TYPES])
 def memory(
     request: pytest.FixtureRequest, llava_folder: Path, mini_folder: Path, tiny_gallery: Gallery, tiny_clip_dir: Path
 ) -> Memory:
     """With random weights; of a backbone that generates, and of one with a joint space."""
     kind, model = request.param.split()
-    backbone = Backbone.from_pretrained(llava_folder if model == "llava" else mini_folder, device="cpu")
+    backbone = tiny.backbone(llava_folder if model == "llava" else mini_folder)
     dense = DenseIndex.build(tiny_gallery, tiny_clip_dir, device="cpu")
     identifiers = Identifiers.build(kind, tiny_gallery, backbone.tokenizer, dense.vectors)
     if backbone.has_joint_space:

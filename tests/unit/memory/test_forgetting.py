@@ -12,18 +12,12 @@ from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GalleryError, InputError, MemoryFormatError
 from gcr_core.memory.forgetting import Forgotten
 from gcr_core.memory.memory import Memory
-from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.dense import DenseIndex
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES, Identifiers
-from tests import tiny_mini
+from tests import tiny
 from tests.unit.memory.test_incremental import picture
 
 GONE = ["red-bar.png", "gold-circle.png", "gold-bar.png"]
-
-
-@pytest.fixture(scope="session")
-def mini_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_mini.save_mini(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture
@@ -33,7 +27,7 @@ def memory(tiny_memory_dir: Path, tmp_path: Path) -> Memory:
 
 def made(kind: str, folder: Path, gallery: Gallery, clip: Path) -> Memory:
     """With random rows in its embedding and its head, which differ where the two are not tied."""
-    backbone = Backbone.from_pretrained(folder, device="cpu")
+    backbone = tiny.backbone(folder)
     dense = DenseIndex.build(gallery, clip, device="cpu")
     identifiers = Identifiers.build(kind, gallery, backbone.tokenizer, dense.vectors)
     if backbone.has_joint_space:

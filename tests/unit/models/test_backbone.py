@@ -10,6 +10,7 @@ from PIL import Image
 from gcr_core.errors import GcrError, HubError
 from gcr_core.models.backbone import Backbone
 from gcr_core.models.prompts import MAX_QUERY_TOKENS
+from tests import tiny
 
 NEW = [f"<c0_{code}>" for code in range(40)]
 
@@ -21,17 +22,17 @@ def folder(request):
 
 @pytest.fixture
 def backbone(folder):
-    return Backbone.from_pretrained(folder)
+    return tiny.backbone(folder)
 
 
 @pytest.fixture
 def llava(llava_folder):
-    return Backbone.from_pretrained(llava_folder)
+    return tiny.backbone(llava_folder)
 
 
 @pytest.fixture
 def idefics3(idefics3_folder):
-    return Backbone.from_pretrained(idefics3_folder)
+    return tiny.backbone(idefics3_folder)
 
 
 def pieces(backbone, ids):

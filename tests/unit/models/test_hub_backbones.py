@@ -65,7 +65,7 @@ def large(monkeypatch):
 
 @pytest.fixture
 def backbone(folder):
-    return Backbone.from_pretrained(folder, device="cpu", dtype=torch.float32)
+    return tiny.backbone(folder, torch.float32)
 
 
 @pytest.fixture

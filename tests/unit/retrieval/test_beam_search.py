@@ -1,6 +1,8 @@
 """Beam search against brute force, on tiny models with random weights."""
 
+import copy
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval.beam_search import code_log_probabilities, log_softmax_among, recall, score_all
 from gcr_core.retrieval.identifiers import IDENTIFIER_TYPES, Identifiers
 from gcr_core.retrieval.trie import IdentifierTrie
+from tests import tiny
 
 IMAGES = 60
 CAPTIONS = [["dog"], ["a happy dog"], ["red boat"], ["dog"], ["a sleeping cat in bed"]]
@@ -29,6 +32,11 @@ class FakeGallery:
 
 def memorised(folder, kind):
     """A backbone with random rows for new tokens, and the trie of 60 images."""
+    return copy.deepcopy(_memorised(folder, kind))
+
+
+@cache
+def _memorised(folder, kind):
     torch.manual_seed(2)
     backbone = Backbone.from_pretrained(folder)
     vectors = np.random.default_rng(0).normal(size=(IMAGES, 8)).astype(np.float32)
@@ -167,7 +175,7 @@ def test_more_beams_than_images_recall_every_image(llava):
 
 
 def test_one_image_is_recalled_for_certain(llava_folder):
-    backbone = Backbone.from_pretrained(llava_folder)
+    backbone = tiny.backbone(llava_folder)
     trie = IdentifierTrie.build(np.array([0, 2]), np.array([20, 21]))
     recalled = recall(backbone, trie, prompts(backbone), beams=10, top=2)
     assert recalled.images.tolist() == [[0, -1]] * len(QUERIES)
@@ -212,7 +220,7 @@ def test_no_prompts_recall_nothing(structured):
 
 
 def test_a_finished_identifier_competes_with_unfinished_ones(llava_folder):
-    backbone = Backbone.from_pretrained(llava_folder)
+    backbone = tiny.backbone(llava_folder)
     sequences = [[20], [21, 30], [21, 31, 40], [22, 30, 41, 50], [22, 32]]
     indptr = np.cumsum([0] + [len(sequence) for sequence in sequences])
     trie = IdentifierTrie.build(indptr, np.concatenate(sequences))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from gcr_core.models.backbone import Backbone
 from gcr_core.models.prompts import DESCRIBE_INSTRUCTION
 from gcr_core.retrieval.describe import MAX_CAPTION_TOKENS, _beam_search, describe, describe_loss
+from tests import tiny
 
 NEW = [f"<img_{image}>" for image in range(5)]
 CAPTIONS = ["a happy dog", "the red boat and a sleeping cat in bed", "pizza"]
@@ -13,7 +13,7 @@ CAPTIONS = ["a happy dog", "the red boat and a sleeping cat in bed", "pizza"]
 
 @pytest.fixture(params=["llava_folder", "idefics3_folder"])
 def backbone(request):
-    backbone = Backbone.from_pretrained(request.getfixturevalue(request.param), device="cpu")
+    backbone = tiny.backbone(request.getfixturevalue(request.param))
     backbone.add_tokens(NEW)
     return backbone
 
@@ -94,7 +94,7 @@ def test_a_batch_says_what_each_identifier_says_alone(backbone):
 
 
 def test_an_instruction_stands_inside_the_chat_template_and_nowhere_else(llava_folder, idefics3_folder):
-    llava, idefics3 = (Backbone.from_pretrained(folder, device="cpu") for folder in (llava_folder, idefics3_folder))
+    llava, idefics3 = (tiny.backbone(folder) for folder in (llava_folder, idefics3_folder))
     (prompt,) = llava.describe_prompts([[7, 8]])
     assert prompt == [*llava.prefix_ids, 7, 8, *llava.suffix_ids]
     text = idefics3.tokenizer.decode(idefics3.describe_prompts([[]])[0])
