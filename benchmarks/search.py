@@ -80,7 +80,8 @@ def measure(memory: str, queries: list[str]) -> dict[str, Any]:
 @contextmanager
 def opened_page() -> Iterator[Page]:
     """An empty page in Chromium, which ends with the block."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    names = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+    chromium = next(filter(None, map(shutil.which, names)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         try:

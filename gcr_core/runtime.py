@@ -1,5 +1,8 @@
-"""Runtime: a process lets others go first, collects garbage seldom, shows no warnings of what is to change, and can
-print whatever it is given."""
+"""Runtime: how a process behaves.
+
+It lets others go first, keeps within limits that it has set itself, collects garbage seldom, leaves Ctrl-C to whoever
+started it, prints any text, and says on one line what it was called wrongly with.
+"""
 
 import argparse
 import contextlib
@@ -16,7 +19,7 @@ from typing import NoReturn
 USER_MISTAKE, INTERRUPTED = 2, 130
 """What a command ends with after a mistake of its user's, and after Ctrl-C."""
 SELDOM = 50_000
-"""After so many new objects garbage is collected."""
+"""How many new objects there are before garbage is collected."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,12 +52,12 @@ def confine(room: int | None, files: int = 256) -> None:
     for name, limit in wanted.items():
         kind = getattr(resource, name)
         most = resource.getrlimit(kind)[1]
-        if most in (resource.RLIM_INFINITY,) or limit < most:
+        if most == resource.RLIM_INFINITY or limit < most:
             resource.setrlimit(kind, (limit, limit))
 
 
 def narrow(less: int) -> None:
-    """Lets this process, which is confined, take so many bytes of memory less than that until it is said anew."""
+    """Lets this process take so many bytes less than `confine` gave it room for, until this is called again."""
     with contextlib.suppress(ImportError):  # Windows
         import resource
 

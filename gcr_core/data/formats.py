@@ -35,15 +35,14 @@ MAX_SEGMENTS = 20_000
 MAX_PROFILE_BYTES = 4 * 2**20
 """The most bytes of a colour profile, decompressed, that is applied; a larger one is left out."""
 ZEROS = 16
-"""So many zeros at the end of a JPEG are no pixels, but the place of what was never copied."""
+"""From this many zeros on, the end of a JPEG counts as room for what was never copied, not as pixels."""
 HEAD_BYTES = 64
 """How many of its first bytes tell what a file is."""
 
 MEDIA_TYPES = {"HEIF": "image/heic"}
 AVIF_BRANDS, HEIF_BRANDS = {b"avif", b"avis"}, {b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 AVIF_NOTES = re.compile(rb"(?s)(infe.{8})Exif")
-"""Where an AVIF says that it has EXIF, without which its decoder does where that is broken; how it is turned is no part
-of that."""
+"""Where an AVIF lists its EXIF. Its decoder stops at a broken one and needs none, as rotation is noted elsewhere."""
 BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 """How long the headers of BMP files are."""
 OTHERS = (
@@ -61,7 +60,7 @@ OTHERS = (
     (rb"version https://git-lfs", "a Git LFS pointer, whose picture was not fetched"),
     (rb"\0\x05\x16\x07", "a macOS note on another file"),
 )
-"""What begins so, and what it is called."""
+"""(how a file that is not read begins, what messages call it)."""
 
 MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
 """A JPEG's next marker of a segment, found as decoders find it: over padding, coded pixels and restarts."""
@@ -69,7 +68,7 @@ START_OF_SCAN, END_OF_IMAGE, EXIF_SEGMENT, PROFILE_SEGMENT = 0xDA, 0xD9, 0xE1, 0
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """The segments that say how large a picture is."""
 NOTES = frozenset({*range(0xE1, 0xF0), 0xFE} - {0xEE})
-"""The segments that say nothing of the pixels; Adobe's says how colours are coded."""
+"""The segments that say nothing of the pixels. Adobe's is none of them: it says how colours are coded."""
 PROFILE_NAME = b"ICC_PROFILE\0"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 END_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"

@@ -35,9 +35,9 @@ MAX_FILE_BYTES = 64 * 2**20
 LARGE_PIXELS = 16_000_000
 """A picture of more pixels is decoded while no other such one is, to save memory."""
 ROOM = 1.5
-"""How many times longer than asked for a picture may be before it is filtered to its length."""
+"""A large picture is first made smaller quickly, to this many times the length that is asked for, then filtered."""
 PROBE = b"\x55" * 4096
-"""What stands in the place of a lost end: a decoder that needed more than there was makes other pixels of it."""
+"""Bytes put in the place of a JPEG's lost end. Where pixels were lost too, a decoder makes other pixels of these."""
 
 BARE_FACTS = frozenset(
     ("jfif", "jfif_version", "jfif_unit", "jfif_density", "loop", "background", "timestamp", "duration")
@@ -56,7 +56,7 @@ UPRIGHT = {
 
 # MAX_PIXELS is the stricter limit and comes with a message of its own.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-# What they remark on EXIF that is broken is nothing that its reader could act on.
+# Nobody who reads what they remark on broken EXIF could act on it.
 warnings.filterwarnings("ignore", module=r"PIL\b|pillow_heif\b")
 
 _large = threading.Lock()
@@ -220,7 +220,7 @@ def _fitted(width: int, height: int, longest: int) -> tuple[int, int]:
 
 
 def _check_end(image: Any, encoded: Encoded) -> None:
-    """Raises ValueError where a JPEG without its end marker lacks pixels, too: then these are as what comes last is."""
+    """Raises ValueError where a JPEG without its end marker lacks pixels too: these change with what is put last."""
     other = Image.open(io.BytesIO(encoded.data[:-2] + PROBE + encoded.data[-2:]), formats=("JPEG",))
     with other:
         other.draft(None, image.size)
