@@ -219,7 +219,7 @@ def build(page: gr.Blocks, tab: gr.Tab, registry: Registry, examples: tuple[str,
     place.go(visit, [place, asked_last, top, beams], asks, js=WANTED, **asked)
     results.act(act, [asked_last, top, beams, albums], [*asks, mosaic, state], **asked)
     for event in (chosen.change, tab.select):
-        event(show, [chosen], shown, **in_turn, **private)
+        event(show, [chosen], shown, js=MEMORY, **in_turn, **private)
     gr.api(search, api_name="search", **few_at_a_time)
     return SearchTab(chosen, offered)
 

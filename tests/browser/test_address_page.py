@@ -37,6 +37,16 @@ new MutationObserver(() => {
 }).observe(document.body, { childList: true, subtree: true });
 """
 """Keeps in `said` what the page says from now on, also where it takes it back."""
+SHOWN_MEMORIES = """
+const send = window.fetch;
+window.shown = [];
+window.fetch = (...request) => {
+  const body = request[1]?.body, data = typeof body === "string" ? JSON.parse(body).data : [];
+  if (data?.length === 1 && typeof data[0] === "string") shown.push(data[0]);
+  return send(...request);
+};
+"""
+"""Keeps in `shown` the words with which alone the server is asked: of which memories it says what they hold, too."""
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
 
 
@@ -167,6 +177,17 @@ def test_a_reload_keeps_memory_album_query_and_tab(open_page, strangers, visitor
     page.reload()
     expect(tab(page, "Memorise")).to_have_attribute("aria-selected", "true")
     expect(page).to_have_url(address(f"{at}#tab=memorise"))
+
+
+def test_only_the_memory_of_the_address_is_shown_whichever_answer_comes_last(open_page, strangers, visitor):
+    options, id = visitor
+    page = open_page(f"{strangers[0]}?memory={id}&q=a+happy+dog", script=SHOWN_MEMORIES, **options)
+    expect(heading(page, QUERY)).to_be_visible()
+    tab(page, "Gallery").click()
+    tab(page, "Search").click()
+    expect(choice(page, "Album")).to_be_visible()
+    asked = page.evaluate("shown")
+    assert id in asked and "shipped" not in asked
 
 
 def test_another_memory_is_an_entry_without_query_and_album(open_page, strangers, visitor):
