@@ -8,7 +8,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check
 # tests/conftest.py says how many workers there are, and lets the longest tests come first. Where Python is told to keep
-# no bytecode, each worker would compile every test anew. Those of test-fast seldom wait: hardly more than cores are used.
+# no bytecode, each worker would compile every test anew.
 PYTEST := HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test test-fast test-firefox coverage lint bench lock chromium clean
@@ -23,7 +23,7 @@ test: $(VENV)/.dev chromium  ## every test: units, the app through its API, the 
 	$(PYTEST)
 
 test-fast: $(VENV)/.dev  ## the tests that take no longer than two seconds each, without a browser
-	$(PYTEST) --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --ignore tests/browser -m "not slow" --durations 10 --durations-min 2
+	$(PYTEST) --ignore tests/browser -m "not slow" --durations 10 --durations-min 2
 
 test-firefox: $(VENV)/.dev $(VENV)/.firefox  ## the tests of search, addresses, lightbox and gallery in Firefox
 	@command -v firefox-esr >/dev/null || command -v firefox >/dev/null || { \

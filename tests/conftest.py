@@ -57,11 +57,12 @@ for name in [name for name in os.environ if name.startswith("GCR_") or name == "
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two a core, as tests wait for pages and processes much of the time, where the memory has room for them."""
+    """One more than there are cores, as tests wait for pages and processes, where the memory has room for
+    them: with two a core the trainings among them wait for each other's threads."""
     memory = psutil.virtual_memory().total
     with contextlib.suppress(OSError, ValueError):
         memory = min(memory, int(CONTAINER_BYTES.read_text()))
-    return max(1, min(2 * (os.cpu_count() or 1), memory // WORKER_BYTES, MAX_WORKERS))
+    return max(1, min((os.cpu_count() or 1) + 1, memory // WORKER_BYTES, MAX_WORKERS))
 
 
 @pytest.hookimpl(tryfirst=True)
