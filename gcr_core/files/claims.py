@@ -5,7 +5,7 @@ other, in all processes. Needs a file system with locks, else raises OSError.
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +56,17 @@ class Claims:
         handle = try_lock(path)
         assert handle is not None  # nobody else knows the name
         return Held(path, handle)
+
+    @contextmanager
+    def claimed(self, owner: str, check: Callable[[list[Claim]], None], size: int = 0) -> Iterator[None]:
+        """A claim more while the block lasts, unless `check`, which gets those that are there, raises."""
+        with self.counted() as held:
+            check(held)
+            mine = self.take(owner, size)
+        try:
+            yield
+        finally:
+            mine.give_back()
 
     def _held(self) -> Iterator[Claim]:
         for path in self.folder.iterdir():

@@ -58,8 +58,9 @@ def lacking(hub_id: str, revision: str) -> int:
 def cache(hub_id: str) -> Path:
     """The folder that keeps what was fetched of a hub id."""
     from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
 
-    return Path(constants.HF_HUB_CACHE, "--".join(("models", *hub_id.split("/"))))
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=hub_id, repo_type="model"))
 
 
 def released(hub_id: str, instead: str) -> list[str]:

@@ -34,16 +34,12 @@ def reserved(root: Path, settings: Settings, size: int) -> Iterator[Callable[[],
 
     Both raise GcrError: for an upload over the limits, for what is kept with it, and for a disk that is nearly full.
     """
-    claims = claims_of(root, "bytes")
-    with claims.counted() as held:
-        _check(root, settings, size, held)
-        mine = claims.take(root.name, size)
-    try:
-        yield lambda: check(root, settings, -size)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(root)  # for whoever has counted it
-        mine.give_back()
+    with claims_of(root, "bytes").claimed(root.name, lambda held: _check(root, settings, size, held), size):
+        try:
+            yield lambda: check(root, settings, -size)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(root)  # for whoever has counted it
 
 
 def check(root: Path, settings: Settings, size: int) -> None:
@@ -70,7 +66,7 @@ def _check(root: Path, settings: Settings, size: int, held: list[Claim]) -> None
             f"with the upload all visitors would keep {all_kept / GIB:.2f} GiB, the limit is {limit / GIB:.2f}: try "
             "again another day, or run the page on your own machine"
         )
-    _check_free(root, sum(claim.size for claim in held) + size)
+    _check_free(root, size, held)
 
 
 def often(check: Callable[[], None], then: Callable[[int, int], None]) -> Callable[[int, int], None]:
@@ -87,12 +83,11 @@ def often(check: Callable[[], None], then: Callable[[int, int], None]) -> Callab
     return on_progress
 
 
-@contextlib.contextmanager
-def downloading(root: Path, settings: Settings, size: int) -> Iterator[None]:
+def downloading(root: Path, settings: Settings, size: int) -> contextlib.AbstractContextManager[None]:
     """Room for a zip of `size` bytes, made for the owner of the workspace at `root`, while the block lasts, in which it
     is sent and removed. Raises GcrError where too many bytes wait to be sent, or the disk is nearly full."""
-    claims = claims_of(root, "downloads")
-    with claims.counted() as held:
+
+    def check(held: list[Claim]) -> None:
         own = sum(claim.size for claim in held if claim.owner == root.name)
         for waiting, limit, whose in (
             (own, settings.max_downloaded_bytes, "you"),
@@ -103,37 +98,30 @@ def downloading(root: Path, settings: Settings, size: int) -> Iterator[None]:
                     f"with this {whose} would download {(waiting + size) / GIB:.2f} GiB at a time, the limit is "
                     f"{limit / GIB:.2f}: wait until other downloads are done"
                 )
-        _check_free(root, size)
-        mine = claims.take(root.name, size)
-    try:
-        yield
-    finally:
-        mine.give_back()
+        _check_free(root, size, held)
+
+    return claims_of(root, "downloads").claimed(root.name, check, size)
 
 
-@contextlib.contextmanager
-def fetching(root: Path, settings: Settings, size: int, cache: Path) -> Iterator[None]:
+def fetching(root: Path, settings: Settings, size: int, cache: Path) -> contextlib.AbstractContextManager[None]:
     """Room in the hub's `cache` of a model for `size` bytes of a revision that a stranger's memory names, while the
     block lasts, which fetches it. Raises GcrError where that is too much of the model, or for the disk."""
-    claims, limit = claims_of(root, "fetches"), settings.max_fetched_bytes
-    with claims.counted() as held:
+
+    def check(held: list[Claim]) -> None:
         fetched = bytes_below(cache) + sum(claim.size for claim in held) + size
-        if fetched > limit:
+        if fetched > settings.max_fetched_bytes:
             raise GcrError(
                 f"with the model that this memory names {fetched / GIB:.2f} GiB of its revisions would be kept, the "
-                f"limit is {limit / GIB:.2f}: open it on your own machine"
+                f"limit is {settings.max_fetched_bytes / GIB:.2f}: open it on your own machine"
             )
-        _check_free(cache, size)
-        mine = claims.take(root.name, size)
-    try:
-        yield
-    finally:
-        mine.give_back()
+        _check_free(cache, size, held)
+
+    return claims_of(root, f"fetches/{cache.name}").claimed(root.name, check, size)
 
 
-def _check_free(folder: Path, size: int) -> None:
-    """Raises GcrError where so many bytes more leave too little of a disk free."""
-    free = shutil.disk_usage(_nearest(folder)).free - size
+def _check_free(folder: Path, size: int, held: list[Claim]) -> None:
+    """Raises GcrError where so many bytes more leave too little of a disk free, once what is `held` is there too."""
+    free = shutil.disk_usage(_nearest(folder)).free - sum(claim.size for claim in held) - size
     if free < LEFT_FREE_BYTES:
         raise GcrError(
             f"the disk would have {max(free, 0) / GIB:.2f} GiB free, {LEFT_FREE_BYTES / GIB:.2f} stay free: delete "
@@ -151,19 +139,14 @@ def pushing(root: Path, settings: Settings) -> contextlib.AbstractContextManager
     return _one_of(root, "pushes", settings.max_pushes, settings.max_pushes_in_all)
 
 
-@contextlib.contextmanager
-def _one_of(root: Path, kind: str, most: int, most_in_all: int) -> Iterator[None]:
-    claims = claims_of(root, kind)
-    with claims.counted() as held:
+def _one_of(root: Path, kind: str, most: int, most_in_all: int) -> contextlib.AbstractContextManager[None]:
+    def check(held: list[Claim]) -> None:
         own = sum(claim.owner == root.name for claim in held)
         for count, limit, whose in ((own, most, "of yours"), (len(held), most_in_all, "of all visitors")):
             if count >= limit:
                 raise GcrError(f"{count} {kind} {whose} are under way, the limit is {limit}: wait until one is done")
-        mine = claims.take(root.name)
-    try:
-        yield
-    finally:
-        mine.give_back()
+
+    return claims_of(root, kind).claimed(root.name, check)
 
 
 def claims_of(root: Path, kind: str) -> Claims:

@@ -89,9 +89,10 @@ class Start:
         counts = torch.bincount(owners, minlength=len(captions)).float().to(seen.device)
         rows = normalize(sums, dim=-1) + seen
         bare = counts == 0
-        shown = seen.clone()
-        shown[:, : backbone.hidden_size] *= CLASS_NAMES
-        if spread is not None:
+        if spread is None:
+            shown = seen.clone()
+            shown[:, : backbone.hidden_size] *= CLASS_NAMES
+        else:
             shown = _as_taught(backbone, states, spread, seen)
         seen = torch.where(bare[:, None], shown, seen)
         if states.of_albums is not None:

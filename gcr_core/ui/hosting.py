@@ -18,6 +18,7 @@ from gcr_core.serving.loading import LoadingMemory
 from gcr_core.settings import BUCKET, Settings
 from gcr_core.ui import html
 from gcr_core.ui.html import text
+from gcr_core.ui.limits import HEALTH
 
 SPACES = "https://huggingface.co/spaces"
 HANGS = "the memory's process gives no sign of life: if that goes on it is ended and started again"
@@ -100,7 +101,7 @@ def health(loading: LoadingMemory) -> Route:
             reason = str(failure)
         return JSONResponse({"memory": state, "reason": reason}, 503 if reason else 200)
 
-    return Route("/health", answer)
+    return Route(HEALTH, answer)
 
 
 def _disk(folder: Path) -> int:

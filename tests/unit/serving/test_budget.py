@@ -216,6 +216,28 @@ def test_a_download_leaves_the_disk_to_the_jobs_that_run(tmp_path, tiny_memory_d
     assert not list(workspace.root.glob("exports/*"))
 
 
+def test_zips_of_which_each_alone_would_fit_on_the_disk_are_not_made_at_once(tmp_path, monkeypatch):
+    settings, usage = Settings(home=tmp_path), namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**39, budget.LEFT_FREE_BYTES + 1_500))
+    both = [budget.downloading(tmp_path / "mine", settings, 1_000) for _ in range(2)]
+    with both[0], pytest.raises(GcrError, match="stay free"), both[1]:
+        pass
+    with budget.downloading(tmp_path / "mine", settings, 1_000):
+        pass
+
+
+def test_what_is_fetched_of_one_model_takes_no_room_from_another(tmp_path):
+    settings = Settings(home=tmp_path, visitors=True, max_fetched_bytes=10_000)
+    with budget.fetching(tmp_path / "mine", settings, 6_000, tmp_path / "models--a--one"):
+        with budget.fetching(tmp_path / "mine", settings, 6_000, tmp_path / "models--a--other"):
+            pass
+        with (
+            pytest.raises(GcrError, match="of its revisions would be kept"),
+            budget.fetching(tmp_path / "mine", settings, 6_000, tmp_path / "models--a--one"),
+        ):
+            pass
+
+
 def test_revisions_that_strangers_name_are_fetched_as_far_as_there_is_room(tmp_path, monkeypatch):
     workspace = stranger(tmp_path, "a", Settings(home=tmp_path, visitors=True, clip="a/clip", max_fetched_bytes=10_000))
     cached, fetched = tmp_path / "cache", []

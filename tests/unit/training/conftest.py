@@ -1,9 +1,17 @@
 """Fixtures of the tests of training."""
 
 import pytest
+import torch
 
 from gcr_core.models import backbone as backbone_module
 from gcr_core.models import inspection as inspection_module
+from gcr_core.models.backbone import Backbone
+
+
+@pytest.fixture(scope="session")
+def mini(mini_folder):
+    """For reading only."""
+    return Backbone.from_pretrained(mini_folder, device="cpu", dtype=torch.float32)
 
 
 @pytest.fixture

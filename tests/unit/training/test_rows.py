@@ -84,17 +84,6 @@ def half(gallery):
 
 
 @pytest.fixture(scope="session")
-def mini_folder(tmp_path_factory):
-    return tiny_mini.save_mini(tmp_path_factory.mktemp("mini"))
-
-
-@pytest.fixture(scope="session")
-def mini(mini_folder):
-    """For reading only."""
-    return Backbone.from_pretrained(mini_folder, device="cpu", dtype=torch.float32)
-
-
-@pytest.fixture(scope="session")
 def states(mini, gallery):
     return States.read(mini, gallery)
 

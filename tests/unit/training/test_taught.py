@@ -14,7 +14,6 @@ from gcr_core.errors import HubError
 from gcr_core.files.layout import WEIGHTS_FILE
 from gcr_core.memory.build import make_memory
 from gcr_core.memory.memory import Memory
-from gcr_core.models.backbone import Backbone
 from gcr_core.models.inspection import has_other_eyes
 from gcr_core.training.config import PHRASES, PRESETS, Recipe, plan
 from gcr_core.training.everyday import bank
@@ -29,17 +28,6 @@ COUNT, CAPTIONED = 300, 6
 """How many phrases are asked; how many images of `half` have captions."""
 SCALE = 5_000.0
 """Of a teacher with random weights, whose cosines say little."""
-
-
-@pytest.fixture(scope="module")
-def mini_folder(tmp_path_factory):
-    return tiny_mini.save_mini(tmp_path_factory.mktemp("mini"))
-
-
-@pytest.fixture(scope="module")
-def mini(mini_folder):
-    """For reading only."""
-    return Backbone.from_pretrained(mini_folder, device="cpu", dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
