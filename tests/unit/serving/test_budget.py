@@ -217,7 +217,8 @@ def test_a_download_leaves_the_disk_to_the_jobs_that_run(tmp_path, tiny_memory_d
 
 
 def test_zips_of_which_each_alone_would_fit_on_the_disk_are_not_made_at_once(tmp_path, monkeypatch):
-    settings, usage = Settings(home=tmp_path), namedtuple("usage", "total used free")
+    settings = Settings(home=tmp_path)
+    usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**39, budget.LEFT_FREE_BYTES + 1_500))
     both = [budget.downloading(tmp_path / "mine", settings, 1_000) for _ in range(2)]
     with both[0], pytest.raises(GcrError, match="stay free"), both[1]:
