@@ -1,14 +1,16 @@
 """Answering: what both engines of a memory answer to queries, JSON-ready."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gcr_core.errors import GcrError
+from gcr_core.memory.hits import Hit
 from gcr_core.retrieval.match import DEPTH, nearest_evidence, recalled_evidence
 from gcr_core.retrieval.query import SearchRequest
+from gcr_core.retrieval.rerank import RERANKED
 
 if TYPE_CHECKING:
     from gcr_core.memory.memory import Memory
@@ -18,8 +20,11 @@ def answer_all(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str
     """For each request {"query": the text, None for a picture, "match": how probable it is that each side's first image
     is right, of a text and where the memory was calibrated for it, "generative": [{"rank", "file_name", "score",
     "identifier"}], "dense": [{"rank", "file_name", "score"}], "latency_ms": {"generative", "dense"}, of all that were
-    answered in one batch}; with `trace` also "trace": for each step the beams as [{"identifier", "tokens",
-    "probability", "images"}]. In the place of a request's answer its mistake, as `Memory.answer` raises it."""
+    answered in one batch}. To a text, where the memory has weights for it, also two new orders of what was recalled, as
+    `Rerank` has them: "reranked", by the words of the captions, and "together", by these and the dense scores, both
+    like "generative", the score being log p after that; "latency_ms" has what each takes from the query on. With
+    `trace` also "trace": for each step the beams as [{"identifier", "tokens", "probability", "images"}]. In the place
+    of a request's answer its mistake, as `Memory.answer` raises it."""
     answers: dict[int, dict[str, Any] | GcrError] = {}
     alike: dict[Any, list[int]] = {}
     for number, request in enumerate(requests):
@@ -43,9 +48,14 @@ def _answers(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str, 
     in_words = isinstance(first.query, str)
     read: Any = memory.backbone.query_prompts if in_words else memory._picture_prompts
     embed: Callable[[list[Any]], np.ndarray] = memory.dense.embed_texts if in_words else memory.dense.embed_images
-    top = max(DEPTH, *(request.top for request in requests))
+    reranking = memory._reranking if in_words else None
+    top, beams = max(DEPTH, *(request.top for request in requests)), first.beams
+    if reranking:
+        top = max(top, RERANKED)
+        if memory.trie.depth == 1:  # one step: more beams take no longer, and the likeliest stay what they are
+            beams = max(beams, RERANKED)
     started = time.perf_counter()
-    found = memory._recall(read, queries, top, first.beams, first.album, first.trace)
+    found = memory._recall(read, queries, top, beams, first.album, first.trace)
     scores = np.full((len(queries), top), -np.inf)
     for number, hits in enumerate(found.hits):
         scores[number, : len(hits)] = [hit.score for hit in hits]
@@ -68,28 +78,37 @@ def _answers(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str, 
                 match["dense"] = round(float(sure), 4)
         names = memory.gallery.file_names
         named = [[(names[image], score) for image, score in images] for images in nearest]
-        traces = [[[memory._line(beam) for beam in step] for step in steps] for steps in found.traces]
+        traces = [[list(map(memory._line, step[: first.beams])) for step in steps] for steps in found.traces]
     ended = time.perf_counter()
-    latency = {
-        "generative": round(1000 * (recalled - started), 2),
-        "dense": round(1000 * (ended - recalled), 2),
-    }
+    reordered: list[dict[str, list[Hit]]] = [{}] * len(queries)
+    seconds = {"generative": recalled - started, "dense": ended - recalled}
+    if reranking:
+        with memory._lock:
+            reordered = reranking.orders(queries, vectors, found.hits)
+        more = time.perf_counter() - ended
+        seconds |= {"reranked": seconds["generative"] + more, "together": ended - started + more}
+    latency = {side: round(1000 * took, 2) for side, took in seconds.items()}
     return [
         {
             "query": request.query if in_words else None,
             **({"match": match} if match else {}),
-            "generative": [
-                {"rank": rank, "file_name": hit.file_name, "score": hit.score, "identifier": hit.identifier}
-                for rank, hit in enumerate(hits[: request.top], start=1)
-            ],
+            "generative": _listed(hits[: min(request.top, first.beams)]),
             "dense": [
                 {"rank": rank, "file_name": file_name, "score": score}
                 for rank, (file_name, score) in enumerate(looked_up[: request.top], start=1)
             ],
+            **{order: _listed(again[: request.top]) for order, again in orders.items()},
             "latency_ms": latency,
             **({"trace": traces[number]} if request.trace else {}),
         }
-        for number, (request, match, hits, looked_up) in enumerate(
-            zip(requests, matches, found.hits, named, strict=True)
+        for number, (request, match, hits, looked_up, orders) in enumerate(
+            zip(requests, matches, found.hits, named, reordered, strict=True)
         )
+    ]
+
+
+def _listed(hits: Iterable[Hit]) -> list[dict[str, Any]]:
+    return [
+        {"rank": rank, "file_name": hit.file_name, "score": hit.score, "identifier": hit.identifier}
+        for rank, hit in enumerate(hits, start=1)
     ]

@@ -6,7 +6,7 @@ them too, and the last steps train on them. Every stage can be interrupted; trai
 several processes the first one writes. Knows nothing about jobs or pages.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from gcr_core.data.gallery import Gallery
 from gcr_core.files.atomic import new_folder, sweep
 from gcr_core.files.hub import fetch
-from gcr_core.memory import calibration
+from gcr_core.memory import calibration, measures
 from gcr_core.memory.memory import Memory
 from gcr_core.models.backbone import Backbone
 from gcr_core.models.clip import load_clip
@@ -28,6 +28,7 @@ from gcr_core.models.inspection import has_joint_space, has_other_eyes, is_small
 from gcr_core.models.tags import Tagger
 from gcr_core.retrieval.dense import DenseIndex, Embeddings
 from gcr_core.retrieval.identifiers import Identifiers
+from gcr_core.retrieval.rerank import Rerank
 from gcr_core.training.batches import Pairs
 from gcr_core.training.config import Recipe, Step, plan, plan_tuning
 from gcr_core.training.estimate import seconds_a_step
@@ -41,9 +42,6 @@ from gcr_core.training.solve import memorize_solved, solve_rows
 from gcr_core.training.spread import Spread
 from gcr_core.training.states import States, states_of_texts
 from gcr_core.training.train import memorize, start_rows
-
-PICTURE_BATCH = 64
-"""How many pictures are opened together when the memory is asked for them."""
 
 
 def make_memory(
@@ -116,7 +114,7 @@ class _Build:
             "memorized": None,
             "trained_captions": None,
             "trained_pseudo_queries": None,
-            "asked": {key: len(set(chain(*texts))) for key, texts in _by_author(gallery).items()},
+            "asked": {key: len(set(chain(*texts))) for key, texts in measures.by_author(gallery).items()},
             "dense": None,
             "held_out": len(self.held_out),
             "retrieved": None,
@@ -152,9 +150,11 @@ class _Build:
         kept, dense = (vectors.index(texts, self.gallery.albums) for texts in (self.taught.captions, self.captions))
         own = [hits[0][0] for hits in dense.nearest(vectors.images, 1)]
         self.notes["dense"] = {
-            "memorized": _share_right(own, range(len(own))),
-            **_shares_found(partial(_nearest, dense, vectors), self.gallery),
-            "retrieved": _share_right(_nearest(kept, vectors, list(self.held_out)), self.held_out.values()),
+            "memorized": measures.share_right(own, range(len(own))),
+            **measures.shares_found(partial(measures.nearest, dense, vectors), self.gallery),
+            "retrieved": measures.share_right(
+                measures.nearest(kept, vectors, list(self.held_out)), self.held_out.values()
+            ),
         }
         others = kept.embed_texts([*self.words, *self.absent]) if others is None else others
         self._calibrate_dense(kept, np.concatenate([vectors.captions(self.held_out), others]), self._owners)
@@ -238,8 +238,8 @@ class _Build:
                     asked = states.of_texts[states.rows(list(self.held_out))]
                     recalled = likeliest(memory.backbone, memory.trie, asked)[0].tolist()
                 else:
-                    recalled = mapped(partial(_recalled, memory), list(self.held_out))
-                self.notes["retrieved"] = _share_right(recalled, self.held_out.values())
+                    recalled = mapped(partial(measures.recalled, memory), list(self.held_out))
+                self.notes["retrieved"] = measures.share_right(recalled, self.held_out.values())
                 self._calibrate_recall(memory, [*self.held_out, *self.words], self._owners, states)
                 model.train(learns)
             self.clock.backbone(step)
@@ -281,16 +281,17 @@ class _Build:
     def measure(self, memory: Memory, features: Features | None, states: States | None) -> None:
         """The memory is asked for what it was trained on; the dense baseline was asked when it was built."""
         self.on_progress(Progress("measure", self.steps, self.steps, 0.0))
-        found = _measured_by(states, memory) if states else _measured(memory, features)
+        found = measures.measured_by(states, memory) if states else measures.measured(memory, features)
         self.report |= found | {"dense": self.notes.get("dense")}
         if states and memory.backbone.tagger:
-            self.report["remarks"] += _unknown(memory, Path(self.recipe.backbone).name)
+            self.report["remarks"] += measures.unknown(memory, Path(self.recipe.backbone).name)
         if not self.held_out:
             asked = calibration.likely_queries(self.gallery, memory.backbone, memory.identifiers, self.recipe.seed)
             vectors = memory.dense.embed_texts([*asked, *self.absent])
             self._calibrate_dense(memory.dense, vectors, list(asked.values()))
             self._calibrate_recall(memory, list(asked), list(asked.values()), None)
-        memory.calibrate({engine: self.notes.get(f"match_{engine}") for engine in ("generative", "dense")})
+        rerank = Rerank.of(self.notes.get("rerank") or Rerank().facts()) if any(self.captions) else None
+        memory.calibrate({engine: self.notes.get(f"match_{engine}") for engine in ("generative", "dense")}, rerank)
 
     @property
     def _owners(self) -> list[set[int]]:
@@ -305,13 +306,17 @@ class _Build:
     def _calibrate_recall(
         self, memory: Memory, asked: list[str], owners: list[set[int]], states: States | None
     ) -> None:
-        """Notes how sure the memory is, as it stands; by the states of texts where these tell all."""
+        """Notes how sure the memory is as it stands, and by captions held out how to rerank; by the states of texts
+        where these tell all."""
         if not owners:
             return
         prompts: list[list[int]] | torch.Tensor = memory.backbone.query_prompts([*asked, *self.absent])
         if states and self.read_too is not None:
             prompts = torch.cat([states.of_texts[states.rows(list(self.held_out))], self.read_too])
         self.notes["match_generative"] = calibration.recalled(memory.backbone, memory.trie, prompts, owners)
+        if self.held_out:
+            known = self.held_out, self.taught.captions
+            self.notes["rerank"] = calibration.reranked(memory.backbone, memory.trie, prompts, *known).facts()
 
     def save(self, memory: Memory, features: Features | None, states: States | None, out: str | Path) -> None:
         """The first process writes the memory, and all wait for it."""
@@ -323,77 +328,3 @@ class _Build:
 
     def _folder(self, name: str) -> Path | None:
         return self.checkpoint / name if self.checkpoint else None
-
-
-def _recalled(memory: Memory, queries: list[Any]) -> list[int]:
-    ask = memory.recall if queries and isinstance(queries[0], str) else memory.recall_images
-    return [hits[0].index for hits in ask(queries, top=1)]
-
-
-def _nearest(dense: DenseIndex, vectors: Embeddings, captions: list[str]) -> list[int]:
-    return [hits[0][0] for hits in dense.nearest(vectors.captions(captions), 1)] if captions else []
-
-
-def _share_right(answers: list[int], images: Iterable[int]) -> float | None:
-    right = [answer == image for answer, image in zip(answers, images, strict=True)]
-    return round(sum(right) / len(right), 4) if right else None
-
-
-def _share_found(ask: Callable[[list[Any]], list[int]], captions: list[list[str]]) -> float | None:
-    """The share of the captions with an image of theirs at rank 1."""
-    owners: dict[str, set[int]] = {}
-    for image, texts in enumerate(captions):
-        for text in texts:
-            owners.setdefault(text, set()).add(image)
-    if not owners:
-        return None
-    answers = mapped(ask, list(owners))
-    return round(float(np.mean([answer in owned for answer, owned in zip(answers, owners.values(), strict=True)])), 4)
-
-
-def _by_author(gallery: Gallery) -> dict[str, list[list[str]]]:
-    """Each image's captions that people wrote, and those that the model did, by the names of the shares of them."""
-    both = zip(gallery.captions, gallery.pseudo_queries, strict=True)
-    people = [[text for text in texts if text not in written] for texts, written in both]
-    return {"trained_captions": people, "trained_pseudo_queries": gallery.pseudo_queries}
-
-
-def _shares_found(ask: Callable[[list[Any]], list[int]], gallery: Gallery) -> dict[str, float | None]:
-    """ "trained_captions" and "trained_pseudo_queries" of an engine."""
-    return {key: _share_found(ask, texts) for key, texts in _by_author(gallery).items()}
-
-
-def _measured(memory: Memory, features: Features | None) -> dict[str, Any]:
-    """ "memorized", "trained_captions" and "trained_pseudo_queries" of the memory."""
-    gallery = memory.gallery
-
-    def own_found(images: Sequence[int]) -> list[int]:
-        found: list[int] = []
-        for start in range(0, len(images), PICTURE_BATCH):
-            some = images[start : start + PICTURE_BATCH]
-            found += _recalled(memory, list(features.pictures(some)) if features else list(map(gallery.open, some)))
-        return found
-
-    own = mapped(own_found, range(len(gallery)))
-    return {"memorized": _share_right(own, range(len(own))), **_shares_found(partial(_recalled, memory), gallery)}
-
-
-def _unknown(memory: Memory, name: str) -> list[str]:
-    """What to say of images that have no caption and no word of the backbone's; nothing where there is none."""
-    gallery = memory.gallery
-    said = memory.describe([gallery.file_names[image] for image in gallery.bare])
-    which = f"{said.count(''):,} of the {len(said):,} images without a caption"
-    return [f"For {which} {name} is sure of no word: caption those that words do not find."] if "" in said else []
-
-
-@torch.inference_mode()
-def _measured_by(states: States, memory: Memory) -> dict[str, Any]:
-    """The same by states: the likeliest is the first image."""
-    own, asked = (
-        likeliest(memory.backbone, memory.trie, some)[0].tolist() for some in (states.of_pictures[0], states.of_texts)
-    )
-
-    def ask(captions: list[Any]) -> list[int]:
-        return [asked[states.texts[caption]] for caption in captions]
-
-    return {"memorized": _share_right(own, range(len(own))), **_shares_found(ask, memory.gallery)}

@@ -1,4 +1,4 @@
-"""Calibration of a memory: the match of both engines, fitted on queries whose answers are known.
+"""Calibration of a memory: the match of both engines and the weight of rerank, fitted on queries of known answers.
 
 Present queries are texts that neither engine was given, with the images that they are of. Absent ones are of three
 kinds: the same texts, had their images not been there; everyday phrases in words that no caption has; and gibberish.
@@ -28,6 +28,7 @@ from gcr_core.retrieval.match import (
     nearest_evidence,
     recalled_evidence,
 )
+from gcr_core.retrieval.rerank import RERANKED, CaptionWords, Rerank
 from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.everyday import content_words
 
@@ -41,6 +42,8 @@ WORDS = 10
 """How many words are asked."""
 MOST_OWNERS = 40
 """The most images that a word, or such a query, may be of."""
+MOST_RERANKED = 500
+"""The most queries that rerank is fitted on."""
 TOGETHER = 2_048
 """The most beams of all queries that are searched together."""
 Asked = dict[str, set[int]]
@@ -73,6 +76,33 @@ def recalled(
     near = _without(log_p[: len(owners)], is_own) - gone[:, None]
     parts = recalled_evidence(log_p, level, len(trie)), recalled_evidence(near, level[: len(owners)] + gone, len(trie))
     return _fitted(_answers(*parts, is_own[:, 0], len(trie), near_share), RECALLED)
+
+
+def reranked(
+    backbone: Backbone,
+    trie: IdentifierTrie,
+    prompts: list[list[int]] | torch.Tensor,
+    queries: dict[str, int],
+    captions: list[list[str]],
+) -> Rerank:
+    """How the words of `captions` are to count: on queries that are none of these, with the image that each is of.
+
+    `prompts` of the queries, or their states.
+    """
+    words, asked = CaptionWords(captions), list(queries.items())[:MOST_RERANKED]
+    log_p, said = np.full((2, len(asked), RERANKED), -np.inf)
+    right = np.zeros(log_p.shape, dtype=bool)
+    together = TOGETHER // RERANKED
+    for start in range(0, len(asked), together):
+        some = asked[start : start + together]
+        found = recall(backbone, trie, prompts[start : start + len(some)], RERANKED, RERANKED)
+        for row, (query, image) in enumerate(some):
+            images = found.images[row].numpy()
+            count = int((images >= 0).sum())
+            log_p[start + row, :count] = found.scores[row, :count]
+            said[start + row, :count] = words.score(query, images[:count])
+            right[start + row] = images == image
+    return Rerank.fit(log_p, np.where(np.isfinite(said), said, 0.0), right)
 
 
 def nearest(

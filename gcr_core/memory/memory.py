@@ -9,7 +9,6 @@ added or forgotten is so at once in this process, on disk after `save`.
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,9 +25,11 @@ from gcr_core.memory.addition import add_picture
 from gcr_core.memory.answering import answer_all
 from gcr_core.memory.damage import told
 from gcr_core.memory.forgetting import Forgotten, consolidations, forget, restore
+from gcr_core.memory.hits import Found, Hit
 from gcr_core.memory.incremental import KnownQueries, retrain
 from gcr_core.memory.manifest import changes, check_target, read_manifest, repository_of
 from gcr_core.memory.refit import Refit
+from gcr_core.memory.reranking import Reranking
 from gcr_core.memory.storage import Parts
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval import beam_search
@@ -45,33 +46,13 @@ from gcr_core.retrieval.query import (
     cleaned,
     foreign,
 )
+from gcr_core.retrieval.rerank import Rerank
 from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.config import Step
 from gcr_core.training.features import Features
 from gcr_core.training.states import States
 
 Reader = Callable[[list[Any]], beam_search.Prompts]
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One recalled image."""
-
-    index: int
-    file_name: str
-    score: float
-    """The sum of log-probabilities over the identifier's tokens, each over the codes at its depth or below its node."""
-    identifier: str
-
-
-@dataclass(frozen=True)
-class Found:
-    """What queries recalled."""
-
-    hits: list[list[Hit]]
-    traces: list[list[list[beam_search.Beam]]]
-    levels: list[float]
-    """As `beam_search.Recalled` has them."""
 
 
 class Memory:
@@ -216,12 +197,13 @@ class Memory:
         scores may differ from those of one alone as sums in another order do, and the time that they took is one."""
         return answer_all(self, requests)
 
-    def calibrate(self, found: dict[str, dict[str, Any] | None]) -> None:
-        """Takes how each engine's answers tell whether they are right, as `calibration` fits it; None for one of which
-        too little is known."""
+    def calibrate(self, found: dict[str, dict[str, Any] | None], rerank: Rerank | None = None) -> None:
+        """Takes how each engine's answers tell whether they are right, as `calibration` fits it, None for one of which
+        too little is known; and how answers to words are reranked, where that is known."""
         facts = {engine: each for engine, each in found.items() if each is not None}
         self.facts["match"] = {"images": len(self.gallery), **facts}
-        self._calibrations = calibrations(self.facts, len(self.gallery))
+        self.facts |= {"rerank": rerank.facts()} if rerank else {}
+        self._take_fitted()
 
     def describe(self, file_names: list[str]) -> list[str]:
         """A caption of each image, generated from its identifier alone. Raises GalleryError for an unknown name."""
@@ -329,7 +311,7 @@ class Memory:
         """Puts identifiers and gallery in place, and what follows from them."""
         self.identifiers, self.gallery = identifiers, gallery
         self.trie = IdentifierTrie.build(identifiers.indptr, identifiers.tokens)
-        self._calibrations = calibrations(self.facts, len(gallery))
+        self._take_fitted()
         learnt = (text for texts in gallery.captions for text in texts)
         self._characters = set(self.facts.get("training", {}).get("characters", "")).union(*map(foreign, learnt))
         self.facts |= {
@@ -344,6 +326,12 @@ class Memory:
                 "longest": self.trie.depth,
             },
         }
+
+    def _take_fitted(self) -> None:
+        """Puts in place what the manifest says of how sure answers are, and how they are reranked."""
+        self._calibrations = calibrations(self.facts, len(self.gallery))
+        rerank = self.facts.get("rerank")
+        self._reranking = None if rerank is None else Reranking(self, Rerank.of(rerank))
 
     @property
     def _trained(self) -> int:

@@ -1,4 +1,4 @@
-"""Refit: the match of a memory that is consolidated, whose gallery is no longer the one that it was fitted on.
+"""Refit: match and rerank of a memory that is consolidated, whose gallery is no longer that which they were fitted on.
 
 Where rows begin anew, captions are kept out of them until both engines have been asked with these, as in a first
 training. Other weights have learnt all captions: what was fitted holds on while the gallery has about as many images,
@@ -14,6 +14,7 @@ import torch
 from gcr_core.memory import calibration
 from gcr_core.retrieval.dense import DenseIndex, Embeddings
 from gcr_core.retrieval.match import calibrations
+from gcr_core.retrieval.rerank import Rerank
 from gcr_core.training.everyday import absent_phrases
 from gcr_core.training.pseudo_queries import without_tags
 from gcr_core.training.states import States, states_of_texts
@@ -32,6 +33,7 @@ class Refit:
         self._words: calibration.Asked = {}
         self._absent = absent_phrases(text for texts in memory.gallery.captions for text in texts)
         self._found: dict[str, dict[str, Any] | None] = {}
+        self._rerank = Rerank() if any(memory.gallery.captions) else None
 
     def ask_memory(self, states: States, kept: list[list[str]], held_out: dict[str, int]) -> None:
         """Asks what is recalled, while the rows know the captions `kept` alone; `held_out`: the others, and of what
@@ -39,8 +41,11 @@ class Refit:
         memory, self._kept, self._held_out = self._memory, kept, held_out
         self._words = calibration.shared_words(memory.gallery.captions, 0)
         others = states_of_texts(memory.backbone, [*self._words, *self._absent])
-        asked = torch.cat([states.of_texts[states.rows(list(held_out))], others])
+        prompts = states.of_texts[states.rows(list(held_out))]
+        asked = torch.cat([prompts, others])
         self._found["generative"] = calibration.recalled(memory.backbone, memory.trie, asked, self._owners)
+        if held_out:
+            self._rerank = calibration.reranked(memory.backbone, memory.trie, prompts, held_out, kept)
 
     def dense_anew(self) -> DenseIndex:
         """The dense index made anew of the gallery, once it was asked without the captions that were held out."""
@@ -69,7 +74,7 @@ class Refit:
                 "generative": calibration.recalled(memory.backbone, memory.trie, prompts, owners),
                 "dense": calibration.nearest(memory.dense, memory.dense.embed_texts(texts), owners),
             }
-        memory.calibrate(self._found)
+        memory.calibrate(self._found, self._rerank)
 
     @property
     def _owners(self) -> list[set[int]]:

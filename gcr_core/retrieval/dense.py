@@ -108,6 +108,11 @@ class DenseIndex:
             spread = np.sqrt(np.nansum((cosines - mean[:, None]) ** 2, 1) / counts)
         return mean, spread
 
+    def cosines(self, vector: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """(k,) float64: those of a vector (d,) and images (k,), all different."""
+        found = dict(self.nearest(vector[None], len(images), images.tolist())[0]) if len(images) else {}
+        return np.array([found[image] for image in images.tolist()], np.float64)
+
     def fused(self, images: np.ndarray, captions: list[list[str]]) -> np.ndarray:
         """Vectors (m, d) as this index holds them, of images by their own (m, d) and by their captions."""
         if self.caption is None:

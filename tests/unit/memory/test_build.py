@@ -12,6 +12,7 @@ import pytest
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import GcrError, HubError
 from gcr_core.memory import build as build_module
+from gcr_core.memory import measures
 from gcr_core.memory.build import make_memory
 from gcr_core.memory.memory import Memory
 from gcr_core.retrieval.dense import Embeddings
@@ -146,13 +147,13 @@ def test_the_dense_baseline_is_measured_without_the_captions_held_out_and_kept_w
 ):
     captions = [[*texts, f"number {i} of twelve"] for i, texts in enumerate(tiny_gallery.captions)]
     gallery, measured, seen = captioned(tiny_gallery, captions), [], []
-    nearest = build_module._nearest
+    nearest = measures.nearest
 
     def noted(dense, vectors, texts):
         measured.append((dense.vectors, texts))
         return nearest(dense, vectors, texts)
 
-    monkeypatch.setattr(build_module, "_nearest", noted)
+    monkeypatch.setattr(measures, "nearest", noted)
     build = build_module._Build(gallery, recipe, seen.append, tmp_path)
     dense = build.build_dense(build.load_clip(), None)
     kept, held_out = hold_out(gallery, recipe.seed)
