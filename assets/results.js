@@ -1,6 +1,8 @@
-// What results do in the browser: on a small screen one side is seen at a time, and programs are copied.
+// What results do in the browser: on a small screen one side is seen at a time, on a large one both sides or the
+// gallery of both together; programs are copied.
 
 const results = {
+  SIDES: ["generative", "dense", "together"],
   side: "generative", // that is seen where there is room for one; the next answer begins with it too
   question: "",
   unfolded: new Set(), // the sides whose weaker results are seen; they stay so once the model has said its words
@@ -8,9 +10,7 @@ const results = {
   show(element, watch) {
     watch("value", () => {
       lightbox.dialog ??= lightbox.build(); // so that it opens at once
-      const pane = results.pane(element, results.side);
-      if (pane) pane.parentElement.scrollLeft = pane.offsetLeft;
-      results.mark(element);
+      results.see(element, "instant");
       results.unfold(element);
     });
   },
@@ -24,9 +24,18 @@ const results = {
 
   pane: (element, side) => element.querySelector(`.sides .side.${side}`),
 
-  mark(element) {
+  // Shows the side that was chosen; the first where the answer lacks it, as the one to a picture may.
+  see(element, behavior) {
+    const side = results.pane(element, results.side) ? results.side : results.SIDES[0];
+    results.mark(element, side);
+    const pane = results.pane(element, side);
+    pane?.parentElement.scrollTo({ left: pane.offsetLeft, behavior });
+  },
+
+  mark(element, side) {
+    element.querySelector(".results")?.setAttribute("data-side", side);
     for (const button of element.querySelectorAll(".switch button"))
-      button.setAttribute("aria-pressed", button.dataset.side === results.side);
+      button.setAttribute("aria-pressed", button.dataset.side === side);
   },
 
   // The address of this page stands in the programs.
@@ -118,8 +127,8 @@ document.addEventListener("click", ({ target }) => {
   const button = target.closest?.(".switch button"), copy = target.closest?.("button[data-copy]");
   if (copy) results.copy(copy);
   if (!button) return;
-  const pane = results.pane(button.closest(".results"), button.dataset.side);
-  pane.parentElement.scrollTo({ left: pane.offsetLeft, behavior: "smooth" });
+  results.side = button.dataset.side;
+  results.see(button.closest("#results"), "smooth");
 });
 document.addEventListener(
   "scroll",
@@ -127,8 +136,8 @@ document.addEventListener(
     if (!target.matches?.(".sides")) return;
     const far = (pane) => Math.abs(pane.offsetLeft - target.scrollLeft);
     const [near] = [...target.children].sort((a, b) => far(a) - far(b));
-    results.side = near.matches(".dense") ? "dense" : "generative";
-    results.mark(target.closest(".results"));
+    results.side = results.SIDES.find((side) => near.matches(`.${side}`));
+    results.mark(target.closest("#results"), results.side);
   },
   true,
 );
@@ -137,7 +146,7 @@ document.addEventListener(
   ({ target }) => {
     if (target.matches?.(".along")) results.address(target);
     if (!target.matches?.(".weaker")) return;
-    const side = target.closest(".side.dense") ? "dense" : "generative";
+    const side = results.SIDES.find((name) => target.closest(`.side.${name}`));
     if (target.open) results.unfolded.add(side);
     else results.unfolded.delete(side);
   },

@@ -56,6 +56,8 @@ from gcr_core.training.config import PRESETS, Recipe
 from gcr_core.training.progress import Progress
 
 ENGINES = {"generative": "recalled from memory", "dense": "CLIP + FAISS"}
+ORDERS = {"reranked": "recalled, reranked by captions", "together": "both together"}
+"""New orders of what is recalled, which a memory with captions has."""
 CAPTIONS = 4
 """The captions of an image that are memorised; the one behind them is the query."""
 SHARE = 0.3
@@ -220,7 +222,7 @@ def recalls(memory: Memory, gallery: Gallery, queries: list[Query], yardstick: Y
     """R@1, R@5 and R@10 of both engines and of the yardstick on the gallery that was memorised."""
     figures = evaluate(memory, queries)
     name, found = yardstick.recall(gallery, queries)
-    rows = {ENGINES[engine]: figures[engine] for engine in ENGINES} | {name: found}
+    rows = {title: figures[side] for side, title in (ENGINES | ORDERS).items() if side in figures} | {name: found}
     return {row: {f"R@{k}": values[f"recall@{k}"] for k in CUTOFFS} for row, values in rows.items()}
 
 

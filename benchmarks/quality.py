@@ -2,6 +2,9 @@
 
     python benchmarks/quality.py [--memory checkpoints/emoji] [--json]
 
+"reranked" and "together" are the new orders of what is recalled: by the words of the captions, and by the dense side
+too.
+
 Queries: `assets/emoji_queries.jsonl` (keywords that no training saw), `phrases.jsonl` (whole phrases, written for this
 benchmark and kept out of training), the same with one slip of the fingers each, `descriptions.jsonl` (390 emoji, each
 described without a look at its captions; kept out of training, the one image counts), and what both engines were
@@ -27,7 +30,7 @@ from PIL import Image
 
 from gcr_core import Gallery, Memory
 from gcr_core.data.queries import Query, load_queries
-from gcr_core.evaluation.evaluate import evaluate
+from gcr_core.evaluation.evaluate import ENGINES, ORDERS, evaluate
 from gcr_core.training.augment import misspell
 
 HERE = Path(__file__).parent
@@ -119,8 +122,9 @@ def main() -> None:
     for name, queries in asked.items():
         figures = evaluate(memory, queries)
         engines = {
-            engine: {f"recall@{k}": figures[engine][f"recall@{k}"] for k in CUTOFFS}
-            for engine in ("generative", "dense")
+            side: {f"recall@{k}": figures[side][f"recall@{k}"] for k in CUTOFFS}
+            for side in (*ENGINES, *ORDERS)
+            if side in figures
         }
         if name != "emoji" and (searched := caption_search(memory, queries)):
             engines["caption search"] = searched

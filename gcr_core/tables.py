@@ -41,10 +41,11 @@ def memorize(answer: dict[str, Any], report: dict[str, Any], gallery: Gallery) -
 def evaluate(answer: dict[str, Any]) -> str:
     """Figures of both sides with their intervals, and whether the sides differ."""
     lines = [f"{answer['queries']:,} queries, {answer['images']:,} images; in brackets 95 % intervals"]
-    lines.append(f"{'':18}{'generative':>26}{'dense':>26}")
+    sides = [side for side in ("generative", "dense", "reranked", "together") if side in answer]
+    lines.append(f"{'':18}" + "".join(f"{side:>26}" for side in sides))
     for name in answer["generative"]:
         cells = []
-        for engine in ("generative", "dense"):
+        for engine in sides:
             interval = answer["intervals"][engine].get(name)
             words = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
             cells.append(f"{_number(answer[engine][name]) + words:>26}")

@@ -1,4 +1,4 @@
-"""Fit the match of the emoji memory in `checkpoints/`: how probable it is that an answer is right.
+"""Fit the match of the emoji memory in `checkpoints/`, how probable it is that an answer is right, and its rerank.
 
     python scripts/calibrate_emoji.py
 
@@ -25,19 +25,22 @@ WORDS = 150
 
 
 def calibrate(memory: Memory) -> None:
-    """Has the memory know how sure it and the dense baseline can be."""
+    """Has the memory know how sure it and the dense baseline can be, and how much the words of captions tell."""
     queries = load_queries(DESCRIPTIONS, memory.gallery)
     asked = {query.text or "": {memory.gallery.index(name) for name in query.relevant} for query in queries}
     asked |= calibration.shared_words(memory.gallery.captions, 0, WORDS)
     absent = absent_phrases(text for texts in memory.gallery.captions for text in texts)
     texts, owners = [*asked, *absent], list(asked.values())
+    described = {query.text or "": memory.gallery.index(min(query.relevant)) for query in queries}
+    prompts = memory.backbone.query_prompts(list(described))
     memory.calibrate(
         {
             "generative": calibration.recalled(
                 memory.backbone, memory.trie, memory.backbone.query_prompts(texts), owners, NEAR_SHARE
             ),
             "dense": calibration.nearest(memory.dense, memory.dense.embed_texts(texts), owners, NEAR_SHARE),
-        }
+        },
+        calibration.reranked(memory.backbone, memory.trie, prompts, described, memory.gallery.captions),
     )
 
 
@@ -47,6 +50,7 @@ def main() -> None:
     write_text(MEMORY / MANIFEST_FILE, manifest_text(memory.facts))
     for engine, facts in memory.facts["match"].items():
         print(f"{engine}: {facts if engine == 'images' else facts['reliability']}")
+    print(f"rerank: {memory.facts['rerank']}")
 
 
 if __name__ == "__main__":

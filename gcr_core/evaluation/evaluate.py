@@ -25,14 +25,19 @@ if TYPE_CHECKING:
     from gcr_core.memory.memory import Memory
 
 ENGINES = ("generative", "dense")
+ORDERS = ("reranked", "together")
+"""The new orders of what is recalled, where a memory has them: as good as "generative" is where it has none."""
 CUTOFFS = (1, 5, 10)
 DEPTH = 10
 """How many images each engine is asked for."""
 
 SIDE = np.dtype([("rank", "u1"), ("latency_ms", "f8"), ("score", "f8"), ("match", "f8")])
-OUTCOME = np.dtype([("absent", "?"), ("failed", "?"), *((engine, SIDE) for engine in ENGINES)])
-"""What counts of a query: whether nothing is relevant to it, whether it failed; of each side the rank of the first
-relevant image, 0 for none, milliseconds, and the score and match of its first image; NaN for what there is not."""
+OUTCOME = np.dtype(
+    [("absent", "?"), ("failed", "?"), ("reordered", "?"), *((side, SIDE) for side in (*ENGINES, *ORDERS))]
+)
+"""What counts of a query: whether nothing is relevant to it, whether it failed, whether it has new orders; of each side
+and order the rank of the first relevant image, 0 for none, milliseconds, and the score and match of its first image;
+NaN for what there is not."""
 
 
 class Answers(Protocol):
@@ -99,19 +104,21 @@ def ask(memory: Answers, query: Query, beams: int = DEFAULT_BEAMS) -> Asked:
     """Asks one query. A mistake in it is told, not raised."""
     outcome = np.zeros(1, OUTCOME)
     outcome["absent"] = not query.relevant
-    for engine in ENGINES:
-        outcome[engine] = (0, np.nan, np.nan, np.nan)
+    for side in (*ENGINES, *ORDERS):
+        outcome[side] = (0, np.nan, np.nan, np.nan)
     try:
         asked = open_image(query.image, MODEL_SIDE) if query.image is not None else query.text or ""
         answer = memory.answer(SearchRequest(asked, DEPTH, beams))
     except InputError as mistake:
         outcome["failed"] = True
         return Asked(outcome[0], mistake=str(mistake))
-    for engine in ENGINES:
-        hits, match = answer[engine], answer.get("match", {}).get(engine)
+    outcome["reordered"] = ORDERS[0] in answer
+    for side in (*ENGINES, *ORDERS):
+        as_found = side if side in answer else ENGINES[0]
+        hits, match = answer[as_found], answer.get("match", {}).get(side)
         score = hits[0]["score"] if hits else np.nan
         sure = np.nan if match is None else match
-        outcome[engine] = (_first_hit(hits, query.relevant), answer["latency_ms"][engine], score, sure)
+        outcome[side] = (_first_hit(hits, query.relevant), answer["latency_ms"][as_found], score, sure)
     return Asked(outcome[0], {engine: answer[engine][0]["file_name"] for engine in ENGINES if answer[engine]})
 
 
@@ -119,20 +126,22 @@ def figures(outcomes: np.ndarray, images: int) -> dict[str, Any]:
     """Recall@1, @5, @10 and MRR@10 as shares in [0, 1], latency in milliseconds (median, 95th percentile), JSON-ready.
 
     {"queries", "images", "generative": {"recall@1", "recall@5", "recall@10", "mrr@10", "latency_ms_p50",
-    "latency_ms_p95"}, "dense": {the same}, "no_match": {side: as `reliability`} where some queries have nothing
+    "latency_ms_p95"}, "dense": {the same}, "reranked" and "together": {the same} where the memory has these orders of
+    what is recalled, "no_match": {side: as `reliability`} where some queries have nothing
     relevant and others have, "intervals": {side: {figure: [low, high]}}, "paired": as `statistics.mcnemar` of recall@1,
     "curves": {side: {"recall", "confidence", "risk_coverage", "reliability"}}}. A share of no queries, and the latency
     where every query failed, is None. `outcomes`: (n,) of OUTCOME, of a gallery of so many images.
     """
     present, absent = outcomes[~outcomes["absent"]], outcomes["absent"]
     both = len(present) and absent.any()
+    sides = (*ENGINES, *ORDERS) if outcomes["reordered"].any() else ENGINES
     first = {engine: present[engine]["rank"] == 1 for engine in ENGINES}
     return {
         "queries": len(outcomes),
         "images": images,
-        **{engine: _scores(present[engine]["rank"], outcomes[engine]["latency_ms"]) for engine in ENGINES},
+        **{side: _scores(present[side]["rank"], outcomes[side]["latency_ms"]) for side in sides},
         **({"no_match": {engine: _no_match(outcomes, engine) for engine in ENGINES}} if both else {}),
-        "intervals": {engine: _intervals(present[engine]["rank"]) for engine in ENGINES},
+        "intervals": {side: _intervals(present[side]["rank"]) for side in sides},
         "paired": statistics.mcnemar(first["generative"], first["dense"]),
         "curves": {engine: _curves(outcomes, engine) for engine in ENGINES},
     }

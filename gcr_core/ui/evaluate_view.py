@@ -14,9 +14,11 @@ from gcr_core.ui import plots
 from gcr_core.ui.evaluations import Evaluation, Subject
 from gcr_core.ui.html import ShownGallery, count, duration, is_share, text, without_paths
 from gcr_core.ui.registry import SHIPPED
-from gcr_core.ui.search_view import SIDES, is_small, ordinal
+from gcr_core.ui.search_view import SIDES, TOGETHER, is_small, ordinal
 
 NAMES = {"generative": "from memory", "dense": "by CLIP"}
+HEADED = {side: heading for side, (heading, _) in SIDES.items()} | {"reranked": "Reranked", "together": TOGETHER}
+"""The columns of the table, of which a memory may lack the last two."""
 FIGURES = {
     "recall@1": "right one first",
     "recall@5": "among the first 5",
@@ -172,29 +174,38 @@ def _learnt(tested: Subject, named: bool) -> str:
 
 
 def _table(tested: list[Subject], figures: list[dict[str, Any]]) -> str:
-    over = "".join(f'<th colspan="2" scope="colgroup">{text(each.name)}</th>' for each in tested)
+    sides_of = [[side for side in HEADED if side in found] for found in figures]
+    both = zip(tested, sides_of, strict=True)
+    over = "".join(f'<th colspan="{len(sides)}" scope="colgroup">{text(each.name)}</th>' for each, sides in both)
     groups = f"<tr><td></td>{over}</tr>" if len(tested) > 1 else ""
-    sides = "".join(f'<th scope="col" class="{side}">{SIDES[side][0]}</th>' for _ in tested for side in ENGINES)
+    heads = "".join(f'<th scope="col" class="{side}">{HEADED[side]}</th>' for sides in sides_of for side in sides)
     rows = "".join(
         f'<tr><th scope="row">{LABELS.get(figure, figure.capitalize())}<small>{words}</small></th>'
         + "".join(
             f"<td>{_value(figure, found[side][figure])}{_interval(figure, found['intervals'][side].get(figure))}</td>"
-            for found in figures
-            for side in ENGINES
+            for found, sides in zip(figures, sides_of, strict=True)
+            for side in sides
         )
         + "</tr>"
         for figure, words in FIGURES.items()
     )
     for figure, words in NO_MATCH.items():
         if any(figure in found.get("no_match", {}).get("generative", {}) for found in figures):
-            cells = (found.get("no_match", {}).get(side, {}).get(figure) for found in figures for side in ENGINES)
+            cells = (
+                found.get("no_match", {}).get(side, {}).get(figure)
+                for found, sides in zip(figures, sides_of, strict=True)
+                for side in sides
+            )
             values = "".join(f"<td>{'–' if value is None else f'{value:.3f}'}</td>" for value in cells)
             rows += f'<tr><th scope="row">{figure.upper()}<small>{words}</small></th>{values}</tr>'
+    reordered = ""
+    if any("together" in sides for sides in sides_of):
+        reordered = " What is recalled is reranked by the words of the captions, and together with CLIP."
     return (
         '<div class="wide" tabindex="0" role="group" aria-label="Figures"><table class="figures">'
-        f"<thead>{groups}<tr><td></td>{sides}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<thead>{groups}<tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
         '<p class="hint">In small, 95 % intervals: Wilson’s for shares, bootstrap for the mean reciprocal rank. '
-        f"Both sides give {DEPTH} pictures.</p>"
+        f"Both sides give {DEPTH} pictures.{reordered}</p>"
     )
 
 

@@ -274,7 +274,9 @@ def _answers(
         yield search_view.results(answer, shown, engines, asked, seen, doubts=doubts)
         return
     yield search_view.results(answer, shown, engines, asked, seen, {}, doubts)
-    names = [hit["file_name"] for hit in answer["generative"]]
+    shown_sides = search_view.listed(answer)
+    recalled = (hit["file_name"] for side, hits in shown_sides.items() if side != "dense" for hit in hits)
+    names = list(dict.fromkeys(recalled))
     said = dict(zip(names, memory.describe(names), strict=True))
     yield search_view.results(answer, shown, engines, asked, seen, said, doubts)
 
@@ -310,4 +312,5 @@ def _engines(memory: RemoteMemory, beams: int) -> dict[str, str]:
     return {
         "generative": f"beam search over {len(memory.gallery):,} identifiers, {beams} beams",
         "dense": f"nearest of {len(memory.gallery):,} image vectors, {clip}",
+        "together": "what was recalled, ordered by the model, the words of the captions and CLIP",
     }

@@ -1,4 +1,4 @@
-"""Search view: what the tab shows, as HTML: two aligned galleries of cards, messages, the state.
+"""Search view: what the tab shows, as HTML: two aligned galleries of cards, a third of both, messages, the state.
 
 Functions from an answer (the object of `recall --json`) to a string. Text from outside goes through `html.text`.
 """
@@ -18,7 +18,7 @@ from gcr_core.ui.take_along import take_along
 from gcr_core.ui.trace_view import percent, trace
 
 LARGE = 2
-"""How many cards of a side are larger than the others."""
+"""How many cards of a side are larger than the others; those of both together are alike."""
 SHARE = '<button type="button" class="share" data-share>Share</button>'
 """Copies the address of an answer; a picture that was asked with has none."""
 WRITTEN = "written by the model: "
@@ -28,10 +28,16 @@ MARK = f'{STAR}<span class="sr">{WRITTEN}</span>'
 
 SIDES = {"generative": ("Recalled from memory", "from memory"), "dense": ("CLIP + FAISS", "by CLIP")}
 """Answer key → heading, and how the other side's cards refer to it."""
+SHORT = {"generative": "memory", "dense": "CLIP"}
+"""How the cards of both together refer to them."""
+TOGETHER = "Both together"
+"""The heading of the third gallery, which an answer has where the memory reranks."""
+HEADINGS = {side: heading for side, (heading, _) in SIDES.items()} | {"together": TOGETHER}
+RERANKED = '<small title="Ordered by the model, then by the words of the captions">reranked by captions</small>'
 DOUBTS = {"nothing": "Nothing here seems to match.", "unsure": "Not sure."}
 """What is said of a side's answer, by the verdict on it."""
-SHOWN = {"nothing": 0, "unsure": 4}
-"""How many of its cards are shown then; the others are folded."""
+SHOWN = {"": None, "unsure": 4, "nothing": 0}
+"""How many of its cards are shown then, the others are folded: the surer, the more."""
 
 
 def results(
@@ -47,7 +53,10 @@ def results(
     arguments of `/search`, `picture` the URL of the picture that was asked with, where it was one, and its name; `said`
     is what the model says of an image, by file name: None where it never learnt to, "" for one that it has not said
     yet. `doubts`: of each side a key of DOUBTS, or "" where there is none."""
-    ranks = {side: {hit["file_name"]: hit["rank"] for hit in answer[side]} for side in SIDES}
+    lists, doubts = listed(answer), dict(doubts or {})
+    if doubts and "together" in lists:  # it has the better of both
+        doubts["together"] = min(doubts.values(), key=list(SHOWN).index) if len(doubts) == len(SIDES) else ""
+    ranks = {side: {hit["file_name"]: hit["rank"] for hit in lists[side]} for side in SIDES}
     both = ranks["generative"].keys() & ranks["dense"].keys()
     most = max(len(hits) for hits in ranks.values())
     question, share = f"“{text(answer['query'])}”", SHARE
@@ -57,71 +66,83 @@ def results(
     if doubts and all(doubts.get(side) == "nothing" for side in SIDES):
         found = ""  # of weak hits, which are folded
     sides = "".join(
-        _side(
-            side,
-            answer,
-            shown,
-            ranks["dense" if side == "generative" else "generative"],
-            engines[side],
-            said,
-            doubts or {},
-        )
-        for side in SIDES
+        _side(side, hits, answer, shown, ranks, engines[side], said, doubts) for side, hits in lists.items()
     )
     return (
         f'<div class="results" data-memory="{text(shown.id)}" '
         f'data-found="{text(json.dumps(found_of(answer, said or {})))}">'
-        f'<header class="asked-for"><h2>{question}</h2>{share}<p class="agreement" role="status">{found}</p></header>'
-        f'{_switch()}<div class="sides">{sides}</div>{trace(answer, shown)}{take_along(answer, asked)}</div>'
+        f'<header class="asked-for"><h2>{question}</h2>{share}{_switch(list(lists))}'
+        f'<p class="agreement" role="status">{found}</p></header><div class="sides">{sides}</div>{trace(answer, shown)}{take_along(answer, asked)}</div>'
     )
+
+
+def listed(answer: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Side → its images as they are shown: what is recalled is reranked where the memory does that."""
+    sides = {"generative": answer.get("reranked", answer["generative"]), "dense": answer["dense"]}
+    return sides | ({"together": answer["together"]} if "together" in answer else {})
 
 
 def found_of(answer: dict[str, Any], said: dict[str, str]) -> dict[str, dict[str, Any]]:
     """What an answer says of its images, for the lightbox, by file name: {"sides": [heading, words], "identifier" and
     "said" where they are known}."""
     found: dict[str, dict[str, Any]] = {}
-    for side in SIDES:
-        for hit in answer[side]:
+    for side, hits in listed(answer).items():
+        for hit in hits:
             about = found.setdefault(hit["file_name"], {"sides": []})
-            about["sides"].append([SIDES[side][0], f"{ordinal(hit['rank'])}, {_sure(side, hit['score'])[1]}"])
+            about["sides"].append([HEADINGS[side], f"{ordinal(hit['rank'])}, {_sure(side, hit['score'])[1]}"])
             about |= {"identifier": hit["identifier"]} if "identifier" in hit else {}
             about |= {"said": said[hit["file_name"]]} if said.get(hit["file_name"]) else {}
     return found
 
 
-def _switch() -> str:
-    """On a small screen one side is seen at a time."""
+def _switch(sides: list[str]) -> str:
+    """On a small screen one side is seen at a time; on a large one both, or the third gallery."""
+    wide = {"generative": "Side by side", "together": TOGETHER}
+    narrow = HEADINGS | ({"generative": "From memory"} if "together" in sides else {})
     buttons = "".join(
         f'<button type="button" data-side="{side}" aria-pressed="{"true" if side == "generative" else "false"}">'
-        f"{heading}</button>"
-        for side, (heading, _) in SIDES.items()
+        f'<span class="narrow">{narrow[side]}</span><span class="wide">{wide.get(side, "")}</span></button>'
+        for side in sides
     )
-    return f'<div class="switch" role="group" aria-label="Side">{buttons}</div>'
+    return f'<div class="switch of-{len(sides)}" role="group" aria-label="Side">{buttons}</div>'
 
 
 def _side(
     side: str,
+    hits: list[dict[str, Any]],
     answer: dict[str, Any],
     shown: ShownGallery,
-    elsewhere: dict[str, int],
+    ranks: dict[str, dict[str, int]],
     engine: str,
     said: dict[str, str] | None,
     doubts: dict[str, str],
 ) -> str:
-    heading, _ = SIDES[side]
-    whose = ""
+    heading, reranked = HEADINGS[side], side == "generative" and "reranked" in answer
+    whose = "; reranked by the words of the captions" if reranked else ""
     if side in (match := answer.get("match", {})):
-        whose = f"; the first is right with a probability of {text(percent(match[side]))}"
-    if side == "generative" and any((said or {}).values()):
+        whose += f"; the first is right with a probability of {text(percent(match[side]))}"
+    if side != "dense" and any((said or {}).values()):
         whose += "; <i>in quotes</i> what the model says of an image, from its identifier alone"
-    images = [shown.gallery.index(hit["file_name"]) for hit in answer[side]]
+    images = [shown.gallery.index(hit["file_name"]) for hit in hits]
     if any(shown.name(image) in shown.gallery.pseudo_queries[image] for image in images):
         whose += f"; {STAR}captions that the model wrote"
-    cards = [_card(side, hit, shown, elsewhere.get(hit["file_name"]), said) for hit in answer[side]]
+    cards = [_card(side, hit, shown, _twin(side, hit["file_name"], ranks), said) for hit in hits]
+    took = answer["latency_ms"]["reranked" if reranked else side]
     return (
-        f'<section class="side {side}" aria-label="{heading}"><h3>{heading}</h3>{_doubt(doubts, side)}'
-        f'<div data-pictures="{heading}">{_folded(cards, SHOWN.get(doubts.get(side, ""), len(cards)))}</div>'
-        f'<p class="engine"><b>{answer["latency_ms"][side]:.0f} ms</b> {text(engine)}{whose}</p></section>'
+        f'<section class="side {side}" aria-label="{heading}"><h3>{heading} {RERANKED * reranked}</h3>'
+        f"{_doubt(doubts, side)}"
+        f'<div data-pictures="{heading}">{_folded(cards, SHOWN[doubts.get(side, "")])}</div>'
+        f'<p class="engine"><b>{took:.0f} ms</b> {text(engine)}{whose}</p></section>'
+    )
+
+
+def _twin(side: str, file_name: str, ranks: dict[str, dict[str, int]]) -> str:
+    """Where else an image was found, as HTML; "" for nowhere."""
+    others = {name: ranks[name][file_name] for name in SIDES if name != side and file_name in ranks[name]}
+    if side == "together":
+        return ", ".join(f"{SHORT[name]} {ordinal(rank)}" for name, rank in others.items())
+    return "".join(
+        f'<span class="sr">also found, </span>{ordinal(rank)} {SIDES[name][1]}' for name, rank in others.items()
     )
 
 
@@ -131,8 +152,9 @@ def _doubt(doubts: dict[str, str], side: str) -> str:
     return f'<p class="doubt" role="status">{words}</p>' if any(doubts.values()) else ""
 
 
-def _folded(cards: list[str], count: int) -> str:
-    """The first cards, and the others behind a line that unfolds them."""
+def _folded(cards: list[str], count: int | None) -> str:
+    """The first cards, or all, and the others behind a line that unfolds them."""
+    count = len(cards) if count is None else count
     first, others = cards[:count], cards[count:]
     shown = f'<ol class="cards">{"".join(first)}</ol>' if first else ""
     if not others:
@@ -143,15 +165,11 @@ def _folded(cards: list[str], count: int) -> str:
     )
 
 
-def _card(
-    side: str, hit: dict[str, Any], shown: ShownGallery, rank_elsewhere: int | None, said: dict[str, str] | None
-) -> str:
+def _card(side: str, hit: dict[str, Any], shown: ShownGallery, twin: str, said: dict[str, str] | None) -> str:
     index = shown.gallery.index(hit["file_name"])
     name, written = shown.name(index), shown.gallery.pseudo_queries[index]
     captions = shown.gallery.captions[index] or [name]
-    there = SIDES["dense" if side == "generative" else "generative"][1]
-    twin = f'<span class="sr">also found, </span>{ordinal(rank_elsewhere)} {there}' if rank_elsewhere else ""
-    kind = " both" * bool(rank_elsewhere) + " large" * (hit["rank"] <= LARGE)
+    kind = " both" * bool(twin) + " large" * (side in SIDES and hit["rank"] <= LARGE)
     forget = _forget(shown, index, name) if shown.own else ""
     return (
         f'<li class="card{kind}" data-image="{index}"><p class="rank"><span class="sr">rank </span>{hit["rank"]}</p>'
@@ -220,7 +238,7 @@ def _said(side: str, said: dict[str, str] | None, file_name: str) -> str:
     """The model's own words for an image, which it says without seeing it; as much room on the other side."""
     if said is None:
         return ""
-    words = said.get(file_name, "") if side == "generative" else ""
+    words = said.get(file_name, "") if side != "dense" else ""
     if not words:
         return '<p class="said"></p>'
     return (

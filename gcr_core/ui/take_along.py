@@ -59,13 +59,15 @@ def take_along(answer: dict[str, Any], asked: dict[str, Any]) -> str:
 
 
 def table(answer: dict[str, Any]) -> str:
-    """An answer as CSV: a row for each result of both sides."""
+    """An answer as CSV: a row for each result of both sides, and of the new orders that it has."""
     lines = io.StringIO()
     rows = csv.DictWriter(lines, COLUMNS, restval="")
     rows.writeheader()
-    for side in ("generative", "dense"):
+    for side in ("generative", "dense", "reranked", "together"):
         match = answer.get("match", {}).get(side, "")
-        rows.writerows({"side": side, **hit, "match": match if hit["rank"] == 1 else ""} for hit in answer[side])
+        rows.writerows(
+            {"side": side, **hit, "match": match if hit["rank"] == 1 else ""} for hit in answer.get(side, ())
+        )
     return lines.getvalue()
 
 

@@ -331,3 +331,51 @@ def test_a_doubt_is_said_where_the_evidence_speaks_against_an_answer_and_no_capt
     given = answer(query=query) | ({"match": match} if match else {})
     assert search_tab._doubts(Memory(shown.gallery), given) == doubts
     assert search_tab._doubts(Memory(shown.gallery, images=30), given) == {}, "the gallery was another one"
+
+
+def reordered(**changes):
+    """An answer of a memory that reranks: what the model puts second comes first then."""
+    first, second = answer()["generative"]
+    swapped = [second | {"rank": 1, "score": -0.2}, first | {"rank": 2, "score": -1.0}]
+    took = {"generative": 41.6, "dense": 9.2, "reranked": 43.0, "together": 52.1}
+    return answer(reranked=swapped, together=swapped[::-1], latency_ms=took, **changes)
+
+
+def test_what_is_recalled_is_shown_reranked_and_says_so(shown):
+    told = ENGINES | {"together": "the better of both"}
+    page = search_view.results(reordered(), shown, told, ASKED)
+    part = sides(page)["generative"]
+    assert re.findall(r'data-image="(\d)"', part) == ["1", "0"]
+    assert "<b>43 ms</b> beam search; reranked by the words of the captions" in part and "reranked by captions" in part
+    assert "<b>82%</b>" in part and "2nd from memory" in sides(page)["dense"]
+    assert "reranked" not in re.sub("<details.*", "", results(shown), flags=re.DOTALL)
+
+
+def test_both_together_are_a_third_gallery_with_the_ranks_of_both(shown):
+    told = ENGINES | {"together": "the better of both"}
+    page = search_view.results(reordered(), shown, told, ASKED, said={"a.png": "a dog", "b.png": ""})
+    part = re.search(r'<section class="side together".*?</section>', page, re.DOTALL)[0]
+    assert re.findall(r'<p class="twin">([^<]*)</p>', part) == ["memory 2nd, CLIP 2nd", "memory 1st"]
+    assert 'data-pictures="Both together"' in part and "<b>52 ms</b> the better of both" in part
+    assert "“a dog”" in part and " large" not in part
+    switch = re.search(r'<div class="switch of-3".*?</div>', page)[0]
+    assert re.findall(r'data-side="(\w+)"', switch) == ["generative", "dense", "together"]
+    assert found(page)["a.png"]["sides"][-1] == ["Both together", "2nd, 37%, log p −1.00"]
+    assert 'class="switch of-2"' in results(shown) and "together" not in sides(results(shown))["generative"]
+
+
+@pytest.mark.parametrize(
+    ("doubts", "words"),
+    [
+        ({"generative": "nothing", "dense": "unsure"}, "Not sure."),
+        ({"generative": "nothing", "dense": "nothing"}, "Nothing here seems to match."),
+        ({"generative": "nothing", "dense": ""}, ""),
+        ({"generative": "nothing"}, ""),
+    ],
+)
+def test_both_together_are_as_sure_as_the_surer_side(shown, doubts, words):
+    given = dict(doubts)
+    page = search_view.results(reordered(), shown, ENGINES | {"together": ""}, ASKED, doubts=doubts)
+    part = re.search(r'<section class="side together".*?</section>', page, re.DOTALL)[0]
+    assert f'<p class="doubt" role="status">{words}</p>' in part
+    assert doubts == given

@@ -72,6 +72,33 @@ def test_both_sides_have_figures_intervals_curves_and_a_paired_test() -> None:
     assert "no_match" not in report
 
 
+class Reordering(Scripted):
+    """Has new orders of what it recalls in words, where the right one comes first."""
+
+    def answer(self, request: SearchRequest) -> dict[str, Any]:
+        answer = super().answer(request)
+        if request.query == "x":
+            return answer
+        turned = [hit | {"rank": rank} for rank, hit in enumerate(answer["generative"][::-1], start=1)]
+        took = answer["latency_ms"] | {"reranked": 5.0, "together": 7.0}
+        return answer | {"reranked": turned, "together": answer["dense"], "latency_ms": took}
+
+
+def test_new_orders_have_figures_where_a_memory_has_them() -> None:
+    """A query that has none, as a picture, counts as it was recalled."""
+    report = of(Reordering(**SCRIPT), *FOUR)
+    assert report["reranked"] == {
+        "recall@1": 0.25, "recall@5": 0.75, "recall@10": 0.75, "mrr@10": 0.5, "latency_ms_p50": 5, "latency_ms_p95": 5
+    }  # fmt: skip
+    assert (report["together"]["recall@1"], report["together"]["recall@5"]) == (0.25, 0.75)
+    assert list(report["intervals"]) == ["generative", "dense", "reranked", "together"]
+    plain = of(Scripted(**SCRIPT), *FOUR)
+    assert not {"reranked", "together"} & {*plain, *plain["intervals"]}
+    assert {key: report[key] for key in ("generative", "dense", "paired", "curves")} == {
+        key: plain[key] for key in ("generative", "dense", "paired", "curves")
+    }
+
+
 def test_sureness_is_the_match_where_there_is_one_else_the_probability() -> None:
     with_match = of(Scripted(**SCRIPT), *FOUR)["curves"]
     assert [with_match[engine]["confidence"] for engine in ("generative", "dense")] == ["match", "match"]

@@ -55,9 +55,9 @@ def test_new_orders_have_what_was_recalled_and_their_own_scores(memory: Memory) 
         assert {hit["file_name"]: hit["identifier"] for hit in answer[order]} == identifiers
     log_p = np.array([hit["score"] for hit in answer["generative"]])
     images = np.array([memory.gallery.index(name) for name in names(answer, "generative")])
-    order, _ = STRONG.reranked(log_p, CaptionWords(memory.gallery.captions).score("a red cirlce", images))
-    assert names(answer, "reranked") == [names(answer, "generative")[place] for place in order]
-    assert order.tolist() != sorted(order)
+    places, _ = STRONG.reranked(log_p, CaptionWords(memory.gallery.captions).score("a red cirlce", images))
+    assert names(answer, "reranked") == [names(answer, "generative")[place] for place in places]
+    assert places.tolist() != sorted(places)
 
 
 def test_one_step_looks_at_more_images_than_are_asked_for(atomic: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
