@@ -87,3 +87,12 @@ def test_a_picture_that_is_asked_with_is_shown_side_by_side_whatever_was_seen_be
     expect(dense).to_be_visible()
     ask(page, "a gold bar")
     expect(together).to_be_visible()
+
+
+def test_an_evaluation_has_the_new_orders_too(open_page, reranking):
+    page = open_page(f"{reranking}#tab=test")
+    page.get_by_role("textbox", name="Queries").fill("a red circle | red-circle.png\na gold bar | gold-bar.png\n")
+    page.get_by_role("button", name="Test it", exact=True).click()
+    heads = page.locator(".figures thead th")
+    expect(heads).to_have_text(["Recalled from memory", "CLIP + FAISS", "Reranked", "Both together"])
+    expect(page.locator(".figures tbody tr", has_text="right one first").locator("td")).to_have_count(4)
