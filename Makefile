@@ -22,7 +22,7 @@ demo: $(VENV)/.app  ## the web app on http://127.0.0.1:7860
 test: $(VENV)/.dev chromium  ## every test: units, the app through its API, the page in a browser
 	$(PYTEST)
 
-test-fast: $(VENV)/.dev  ## the tests that take no longer than two seconds each, without a browser
+test-fast: $(VENV)/.dev  ## the tests that take a second at most each, without a browser
 	$(PYTEST) --ignore tests/browser -m "not slow" --durations 10 --durations-min 2
 
 test-firefox: $(VENV)/.dev $(VENV)/.firefox  ## the tests of search, addresses, lightbox and gallery in Firefox

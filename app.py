@@ -4,7 +4,15 @@ import sys
 from contextlib import suppress
 
 from gcr_core.errors import one_line
-from gcr_core.runtime import INTERRUPTED, USER_MISTAKE, Parser, collect_seldom, keep_quiet, open_streams
+from gcr_core.runtime import (
+    INTERRUPTED,
+    USER_MISTAKE,
+    Parser,
+    collect_seldom,
+    interrupt_imports,
+    keep_quiet,
+    open_streams,
+)
 
 EXAMPLES = (
     "a happy dog",
@@ -24,6 +32,7 @@ keep_quiet()
 
 def main() -> None:
     """Serves the page until Ctrl-C. What takes long to import is imported here, so that Ctrl-C is heard meanwhile."""
+    interrupt_imports()
     import os
     from pathlib import Path
 

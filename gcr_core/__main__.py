@@ -2,12 +2,13 @@
 
 import sys
 
-from gcr_core.runtime import INTERRUPTED, collect_seldom, keep_quiet, open_streams
+from gcr_core.runtime import INTERRUPTED, collect_seldom, interrupt_imports, keep_quiet, open_streams
 
 
 def main() -> int:
     """Runs this process's command; returns its exit status, INTERRUPTED after Ctrl-C, also during imports."""
     try:
+        interrupt_imports()
         open_streams()
         collect_seldom()
         keep_quiet()

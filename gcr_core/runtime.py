@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 USER_MISTAKE, INTERRUPTED = 2, 130
@@ -80,6 +81,24 @@ def unheard_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def interrupt_imports() -> None:
+    """Has Ctrl-C end this process at once, with INTERRUPTED, while a module is imported; elsewhere it is raised.
+
+    Raised there it may be lost in a destructor, so that the process goes on, or have a library abort it. What an import
+    is part of may be left half done, as by a kill. A Ctrl-C that is ignored, or handled, stays so.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupted)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def collect_seldom() -> None:

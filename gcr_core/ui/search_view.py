@@ -72,7 +72,8 @@ def results(
         f'<div class="results" data-memory="{text(shown.id)}" '
         f'data-found="{text(json.dumps(found_of(answer, said or {})))}">'
         f'<header class="asked-for"><h2>{question}</h2>{share}{_switch(list(lists))}'
-        f'<p class="agreement" role="status">{found}</p></header><div class="sides">{sides}</div>{trace(answer, shown)}{take_along(answer, asked)}</div>'
+        f'<p class="agreement" role="status">{found}</p></header><div class="sides">{sides}</div>'
+        f"{trace(answer, shown)}{take_along(answer, asked)}</div>"
     )
 
 

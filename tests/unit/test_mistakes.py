@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -183,8 +184,51 @@ def test_a_stream_that_is_closed_swallows_and_another_prints_any_text(
     assert (tmp_path / "told").read_bytes().strip() == b"\xe4 \\u2192 \\udcff"
 
 
+IMPORTED = """
+import os, signal
+class Lost:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000): pass
+Lost()
+"""
+"""A module in whose import Ctrl-C comes while something is destroyed: what is raised there is lost."""
+
+
+def interrupted(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "imported.py").write_text(IMPORTED)
+    begin = "from gcr_core.runtime import interrupt_imports; interrupt_imports(); "
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    return subprocess.run(
+        [sys.executable, "-c", begin + command], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard by what a test starts, also where the tests were started without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_not_lost_while_a_module_is_imported(tmp_path: Path, heard: None) -> None:
+    done = interrupted("import imported; print('goes on')", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (runtime.INTERRUPTED, "", "")
+
+
+def test_ctrl_c_is_raised_elsewhere_and_stays_unheard_where_it_was(tmp_path: Path, heard: None) -> None:
+    sent = "import os, signal; {}\ntry: os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt: print('raised')"
+    assert interrupted(sent.format(""), tmp_path).stdout == "raised\n"
+    ignored = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); interrupt_imports(); import imported; print(1)"
+    )
+    assert interrupted(ignored, tmp_path).stdout == "1\n"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("imported", ["gcr_core.data", "torch._C", "torch"])
-def test_ctrl_c_is_quiet_at_any_time(imported: str, memory: Path, tmp_path: Path) -> None:
+def test_ctrl_c_is_quiet_at_any_time(imported: str, memory: Path, tmp_path: Path, heard: None) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "gcr_core", "recall", "gold", "--memory", str(memory)]
     before, errors = digest(memory), tmp_path / "stderr"
     with errors.open("w") as told:
@@ -199,6 +243,7 @@ def test_ctrl_c_is_quiet_at_any_time(imported: str, memory: Path, tmp_path: Path
     assert digest(memory) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

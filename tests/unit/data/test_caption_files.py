@@ -259,6 +259,7 @@ def test_every_row_is_used_or_listed(file: tuple[str, str, dict[str, str], dict[
         assert used or {name, f"{name}:{numbers[image]}"} & listed, (image, numbers[image], said.captions, said.skipped)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     st.sampled_from(

@@ -187,6 +187,7 @@ def test_parts_are_counted_before_decoding(data: bytes) -> None:
         open_image(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [

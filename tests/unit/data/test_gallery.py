@@ -153,6 +153,7 @@ def test_files_folders_zips_and_metadata_are_one_gallery(tmp_path: Path) -> None
     assert Gallery.load(tmp_path / "into").captions == gallery.captions
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_added_later_has_the_thumbnail_that_an_import_makes(tmp_path: Path) -> None:
     noise = Image.effect_noise((2 * IMPORT_SIDE + 30, 700), 80).convert("RGB")
     noise.save(tmp_path / "noise.png")

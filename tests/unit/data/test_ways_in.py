@@ -85,6 +85,7 @@ NAMES = st.text(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(NAMES, min_size=1, max_size=6, unique=True))
 def test_any_file_names_make_a_gallery_whose_rows_find_their_images(names: list[str]) -> None:

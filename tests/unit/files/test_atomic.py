@@ -26,6 +26,7 @@ for round in range(100_000):
 """
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_the_old_folder_or_the_new_one(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     for kill in range(10):

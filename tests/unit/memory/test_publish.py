@@ -79,6 +79,7 @@ def answers(folder):
             if side in ("generative", "dense")]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_pushed_with_pictures_is_pulled_whole_and_answers_alike(hub, memory, tmp_path):
     by_a_camera = memory / "gallery" / "IMG_0001.PNG"
     (memory / "gallery" / "red-circle.png").rename(by_a_camera)
@@ -118,6 +119,7 @@ def test_a_push_is_private_one_commit_and_without_pictures_unless_said_otherwise
     assert not any(path.endswith(".png") for path in repository.files)
 
 
+@pytest.mark.slow
 def test_a_memory_without_pictures_is_asked_grows_and_forgets_as_any_other(hub, memory, tmp_path):
     own = Memory.from_pretrained(memory, device="cpu")
     own.rehearse()
@@ -172,6 +174,7 @@ def test_the_card_names_a_backbone_of_the_hub(hub, memory):
     assert (front["base_model"], front["base_model_relation"]) == (base["name"], "finetune")
 
 
+@pytest.mark.slow
 def test_an_adapter_is_pushed_alone_and_finds_its_backbone_on_the_hub(hub, adapter, tmp_path):
     base, revision = hub.repositories["alice/base"], read_manifest(adapter)["backbone"]["revision"]
     base.commit("another base", {})
@@ -233,6 +236,7 @@ def test_an_adapter_of_a_backbone_that_nobody_else_has_is_not_pushed(hub, memory
     assert hub.asked == []
 
 
+@pytest.mark.slow
 def test_the_same_repository_is_pushed_to_again_and_keeps_its_history(hub, memory):
     push(memory, NAME, pictures=True)
     own = Memory.from_pretrained(memory, device="cpu")
@@ -247,6 +251,7 @@ def test_the_same_repository_is_pushed_to_again_and_keeps_its_history(hub, memor
     assert not any(path.endswith(".png") for path in hub.repositories[NAME].files)
 
 
+@pytest.mark.slow
 def test_a_pulled_memory_is_pushed_back_to_where_it_came_from(hub, memory, tmp_path):
     push(memory, NAME)
     pull(NAME, tmp_path / "pulled")
@@ -350,6 +355,7 @@ def test_a_push_over_a_change_of_another_is_refused(hub, memory):
     assert hub.repositories[NAME].files["note.txt"] == b"mine"
 
 
+@pytest.mark.slow
 def test_a_push_would_undo_one_from_elsewhere_and_is_refused(hub, memory, tmp_path):
     push(memory, NAME)
     pull(NAME, tmp_path / "elsewhere")
@@ -365,6 +371,7 @@ def test_a_push_would_undo_one_from_elsewhere_and_is_refused(hub, memory, tmp_pa
     push(memory, NAME, pictures=False)
 
 
+@pytest.mark.slow
 def test_a_memory_that_was_loaded_before_a_push_is_saved_and_pushed_again(hub, memory):
     own = Memory.from_pretrained(memory, device="cpu")
     push(memory, NAME)
@@ -393,6 +400,7 @@ def hang_up(hub, at, after=0):
     hub.fails = fails
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at", "after"), [("PUT /large", 2), ("/preupload/", 0), ("/commit/", 0)])
 def test_an_upload_that_breaks_off_changes_nothing_there_or_here_and_goes_on_from_where_it_was(
     hub, memory, tmp_path, at, after
@@ -491,6 +499,7 @@ def test_pull_refuses_what_is_private_missing_or_no_memory(hub, memory, tmp_path
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_pull_that_breaks_off_leaves_the_old_memory_and_goes_on_from_where_it_was(hub, memory, tmp_path):
     push(memory, NAME, pictures=True)
     out = Path(shutil.copytree(memory, tmp_path / "pulled"))
@@ -515,6 +524,7 @@ def test_a_memory_of_another_format_is_refused_before_it_is_fetched(hub, memory,
     assert not hub.sent("model.safetensors")
 
 
+@pytest.mark.slow
 def test_push_and_pull_as_commands(hub, memory, tmp_path, capsys):
     out = str(tmp_path / "pulled")
     assert main(["push", str(memory), NAME, "--with-pictures", "--json"]) == 0

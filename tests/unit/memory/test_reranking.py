@@ -127,6 +127,7 @@ def test_a_saved_memory_reranks_and_one_of_before_does_not(atomic: Memory, tmp_p
         Memory.load(tmp_path / "memory", "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texts", [0, 1, 3])
 def test_a_memory_chooses_its_weight_by_captions_that_it_does_not_know(
     texts: int,

@@ -430,6 +430,7 @@ def test_a_large_model_is_bfloat16_where_that_is_fast_or_all_that_fits(fast, fre
     assert Backbone.from_pretrained(idefics3_folder, device="cpu").dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_what_is_learnt_beside_a_bfloat16_model_is_float32(idefics3_folder, tiny_gallery):
     backbone = Backbone.from_pretrained(idefics3_folder, device="cpu", dtype=torch.bfloat16)
     frozen = {name: weight.clone() for name, weight in backbone.inner_with_head.named_parameters()}

@@ -99,6 +99,7 @@ def test_memory_without_bound_is_refused(decoder: Decoder, tmp_path: Path) -> No
     assert decoder.open(put(tmp_path, "fine.png"), 100)
 
 
+@pytest.mark.slow
 def test_a_large_picture_has_more_room_than_others_and_may_have_to_wait(
     decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

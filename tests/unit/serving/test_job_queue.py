@@ -226,6 +226,7 @@ def test_two_servers_do_not_train_two_at_once(desk: Desk) -> None:
         other.close()
 
 
+@pytest.mark.slow
 def test_other_training_waits_for_the_job_and_the_next_job_for_it(desk: Desk) -> None:
     first = desk.submit("is quick")
     desk.wait(first, "running", "done")
@@ -393,6 +394,7 @@ DAMAGES: dict[str, dict[str, bytes | None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_job_says_so_and_the_others_go_on(desk: Desk, damage: str) -> None:
     with desk.jobs.nothing_else_trains(desk.shelf):

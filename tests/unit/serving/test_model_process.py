@@ -133,6 +133,7 @@ def test_a_process_that_died_is_replaced_before_anyone_asks(process: ModelProces
     assert process.ask("which") == "a memory"
 
 
+@pytest.mark.slow
 def test_one_that_was_ended_on_purpose_stays_away(process: ModelProcess) -> None:
     process.ask("load", "x")
     process.begin_with("load", "x")

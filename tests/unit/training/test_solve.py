@@ -317,6 +317,7 @@ def test_a_memory_takes_in_images_forgets_and_is_consolidated(memory, tmp_path):
     assert len(memory.recall(["a red circle"], top=100, beams=20)[0]) == 12
 
 
+@pytest.mark.slow
 def test_what_frozen_states_cannot_tell_an_adapter_learns_from_the_rows_on_and_after_a_stop_too(
     one_folder, tiny_gallery, tiny_clip_dir, tmp_path, monkeypatch
 ):
@@ -340,6 +341,7 @@ def test_what_frozen_states_cannot_tell_an_adapter_learns_from_the_rows_on_and_a
     assert min(report["memorized"], report["trained_captions"]) > 0.7, "what the rows knew is not lost"
 
 
+@pytest.mark.slow
 def test_an_adapter_begins_with_rows_that_know_the_gallery(one_folder, tiny_gallery, tiny_clip_dir, tmp_path):
     first = []
 

@@ -209,6 +209,7 @@ def replaced(gallery, captionless):
     return Gallery(gallery.root, gallery.file_names, captions)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("large", "few")
 def test_a_gallery_without_captions_is_memorised_and_words_are_answered_as_the_teacher_answers(
     folder, bare, teacher, tmp_path
@@ -274,6 +275,7 @@ def test_a_memory_without_captions_that_was_stopped_goes_on_without_asking_the_t
     assert report["memorized"] == 1.0 and report["phrases"] == COUNT
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("large", "few")
 def test_consolidation_keeps_what_the_teacher_said_and_asks_it_about_what_came_in(one_folder, bare, teacher, tmp_path):
     made(bare, one_folder, teacher, tmp_path / "memory")

@@ -134,6 +134,7 @@ def answered(memory):
     return spread.said @ spread.shown.T
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_a_memory_of_a_gallery_without_captions_has_learnt_from_the_clip_that_was_chosen(
     mini_folder, bare, teacher, tmp_path

@@ -141,6 +141,7 @@ def test_on_ones_own_machine_nobody_is_limited_to_a_share(waiting):
     assert all(ask("a")[0] for _ in range(40))
 
 
+@pytest.mark.slow
 def test_hundreds_that_wait_do_not_keep_the_server_from_answering(waiting):
     queue, ask = waiting(max_requests=10_000)
     for number in range(500):

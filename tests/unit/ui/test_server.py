@@ -75,6 +75,7 @@ def test_a_part_of_a_head_every_moment_wins_no_time(served):
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_long_is_waited_for(served):
     with socket.create_connection(("127.0.0.1", served)) as connection:
         connection.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
