@@ -34,6 +34,7 @@ from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.batches import KNOWN_LOSS, Pairs
 from gcr_core.training.config import Step, Training
 from gcr_core.training.learner import Learner, rise_and_fall
+from gcr_core.training.levels import Level, levels_of
 from gcr_core.training.spread import Spread
 from gcr_core.training.states import States
 
@@ -57,6 +58,9 @@ RIDGE = 0.3
 TAUGHT = 4.0
 """How much what a CLIP says of a picture counts beside what gcr-mini's own eyes see: they know less, but other things.
 """
+FOREIGN = 2.0
+"""How many spreads over the mean of the scores of other images' pictures count, where an image without captions may
+answer these no more than the others do."""
 QUERIES = 1_024
 """How many states are compared with all rows together."""
 NEVER = -1e4
@@ -233,7 +237,7 @@ def memorize_rows(
             known = float((losses < KNOWN_LOSS).mean())
             on_step(Step(training.stage(step), kind, step + 1, training.steps, found.mean().item(), known))
     rows.embedded.requires_grad_()
-    _level_bare(backbone, levels, after)
+    _level_bare(backbone, levels, after, states.of_pictures[0])
 
 
 def _logits(asked: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -243,17 +247,36 @@ def _logits(asked: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _level_bare(backbone: Backbone, levels: list["Level"], start: Start) -> None:
+def _level_bare(backbone: Backbone, levels: list[Level], start: Start, pictures: torch.Tensor) -> None:
     """Images without captions have what their pictures show, on the scale that the others have come to.
 
-    Codes of several images stay as they are.
+    What makes them answer words as the others do would have them answer other images' `pictures` (images, state) too.
+    So their rows lose some of what all looks have in common, which no text has. Codes of several images stay as they
+    are.
     """
-    said = backbone.new_rows.said  # type: ignore[union-attr]
+    said, look = backbone.new_rows.said, slice(len(backbone.phrase_mean), -1)  # type: ignore[union-attr]
+    common = pictures[:, look].mean(0)
     for level in levels:
         bare = (level.sums(start.counts) == 0) & (level.counts == 1)
         if bare.any():
             captioned = said[level.rows[~bare]] / LOGIT
             said[level.rows[bare]] = LOGIT * _levelled(backbone, level.means(start.seen)[bare], captioned)
+        if bare.any() and not bare.all():
+            high = _high_scores(said[level.rows], level, pictures)
+            excess = (high[bare] - high[~bare].mean()).clamp(min=0) / common.square().sum().clamp(min=1e-6)
+            said[level.rows[bare], look] -= excess[:, None] * common
+
+
+def _high_scores(rows: torch.Tensor, level: Level, pictures: torch.Tensor) -> torch.Tensor:
+    """(codes,): how high codes' rows (codes, state) score for the pictures (images, state) of images of other codes."""
+    count, sums, squares = (rows.new_zeros(len(rows)) for _ in range(3))
+    for some in torch.arange(len(pictures), device=rows.device).split(QUERIES):
+        scores = _logits(pictures[some], rows)
+        others = level.codes[some, None] != torch.arange(len(rows), device=rows.device)
+        count, sums = count + others.sum(0), sums + (scores * others).sum(0)
+        squares = squares + (scores.square() * others).sum(0)
+    mean = sums / count.clamp(min=1)
+    return mean + FOREIGN * (squares / count.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
 
 
 def another_row(backbone: Backbone, captions: torch.Tensor, picture: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -263,50 +286,6 @@ def another_row(backbone: Backbone, captions: torch.Tensor, picture: torch.Tenso
     """
     row = normalize(_unbiased(captions.sum(0)), dim=0) + _unbiased(picture)
     return LOGIT * _levelled(backbone, row[None], rows / LOGIT)[0]
-
-
-@dataclass
-class Level:
-    """The codes at a depth of the identifiers, each a new token of its place."""
-
-    rows: torch.Tensor
-    """(codes,) int64: which of the new tokens' rows are theirs."""
-    parents: torch.Tensor | None
-    """As in `TrieTensors`."""
-    codes: torch.Tensor
-    """(images,) int64: the code of each image, -1 where its identifier has ended."""
-    counts: torch.Tensor
-    """(codes,) float32: the images below each."""
-
-    def sums(self, of_images: torch.Tensor) -> torch.Tensor:
-        """(codes, ...): the sum of (images, ...) below each code."""
-        sums = of_images.new_zeros(len(self.counts), *of_images.shape[1:])
-        below = self.codes >= 0
-        return sums.index_add(0, self.codes[below], of_images[below])
-
-    def means(self, of_images: torch.Tensor) -> torch.Tensor:
-        """(codes, n): the mean of (images, n) below each code."""
-        return self.sums(of_images) / self.counts[:, None]
-
-    def started(self, rows: torch.Tensor) -> torch.Tensor:
-        """(codes, state): where the codes' rows start, by their images' (images, state).
-
-        The mean, and as a bias the log of their number: what a code says is then about the sum of what they say.
-        """
-        started = self.means(rows)
-        started[:, -1] += self.counts.log()
-        return started
-
-
-def levels_of(backbone: Backbone, trie: IdentifierTrie) -> list[Level]:
-    """The codes of identifiers by their depth."""
-    tensors, paths = trie.to(backbone.device), torch.from_numpy(trie.paths()).long().to(backbone.device)
-    levels = []
-    for tokens, parents, path in zip(tensors.depth_tokens, tensors.parents, paths.T, strict=True):
-        codes = torch.searchsorted(tokens, path.contiguous()).masked_fill(path < 0, -1)
-        below = torch.bincount(codes[codes >= 0], minlength=len(tokens))
-        levels.append(Level(tokens - backbone.own_vocabulary, parents, codes, below.float()))
-    return levels
 
 
 def begin_rows(

@@ -27,6 +27,7 @@ from gcr_core.training.batches import Pairs, text_inputs
 from gcr_core.training.config import Recipe, Training
 from gcr_core.training.estimate import estimate
 from gcr_core.training.features import FeatureCache
+from gcr_core.training.levels import levels_of
 from gcr_core.training.rows import (
     CLASS_NAMES,
     HOLD,
@@ -35,7 +36,6 @@ from gcr_core.training.rows import (
     USUAL_SPREAD,
     Start,
     begin_rows,
-    levels_of,
     likeliest,
     memorize_rows,
     start_of,
