@@ -79,6 +79,9 @@ def walk(camera: Camera, address: str, photographs: Path) -> None:
     expect(page.locator("#state")).to_contain_text("ready")
     ask(page, "a happy dog")
     camera.shoot("search-emoji")
+    page.get_by_role("button", name="Both together").click()
+    camera.shoot("search-together")
+    page.locator(".switch button[data-side=generative]").click()
 
     page.get_by_role("tab", name="Test it").click()
     page.get_by_label("Keywords kept out of training").check()
