@@ -3,6 +3,7 @@
 
 const results = {
   SIDES: ["generative", "dense", "together"],
+  narrow: matchMedia("(max-width: 640px)"),
   side: "generative", // that is seen where there is room for one; the next answer begins with it too
   question: "",
   unfolded: new Set(), // the sides whose weaker results are seen; they stay so once the model has said its words
@@ -34,8 +35,9 @@ const results = {
 
   mark(element, side) {
     element.querySelector(".results")?.setAttribute("data-side", side);
+    const pressed = side === "dense" && !results.narrow.matches ? "generative" : side; // both are seen then
     for (const button of element.querySelectorAll(".switch button"))
-      button.setAttribute("aria-pressed", button.dataset.side === side);
+      button.setAttribute("aria-pressed", button.dataset.side === pressed);
   },
 
   // The address of this page stands in the programs.
@@ -58,6 +60,7 @@ const results = {
   },
 };
 window.results = results;
+results.narrow.addEventListener("change", () => results.see(document.querySelector("#results"), "instant"));
 
 // Drawings on white, as emoji are, lose the white around them, so that they can stand on a plate of any colour.
 const drawings = {

@@ -14,7 +14,7 @@ answer count.
 picture, and for a worn copy (cropped to 85 %, halved, JPEG 50). `uncaptioned`: no caption is memorised, all are
 queries. `half`: the first 30 % of the images have captions 0-3, the queries are all captions of the others, in this
 gallery and in one without any caption; then 50 queries for what the photographs do not show: how often the most
-frequent first answer comes. `all`: every image with its captions but the last; time, peak memory and the shares that
+frequent first answer comes; and the share of images that come first for their worn copy. `all`: every image with its captions but the last; time, peak memory and the shares that
 the memory's report has.
 
 The yardstick is a search by sentence vectors of all-MiniLM-L6-v2: by the mean of each image's captions where the
@@ -276,7 +276,7 @@ def half(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     rows = {
         row: {kind: figures[row][deepest] for kind, figures in found.items()}
         | {"ratio": found["half"][row][deepest] / max(found["bare"][row][deepest], 1e-9)}
-        for row in found["half"]
+        for row in found["bare"]
     }
     memory = Memory.from_pretrained(work / "half-memory")
     unrelated = [" ".join(text.split()) for text in UNRELATED.split(";")]
@@ -285,11 +285,13 @@ def half(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
         "dense": [hits[0][0] for hits in memory.dense.search(unrelated, 1)],
     }
     most = {title: {"times": max(Counter(first[engine]).values())} for engine, title in ENGINES.items()}
+    copies = picture_recall(memory, worn)
     return {
         "made": made,
         "tables": {
             f"{len(queries):,} captions of images without any, {deepest} (ratio: {NEEDED} at least)": rows,
             f"most frequent first answer to {len(unrelated)} unrelated queries (memory: {MOST_FIRST} at most)": most,
+            "the image comes first for": {title: {"worn": copies[engine]} for engine, title in ENGINES.items()},
         },
     }
 

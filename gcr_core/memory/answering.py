@@ -48,9 +48,9 @@ def _answers(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str, 
     in_words = isinstance(first.query, str)
     read: Any = memory.backbone.query_prompts if in_words else memory._picture_prompts
     embed: Callable[[list[Any]], np.ndarray] = memory.dense.embed_texts if in_words else memory.dense.embed_images
-    reranking = memory._reranking if in_words else None
+    reranks = in_words and memory._reranking is not None
     top, beams = max(DEPTH, *(request.top for request in requests)), first.beams
-    if reranking:
+    if reranks:
         top = max(top, RERANKED)
         if memory.trie.depth == 1:  # one step: more beams take no longer, and the likeliest stay what they are
             beams = max(beams, RERANKED)
@@ -66,6 +66,7 @@ def _answers(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str, 
         for row, sure in zip(rows, calibration.match(evidence), strict=True):
             matches[row]["generative"] = round(float(sure), 4)
     recalled = time.perf_counter()
+    reordered: list[dict[str, list[Hit]]] = [{}] * len(queries)
     with memory._lock:
         vectors = embed(queries)
         nearest = memory.dense.nearest(vectors, top, memory._images(first.album))
@@ -79,12 +80,13 @@ def _answers(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str, 
         names = memory.gallery.file_names
         named = [[(names[image], score) for image, score in images] for images in nearest]
         traces = [[list(map(memory._line, step[: first.beams])) for step in steps] for steps in found.traces]
-    ended = time.perf_counter()
-    reordered: list[dict[str, list[Hit]]] = [{}] * len(queries)
+        ended = time.perf_counter()
+        if reranks and (reranking := memory._reranking):
+            depths = (max(RERANKED, request.top) for request in requests)
+            firsts = [hits[:depth] for hits, depth in zip(found.hits, depths, strict=True)]
+            reordered = reranking.orders(queries, vectors, firsts)
     seconds = {"generative": recalled - started, "dense": ended - recalled}
-    if reranking:
-        with memory._lock:
-            reordered = reranking.orders(queries, vectors, found.hits)
+    if reordered[0]:
         more = time.perf_counter() - ended
         seconds |= {"reranked": seconds["generative"] + more, "together": ended - started + more}
     latency = {side: round(1000 * took, 2) for side, took in seconds.items()}

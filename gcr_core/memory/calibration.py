@@ -89,7 +89,11 @@ def reranked(
 
     `prompts` of the queries, or their states.
     """
-    words, asked = CaptionWords(captions), list(queries.items())[:MOST_RERANKED]
+    words, asked = CaptionWords(captions), list(queries.items())
+    if len(asked) > MOST_RERANKED:  # evenly, as they may be sorted by image
+        rows = np.linspace(0, len(asked) - 1, MOST_RERANKED).astype(int).tolist()
+        asked = [asked[row] for row in rows]
+        prompts = prompts[rows] if isinstance(prompts, torch.Tensor) else [prompts[row] for row in rows]
     log_p, said = np.full((2, len(asked), RERANKED), -np.inf)
     right = np.zeros(log_p.shape, dtype=bool)
     together = TOGETHER // RERANKED

@@ -331,7 +331,8 @@ class Memory:
         """Puts in place what the manifest says of how sure answers are, and how they are reranked."""
         self._calibrations = calibrations(self.facts, len(self.gallery))
         rerank = self.facts.get("rerank")
-        self._reranking = None if rerank is None else Reranking(self, Rerank.of(rerank))
+        said = rerank is not None and any(self.gallery.captions)
+        self._reranking = Reranking(self, Rerank.of(rerank)) if said else None
 
     @property
     def _trained(self) -> int:

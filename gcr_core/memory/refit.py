@@ -33,7 +33,7 @@ class Refit:
         self._words: calibration.Asked = {}
         self._absent = absent_phrases(text for texts in memory.gallery.captions for text in texts)
         self._found: dict[str, dict[str, Any] | None] = {}
-        self._rerank = Rerank() if any(memory.gallery.captions) else None
+        self._rerank: Rerank | None = None
 
     def ask_memory(self, states: States, kept: list[list[str]], held_out: dict[str, int]) -> None:
         """Asks what is recalled, while the rows know the captions `kept` alone; `held_out`: the others, and of what
@@ -74,6 +74,9 @@ class Refit:
                 "generative": calibration.recalled(memory.backbone, memory.trie, prompts, owners),
                 "dense": calibration.nearest(memory.dense, memory.dense.embed_texts(texts), owners),
             }
+        if self._rerank is None and "rerank" not in memory.facts:
+            said = without_tags(memory.gallery.captions, memory.gallery, memory.backbone.tagger)
+            self._rerank = Rerank() if any(said) else None
         memory.calibrate(self._found, self._rerank)
 
     @property

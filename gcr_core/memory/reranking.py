@@ -30,14 +30,19 @@ class Reranking:
         return CaptionWords(without_tags(gallery.captions, gallery, self._memory.backbone.tagger))
 
     def orders(self, queries: list[Any], vectors: np.ndarray, found: list[list[Hit]]) -> list[dict[str, list[Hit]]]:
-        """For each text, by its dense vector (d,), what it recalled in new orders: "reranked" and "together"."""
-        dense, orders = self._memory.dense, []
+        """For each text, by its dense vector (d,), what it recalled in new orders: "reranked" and "together".
+
+        Without images that the memory has forgotten since they were found.
+        """
+        dense, gallery, orders = self._memory.dense, self._memory.gallery, []
         mean, spread = dense.around(vectors)
-        for number, hits in enumerate(found):
-            images, log_p = np.array([hit.index for hit in hits], np.int64), np.array([hit.score for hit in hits])
+        for number, recalled in enumerate(found):
+            hits = [hit for hit in recalled if hit.file_name in gallery]
+            images = np.array([gallery.index(hit.file_name) for hit in hits], np.int64)
+            log_p = np.array([hit.score for hit in hits])
             words = self._words.score(queries[number], images)
             cosines = dense.cosines(vectors[number], images)
-            standing = (cosines - mean[number]) / max(spread[number], LEAST_SPREAD)
+            standing = np.nan_to_num((cosines - mean[number]) / max(spread[number], LEAST_SPREAD))
             both = {
                 "reranked": self._rerank.reranked(log_p, words),
                 "together": self._rerank.together(log_p, words, standing),

@@ -109,9 +109,9 @@ class DenseIndex:
         return mean, spread
 
     def cosines(self, vector: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """(k,) float64: those of a vector (d,) and images (k,), all different."""
+        """(k,) float64: those of a vector (d,) and images (k,), all different; 0 where a vector is no number."""
         found = dict(self.nearest(vector[None], len(images), images.tolist())[0]) if len(images) else {}
-        return np.array([found[image] for image in images.tolist()], np.float64)
+        return np.array([found.get(image, 0.0) for image in images.tolist()], np.float64)
 
     def fused(self, images: np.ndarray, captions: list[list[str]]) -> np.ndarray:
         """Vectors (m, d) as this index holds them, of images by their own (m, d) and by their captions."""

@@ -30,7 +30,7 @@ class SearchRequest:
     top: int = DEFAULT_TOP
     """The most images that each engine gives."""
     beams: int = DEFAULT_BEAMS
-    """The beam width; the generative engine finds no more images."""
+    """The beam width; the generative engine answers with no more images."""
     trace: bool = False
     """Whether the answer holds the beams of each step."""
     album: str = ""

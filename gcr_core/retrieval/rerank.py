@@ -11,6 +11,7 @@ is as likely to have any word as all images are.
 """
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -38,7 +39,10 @@ LEAST = 1e-4
 """The least probability of the right image that counts: a query of which it is not among the first says no more."""
 FEWEST = 20
 """The fewest queries that a weight is chosen on."""
-WORD = re.compile(r"\w+")
+MOST_WORDS = 64
+"""How many different words of a query count."""
+WORD = re.compile("[a-z0-9]+")
+"""Of ASCII text."""
 
 
 class CaptionWords:
@@ -72,12 +76,13 @@ class CaptionWords:
         words, counts = self._words[entries], self._counts[entries]
         has_captions, lengths = sizes > 0, np.maximum(self._lengths[images], 1)
         scores = np.zeros(len(images))
-        for word in _words(query):
+        for word, times in list(Counter(_words(query)).items())[:MOST_WORDS]:
             weights = self._spelt_like(word)
             everywhere = (weights @ self._frequencies) / max(self._frequencies.sum(), 1)
             if everywhere > 0:
                 here = np.bincount(row, weights[words] * counts, len(images)) / lengths
-                scores += np.where(has_captions, np.log((1 - SMOOTHING) * here / everywhere + SMOOTHING), 0.0)
+                gains = np.log((1 - SMOOTHING) * here / everywhere + SMOOTHING)
+                scores += np.where(has_captions, times * gains, 0.0)
         return scores
 
     def _spelt_like(self, word: str) -> np.ndarray:
@@ -121,10 +126,10 @@ class Rerank:
         """What `facts` made of one. Raises MemoryFormatError for what is something else."""
         try:
             read = cls(float(facts["words"]), int(facts["asked"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise MemoryFormatError(f'"rerank" in memory.json cannot be read ({error}): delete it there') from error
-        if not 0 <= read.words <= 1:
-            raise MemoryFormatError(f'"rerank" in memory.json has the weight {read.words}, not 0 to 1: delete it there')
+        if not (0 <= read.words <= 1 and read.asked >= 0):
+            raise MemoryFormatError(f'"rerank" in memory.json is {read}, its weight is from 0 to 1: delete it there')
         return read
 
     def facts(self) -> dict[str, Any]:
@@ -155,7 +160,11 @@ def _log_likelihood(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _words(text: str) -> list[str]:
-    return WORD.findall(text.casefold())
+    """The words of a text, however its letters and marks are coded."""
+    if text.isascii():
+        return WORD.findall(text.casefold())
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in text).split()
 
 
 def _grams(word: str) -> set[str]:

@@ -61,6 +61,8 @@ TAUGHT = 4.0
 FOREIGN = 2.0
 """How many spreads over the mean of the scores of other images' pictures count, where an image without captions may
 answer these no more than the others do."""
+COMPARED, SCORES = 4_096, 2**22
+"""How many pictures that is told by, evenly over all; how many of their scores are computed together."""
 QUERIES = 1_024
 """How many states are compared with all rows together."""
 NEVER = -1e4
@@ -270,7 +272,8 @@ def _level_bare(backbone: Backbone, levels: list[Level], start: Start, pictures:
 def _high_scores(rows: torch.Tensor, level: Level, pictures: torch.Tensor) -> torch.Tensor:
     """(codes,): how high codes' rows (codes, state) score for the pictures (images, state) of images of other codes."""
     count, sums, squares = (rows.new_zeros(len(rows)) for _ in range(3))
-    for some in torch.arange(len(pictures), device=rows.device).split(QUERIES):
+    compared = torch.arange(0, len(pictures), -(-len(pictures) // COMPARED), device=rows.device)
+    for some in compared.split(max(1, SCORES // len(rows))):
         scores = _logits(pictures[some], rows)
         others = level.codes[some, None] != torch.arange(len(rows), device=rows.device)
         count, sums = count + others.sum(0), sums + (scores * others).sum(0)

@@ -286,9 +286,9 @@ def _doubts(memory: RemoteMemory, answer: dict[str, Any]) -> dict[str, str]:
     was asked for, as many images may have, none of which is the one."""
     known, gallery = calibrations(memory.facts, len(memory.gallery)), memory.gallery
     asked = content_words(answer["query"] or "")
-    doubts = {}
+    doubts, lists = {}, search_view.listed(answer)
     for side, match in answer.get("match", {}).items():
-        captions = (" ".join(gallery.captions[gallery.index(hit["file_name"])]) for hit in answer[side])
+        captions = (" ".join(gallery.captions[gallery.index(hit["file_name"])]) for hit in lists[side])
         if side in known and not (asked and any(asked <= content_words(texts) for texts in captions)):
             doubts[side] = known[side].verdict(match)
     return doubts

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.errors import MemoryFormatError
-from gcr_core.memory import calibration
+from gcr_core.memory import answering, calibration
 from gcr_core.memory.build import make_memory
 from gcr_core.memory.captions import recaption
 from gcr_core.memory.manifest import manifest_text
@@ -78,6 +79,72 @@ def test_both_together_follow_the_dense_side(atomic: Memory) -> None:
     log_p = {hit["file_name"]: hit["score"] for hit in answer["generative"]}
     by_gain = sorted(gained, key=lambda name: log_p[name] - gained[name])
     assert by_gain == names(answer, "dense")
+
+
+def test_one_that_is_answered_together_with_a_longer_answer_stays_as_it_is(
+    atomic: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atomic.calibrate({}, STRONG)
+    monkeypatch.setattr(answering, "RERANKED", 4)
+    short, long = SearchRequest("a red circle", 3, 100), SearchRequest("a red circle", 12, 100)
+    together, _ = atomic.answer_all([short, long])
+    alone = atomic.answer(short)
+    for order in ORDERS:
+        assert names(together, order) == names(alone, order)
+        assert [h["score"] for h in together[order]] == pytest.approx([h["score"] for h in alone[order]], abs=1e-4)
+
+
+@pytest.mark.parametrize("gone", [0, 11])
+def test_what_is_forgotten_while_a_query_is_answered_is_in_no_new_order(
+    gone: int, atomic: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what moves up has its own words."""
+    atomic.calibrate({}, STRONG)
+    name, recall = atomic.gallery.file_names[gone], Memory._recall
+
+    def meanwhile(memory: Memory, *given: Any) -> Any:
+        found = recall(memory, *given)
+        memory.forget([name])
+        return found
+
+    monkeypatch.setattr(Memory, "_recall", meanwhile)
+    answer = atomic.answer(SearchRequest("a gold square", 12, 12))
+    monkeypatch.undo()
+    after = atomic.answer(SearchRequest("a gold square", 12, 12))
+    for order in ORDERS:
+        assert name not in names(answer, order)
+        assert names(answer, order) == names(after, order)
+
+
+def test_a_vector_that_is_no_number_stops_no_answer(atomic: Memory) -> None:
+    atomic.calibrate({}, STRONG)
+    vectors = atomic.dense.vectors
+    atomic.dense.replace([3], np.full((1, vectors.shape[1]), np.nan, np.float32))
+    answer = atomic.answer(SearchRequest("a red circle", 12, 12))
+    assert len(answer["together"]) == 12
+    assert all(np.isfinite(hit["score"]) for order in ORDERS for hit in answer[order])
+
+
+def test_captions_that_are_gone_leave_no_new_order(atomic: Memory) -> None:
+    atomic.calibrate({}, STRONG)
+    recaption(atomic, {name: [] for name in atomic.gallery.file_names})
+    assert not any(order in atomic.answer(SearchRequest("a red circle")) for order in ORDERS)
+
+
+def test_a_weight_is_chosen_on_captions_from_all_of_the_gallery(
+    atomic: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = []
+    monkeypatch.setattr(calibration, "MOST_RERANKED", 3)
+    monkeypatch.setattr(Rerank, "fit", lambda *arrays: fitted.append(arrays) or Rerank())
+    queries = {texts[0]: image for image, texts in enumerate(atomic.gallery.captions)}
+    prompts = atomic.backbone.query_prompts(list(queries))
+    calibration.reranked(atomic.backbone, atomic.trie, prompts, queries, atomic.gallery.captions)
+    [(log_p, _, right)] = fitted
+    some = [prompts[row] for row in (0, 5, 11)]
+    found = beam_search.recall(atomic.backbone, atomic.trie, some, 12, 12)
+    assert log_p[:, :12] == pytest.approx(found.scores.numpy(), abs=1e-4)
+    assert [found.images[row][right[row, :12]].tolist() for row in range(3)] == [[0], [5], [11]]
 
 
 def test_an_album_and_a_picture_are_asked_too(atomic: Memory) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gcr_core.errors import MemoryFormatError
-from gcr_core.retrieval.rerank import SMOOTHING, WORDS, CaptionWords, Rerank
+from gcr_core.retrieval.rerank import MOST_WORDS, SMOOTHING, WORDS, CaptionWords, Rerank
 
 CAPTIONS = [
     ["a black dog runs", "a dog on the grass"],
@@ -54,6 +54,26 @@ def test_a_word_itself_counts_more_than_one_that_is_spelt_like_it() -> None:
 def test_scripts_without_spaces_are_told_by_their_characters() -> None:
     scores = CaptionWords([["黒い犬が走る"], ["赤い花が咲く"]]).score("黒い犬が走", np.arange(2))
     assert scores[0] > scores[1]
+
+
+@pytest.mark.parametrize(
+    ("caption", "query"),
+    [("a café", "cafe\u0301"), ("a cafe\u0301", "café"), ("ＣＡＦＥ", "cafe"), ("STRASSE", "straße")],
+)
+def test_a_word_is_the_same_however_it_is_coded(caption: str, query: str) -> None:
+    scores = CaptionWords([[caption], ["something else"]]).score(query, np.arange(2))
+    assert scores[0] > 0 > scores[1]
+
+
+def test_marks_belong_to_words() -> None:
+    scores = CaptionWords([["कार"], ["केक और कप"]]).score("कार", np.arange(2))
+    assert scores[0] > 0 > scores[1]
+
+
+def test_a_word_said_twice_counts_twice_and_only_so_many_words_count(words: CaptionWords) -> None:
+    assert words.score("dog dog", ALL) == pytest.approx(2 * words.score("dog", ALL))
+    others = " ".join(f"q{number}" for number in range(MOST_WORDS))
+    assert words.score(f"{others} dog", ALL).tolist() == [0, 0, 0, 0]
 
 
 def test_some_images_get_the_scores_that_they_have_among_all(words: CaptionWords) -> None:
@@ -121,7 +141,17 @@ def test_facts_are_read_again() -> None:
 
 @pytest.mark.parametrize(
     "facts",
-    [None, [], {}, {"words": "much", "asked": 1}, {"words": 7.0, "asked": 1}, {"words": float("nan"), "asked": 1}],
+    [
+        None,
+        [],
+        {},
+        {"words": "much", "asked": 1},
+        {"words": 7.0, "asked": 1},
+        {"words": float("nan"), "asked": 1},
+        {"words": 0.1, "asked": float("inf")},
+        {"words": 10**400, "asked": 1},
+        {"words": 0.1, "asked": -1},
+    ],
 )
 def test_facts_of_something_else_are_refused(facts: object) -> None:
     with pytest.raises(MemoryFormatError, match="rerank"):
