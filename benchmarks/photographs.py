@@ -14,8 +14,8 @@ answer count.
 picture, and for a worn copy (cropped to 85 %, halved, JPEG 50). `uncaptioned`: no caption is memorised, all are
 queries. `half`: the first 30 % of the images have captions 0-3, the queries are all captions of the others, in this
 gallery and in one without any caption; then 50 queries for what the photographs do not show: how often the most
-frequent first answer comes; and the share of images that come first for their worn copy. `all`: every image with its captions but the last; time, peak memory and the shares that
-the memory's report has.
+frequent first answer comes; and the share of images that come first for their worn copy. `all`: every image with its
+captions but the last; time, peak memory and the shares that the memory's report has.
 
 The yardstick is a search by sentence vectors of all-MiniLM-L6-v2: by the mean of each image's captions where the
 gallery has any, else by ImageNet's classes, weighted by their likeness to the query, as EfficientNet-Lite2 sees them
