@@ -210,7 +210,8 @@ def solve_row(backbone: Backbone, trie: IdentifierTrie, new: NewImage, known: Kn
     """(hidden,) float32: the row of a new image's token."""
     rows = _first_rows(backbone, trie)
     if backbone.has_joint_space:
-        start = another_row(backbone, new.states[: new.kept - 2], new.states[new.kept - 2], rows)
+        own = new.states[: new.kept - 2], new.states[new.kept - 2]
+        start = another_row(backbone, *own, rows, known.states)
     else:
         directions = torch.nn.functional.normalize(new.states, dim=1)
         mean = torch.nn.functional.normalize((new.weights[:, None] * directions).sum(0), dim=0)

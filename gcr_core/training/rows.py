@@ -272,7 +272,7 @@ def _level_bare(backbone: Backbone, levels: list[Level], start: Start, pictures:
 def _high_scores(rows: torch.Tensor, level: Level, pictures: torch.Tensor) -> torch.Tensor:
     """(codes,): how high codes' rows (codes, state) score for the pictures (images, state) of images of other codes."""
     count, sums, squares = (rows.new_zeros(len(rows)) for _ in range(3))
-    compared = torch.arange(0, len(pictures), -(-len(pictures) // COMPARED), device=rows.device)
+    compared = _evenly(torch.arange(len(pictures), device=rows.device), COMPARED)
     for some in compared.split(max(1, SCORES // len(rows))):
         scores = _logits(pictures[some], rows)
         others = level.codes[some, None] != torch.arange(len(rows), device=rows.device)
@@ -282,13 +282,32 @@ def _high_scores(rows: torch.Tensor, level: Level, pictures: torch.Tensor) -> to
     return mean + FOREIGN * (squares / count.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
 
 
-def another_row(backbone: Backbone, captions: torch.Tensor, picture: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def another_row(
+    backbone: Backbone, captions: torch.Tensor, picture: torch.Tensor, rows: torch.Tensor, asked: torch.Tensor
+) -> torch.Tensor:
     """(state,): the row that an image starts with which joins the images of `rows` (n, state), with a joint space.
 
-    By its captions' states (m, state), of which there may be none, and its picture's (state,). It is on their scale.
+    By its captions' states (m, state), of which there may be none, and its picture's (state,). It is on their scale,
+    and answers the pictures among their own queries `asked` (k, state) no more than they do.
     """
     row = normalize(_unbiased(captions.sum(0)), dim=0) + _unbiased(picture)
-    return LOGIT * _levelled(backbone, row[None], rows / LOGIT)[0]
+    started = LOGIT * _levelled(backbone, row[None], rows / LOGIT)[0]
+    look = slice(len(backbone.phrase_mean), -1)
+    shown = _evenly(asked[asked[:, look].any(1)], COMPARED)
+    if len(shown) > 1:
+        scores, common = _logits(shown, _evenly(rows, QUERIES)), shown[:, look].mean(0)
+        own = scores.amax(0)  # each row's own picture is what it scores highest, and counts for no other
+        mean = (scores.sum(0) - own) / (len(shown) - 1)
+        squares = (scores.square().sum(0) - own.square()) / (len(shown) - 1)
+        high = (shown @ started).mean() + FOREIGN * (shown @ started).std()
+        excess = high - (mean + FOREIGN * (squares - mean.square()).clamp(min=0).sqrt()).mean()
+        started[look] -= excess.clamp(min=0) / common.square().sum().clamp(min=1e-6) * common
+    return started
+
+
+def _evenly(rows: torch.Tensor, most: int) -> torch.Tensor:
+    """At most so many rows, evenly over all."""
+    return rows[:: max(1, -(-len(rows) // most))]
 
 
 def begin_rows(
