@@ -4,6 +4,7 @@
 const results = {
   SIDES: ["generative", "dense", "together"],
   narrow: matchMedia("(max-width: 640px)"),
+  going: "", // the side that is scrolled to: those on the way there are not chosen
   side: "generative", // that is seen where there is room for one; the next answer begins with it too
   question: "",
   unfolded: new Set(), // the sides whose weaker results are seen; they stay so once the model has said its words
@@ -30,6 +31,7 @@ const results = {
     const side = results.pane(element, results.side) ? results.side : results.SIDES[0];
     results.mark(element, side);
     const pane = results.pane(element, side);
+    results.going = side;
     pane?.parentElement.scrollTo({ left: pane.offsetLeft, behavior });
   },
 
@@ -133,17 +135,18 @@ document.addEventListener("click", ({ target }) => {
   results.side = button.dataset.side;
   results.see(button.closest("#results"), "smooth");
 });
-document.addEventListener(
-  "scroll",
-  ({ target }) => {
-    if (!target.matches?.(".sides")) return;
-    const far = (pane) => Math.abs(pane.offsetLeft - target.scrollLeft);
-    const [near] = [...target.children].sort((a, b) => far(a) - far(b));
-    results.side = results.SIDES.find((side) => near.matches(`.${side}`));
-    results.mark(target.closest("#results"), results.side);
-  },
-  true,
-);
+results.scrolled = ({ target, type }) => {
+  if (!target.matches?.(".sides") || !results.narrow.matches) return;
+  const far = (pane) => Math.abs(pane.offsetLeft - target.scrollLeft);
+  const [near] = [...target.children].sort((a, b) => far(a) - far(b));
+  const side = results.SIDES.find((name) => near.matches(`.${name}`));
+  if (type === "scroll" && results.going && side !== results.going) return;
+  results.going = "";
+  results.side = side;
+  results.mark(target.closest("#results"), side);
+};
+for (const type of ["scroll", "scrollend"]) document.addEventListener(type, results.scrolled, true);
+for (const type of ["touchstart", "wheel"]) document.addEventListener(type, () => (results.going = ""), { passive: true });
 document.addEventListener(
   "toggle",
   ({ target }) => {
