@@ -62,7 +62,7 @@ const results = {
   },
 };
 window.results = results;
-results.narrow.addEventListener("change", () => results.see(document.querySelector("#results"), "instant"));
+results.narrow.addEventListener("change", () => results.see(document, "instant"));
 
 // Drawings on white, as emoji are, lose the white around them, so that they can stand on a plate of any colour.
 const drawings = {

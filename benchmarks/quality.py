@@ -30,7 +30,7 @@ from PIL import Image
 
 from gcr_core import Gallery, Memory
 from gcr_core.data.queries import Query, load_queries
-from gcr_core.evaluation.evaluate import ENGINES, ORDERS, evaluate
+from gcr_core.evaluation.evaluate import LISTS, evaluate
 from gcr_core.training.augment import misspell
 
 HERE = Path(__file__).parent
@@ -122,9 +122,7 @@ def main() -> None:
     for name, queries in asked.items():
         figures = evaluate(memory, queries)
         engines = {
-            side: {f"recall@{k}": figures[side][f"recall@{k}"] for k in CUTOFFS}
-            for side in (*ENGINES, *ORDERS)
-            if side in figures
+            side: {f"recall@{k}": figures[side][f"recall@{k}"] for k in CUTOFFS} for side in LISTS if side in figures
         }
         if name != "emoji" and (searched := caption_search(memory, queries)):
             engines["caption search"] = searched

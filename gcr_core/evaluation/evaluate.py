@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 ENGINES = ("generative", "dense")
 ORDERS = ("reranked", "together")
 """The new orders of what is recalled, where a memory has them: as good as "generative" is where it has none."""
+LISTS = (*ENGINES, *ORDERS)
+"""All lists of images that an answer may have."""
 CUTOFFS = (1, 5, 10)
 DEPTH = 10
 """How many images each engine is asked for."""
 
 SIDE = np.dtype([("rank", "u1"), ("latency_ms", "f8"), ("score", "f8"), ("match", "f8")])
-OUTCOME = np.dtype(
-    [("absent", "?"), ("failed", "?"), ("reordered", "?"), *((side, SIDE) for side in (*ENGINES, *ORDERS))]
-)
+OUTCOME = np.dtype([("absent", "?"), ("failed", "?"), ("reordered", "?"), *((side, SIDE) for side in LISTS)])
 """What counts of a query: whether nothing is relevant to it, whether it failed, whether it has new orders; of each side
 and order the rank of the first relevant image, 0 for none, milliseconds, and the score and match of its first image;
 NaN for what there is not."""
@@ -104,7 +104,7 @@ def ask(memory: Answers, query: Query, beams: int = DEFAULT_BEAMS) -> Asked:
     """Asks one query. A mistake in it is told, not raised."""
     outcome = np.zeros(1, OUTCOME)
     outcome["absent"] = not query.relevant
-    for side in (*ENGINES, *ORDERS):
+    for side in LISTS:
         outcome[side] = (0, np.nan, np.nan, np.nan)
     try:
         asked = open_image(query.image, MODEL_SIDE) if query.image is not None else query.text or ""
@@ -113,7 +113,7 @@ def ask(memory: Answers, query: Query, beams: int = DEFAULT_BEAMS) -> Asked:
         outcome["failed"] = True
         return Asked(outcome[0], mistake=str(mistake))
     outcome["reordered"] = ORDERS[0] in answer
-    for side in (*ENGINES, *ORDERS):
+    for side in LISTS:
         as_found = side if side in answer else ENGINES[0]
         hits, match = answer[as_found], answer.get("match", {}).get(side)
         score = hits[0]["score"] if hits else np.nan
@@ -134,7 +134,7 @@ def figures(outcomes: np.ndarray, images: int) -> dict[str, Any]:
     """
     present, absent = outcomes[~outcomes["absent"]], outcomes["absent"]
     both = len(present) and absent.any()
-    sides = (*ENGINES, *ORDERS) if outcomes["reordered"].any() else ENGINES
+    sides = LISTS if outcomes["reordered"].any() else ENGINES
     first = {engine: present[engine]["rank"] == 1 for engine in ENGINES}
     return {
         "queries": len(outcomes),

@@ -256,30 +256,40 @@ def _level_bare(backbone: Backbone, levels: list[Level], start: Start, pictures:
     So their rows lose some of what all looks have in common, which no text has. Codes of several images stay as they
     are.
     """
-    said, look = backbone.new_rows.said, slice(len(backbone.phrase_mean), -1)  # type: ignore[union-attr]
-    common = pictures[:, look].mean(0)
+    said = backbone.new_rows.said  # type: ignore[union-attr]
     for level in levels:
-        bare = (level.sums(start.counts) == 0) & (level.counts == 1)
+        single = level.counts == 1
+        bare = (level.sums(start.counts) == 0) & single
         if bare.any():
             captioned = said[level.rows[~bare]] / LOGIT
             said[level.rows[bare]] = LOGIT * _levelled(backbone, level.means(start.seen)[bare], captioned)
-        if bare.any() and not bare.all():
-            high = _high_scores(said[level.rows], level, pictures)
-            excess = (high[bare] - high[~bare].mean()).clamp(min=0) / common.square().sum().clamp(min=1e-6)
-            said[level.rows[bare], look] -= excess[:, None] * common
+        if bare.any() and (others := single & ~bare).any():
+            rows = level.rows[bare], level.rows[others]
+            said[rows[0]] = _as_reticent(backbone, said[rows[0]], said[rows[1]], pictures)
 
 
-def _high_scores(rows: torch.Tensor, level: Level, pictures: torch.Tensor) -> torch.Tensor:
-    """(codes,): how high codes' rows (codes, state) score for the pictures (images, state) of images of other codes."""
-    count, sums, squares = (rows.new_zeros(len(rows)) for _ in range(3))
-    compared = _evenly(torch.arange(len(pictures), device=rows.device), COMPARED)
-    for some in compared.split(max(1, SCORES // len(rows))):
-        scores = _logits(pictures[some], rows)
-        others = level.codes[some, None] != torch.arange(len(rows), device=rows.device)
-        count, sums = count + others.sum(0), sums + (scores * others).sum(0)
-        squares = squares + (scores.square() * others).sum(0)
-    mean = sums / count.clamp(min=1)
-    return mean + FOREIGN * (squares / count.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
+def _as_reticent(backbone: Backbone, rows: torch.Tensor, others: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """(n, state): rows (n, state) that answer other images' pictures (k, state) no more than other rows (m, state) do:
+    without some of what all looks have in common, which no text has."""
+    look = slice(len(backbone.phrase_mean), -1)
+    common = pictures[:, look].mean(0)
+    excess = _high_scores(rows, pictures) - _high_scores(_evenly(others, QUERIES), pictures).mean()
+    rows = rows.clone()
+    rows[:, look] -= excess.clamp(min=0)[:, None] * common / common.square().sum().clamp(min=1e-6)
+    return rows
+
+
+def _high_scores(rows: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """(n,): how high rows (n, state) score for other images' pictures (k, state): each row's own is its highest."""
+    pictures = _evenly(pictures, COMPARED)
+    own = rows.new_full((len(rows),), -torch.inf)
+    sums, squares = rows.new_zeros(len(rows)), rows.new_zeros(len(rows))
+    for some in pictures.split(max(1, SCORES // len(rows))):
+        scores = _logits(some, rows)
+        own, sums, squares = torch.maximum(own, scores.amax(0)), sums + scores.sum(0), squares + scores.square().sum(0)
+    count = max(len(pictures) - 1, 1)
+    mean = (sums - own) / count
+    return mean + FOREIGN * ((squares - own.square()) / count - mean.square()).clamp(min=0).sqrt()
 
 
 def another_row(
@@ -292,17 +302,8 @@ def another_row(
     """
     row = normalize(_unbiased(captions.sum(0)), dim=0) + _unbiased(picture)
     started = LOGIT * _levelled(backbone, row[None], rows / LOGIT)[0]
-    look = slice(len(backbone.phrase_mean), -1)
-    shown = _evenly(asked[asked[:, look].any(1)], COMPARED)
-    if len(shown) > 1:
-        scores, common = _logits(shown, _evenly(rows, QUERIES)), shown[:, look].mean(0)
-        own = scores.amax(0)  # each row's own picture is what it scores highest, and counts for no other
-        mean = (scores.sum(0) - own) / (len(shown) - 1)
-        squares = (scores.square().sum(0) - own.square()) / (len(shown) - 1)
-        high = (shown @ started).mean() + FOREIGN * (shown @ started).std()
-        excess = high - (mean + FOREIGN * (squares - mean.square()).clamp(min=0).sqrt()).mean()
-        started[look] -= excess.clamp(min=0) / common.square().sum().clamp(min=1e-6) * common
-    return started
+    shown = torch.cat([asked[asked[:, len(backbone.phrase_mean) : -1].any(1)], picture[None]])
+    return _as_reticent(backbone, started[None], rows, shown)[0]
 
 
 def _evenly(rows: torch.Tensor, most: int) -> torch.Tensor:

@@ -120,9 +120,9 @@ def _side(
 ) -> str:
     heading, reranked = HEADINGS[side], side == "generative" and "reranked" in answer
     whose = "; reranked by the words of the captions" if reranked else ""
-    own = [hit["file_name"] for hit in (answer.get(side, [])[:1] + hits[:1])]
-    if side in (match := answer.get("match", {})) and len(set(own)) == 1:  # it is of what the side itself has first
-        whose += f"; the first is right with a probability of {text(percent(match[side]))}"
+    match = answer.get("match", {}).get(side)
+    if match is not None and hits and hits[0]["file_name"] == answer[side][0]["file_name"]:  # of the side's own first
+        whose += f"; the first is right with a probability of {text(percent(match))}"
     if side != "dense" and any((said or {}).values()):
         whose += "; <i>in quotes</i> what the model says of an image, from its identifier alone"
     images = [shown.gallery.index(hit["file_name"]) for hit in hits]

@@ -11,6 +11,7 @@ import shlex
 from typing import Any
 from urllib.parse import quote
 
+from gcr_core.evaluation.evaluate import LISTS
 from gcr_core.ui.html import text
 
 ADDRESS = "http://127.0.0.1:7860"
@@ -63,7 +64,7 @@ def table(answer: dict[str, Any]) -> str:
     lines = io.StringIO()
     rows = csv.DictWriter(lines, COLUMNS, restval="")
     rows.writeheader()
-    for side in ("generative", "dense", "reranked", "together"):
+    for side in LISTS:
         match = answer.get("match", {}).get(side, "")
         rows.writerows(
             {"side": side, **hit, "match": match if hit["rank"] == 1 else ""} for hit in answer.get(side, ())
