@@ -101,7 +101,7 @@ class Guests:
         Raises GcrError, as `memory_budget.lend`."""
         if folder in self._changed or not self._settings.visitors:
             return
-        lent = memory_budget.lend(self._settings, "memory", CHANGE_ROOM, PATIENCE)
+        lent = memory_budget.lend(self._settings, "change", CHANGE_ROOM, PATIENCE)
         with self._lock:
             self._changed.add(folder)
             self._room[folder].callback(lent.give_back)

@@ -3,11 +3,17 @@
 A process takes its part before it begins: what its libraries take, and what it limits itself to beyond them. Who finds
 too little left waits a while, and is refused then; guests that nobody asks make room. A part is left to pictures that
 are not large, so that no import and no memory keeps them waiting. Counted over the home, however many servers it has.
+
+Those of one server who wait stand in a line. Imports, which take long, are behind what somebody waits for on the page.
 """
 
+import itertools
 import time
 import weakref
-from typing import Literal, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
 
 from gcr_core.errors import GcrError
 from gcr_core.files.claims import Claims, Held
@@ -31,7 +37,22 @@ IMPORT = LIBRARIES + IMPORT_ROOM
 LOOK_SECONDS = 0.1
 """How often it is looked whether there is room now."""
 
-Kind = Literal["picture", "large", "import", "memory"]
+Kind = Literal["picture", "large", "import", "memory", "change"]
+UNQUEUED = ("picture", "change")
+"""What waits in no line: pictures have a part that is left to them, and a memory that is changed holds what those ahead
+of it may be waiting for."""
+
+
+class Place(NamedTuple):
+    """Of somebody in the line of a home; the least is the first."""
+
+    home: Path
+    is_import: bool
+    number: int
+
+
+_line: set[Place] = set()
+_numbers = itertools.count()
 
 
 class Yields(Protocol):
@@ -60,17 +81,35 @@ def lend(settings: Settings, kind: Kind, size: int, patience: float) -> Held:
             "(GCR_MAX_STRANGERS_MEMORY): choose a smaller one, or run the page on your own machine"
         )
     until = time.monotonic() + patience
-    while True:
-        with claims.counted() as held:
-            others = sum(claim.size for claim in held if kind == "picture" or claim.owner != "picture")
-            everything = sum(claim.size for claim in held)
-            if others + size <= most and everything + size <= settings.max_strangers_memory:
-                return claims.take(kind, size)
-        if any(each.make_room() for each in list(_yielding)):
-            continue
-        if time.monotonic() > until:
-            raise GcrError(
-                f"{everything // MIB:,} MiB of memory are taken by what visitors are sending, this takes "
-                f"{size // MIB:,} more, the limit is {settings.max_strangers_memory // MIB:,}: try again in a minute"
-            )
-        time.sleep(LOOK_SECONDS)
+    with _in_line(settings.home, kind) as place:
+        while True:
+            first = place is None or place <= min(each for each in list(_line) if each.home == place.home)
+            with claims.counted() as held:
+                others = sum(claim.size for claim in held if kind == "picture" or claim.owner != "picture")
+                everything = sum(claim.size for claim in held)
+                if first and others + size <= most and everything + size <= settings.max_strangers_memory:
+                    return claims.take(kind, size)
+            if first and any(each.make_room() for each in list(_yielding)):
+                continue
+            if time.monotonic() > until:
+                more = "" if first else ", others wait for more"
+                raise GcrError(
+                    f"{everything // MIB:,} MiB of memory are taken by what visitors are sending{more}, this takes "
+                    f"{size // MIB:,} more, the limit is {settings.max_strangers_memory // MIB:,}: try again in a "
+                    "minute"
+                )
+            time.sleep(LOOK_SECONDS)
+
+
+@contextmanager
+def _in_line(home: Path, kind: Kind) -> Iterator[Place | None]:
+    """A place in the line while the block lasts; None for what does not queue."""
+    if kind in UNQUEUED:
+        yield None
+        return
+    place = Place(home, kind == "import", next(_numbers))
+    _line.add(place)
+    try:
+        yield place
+    finally:
+        _line.discard(place)

@@ -16,6 +16,7 @@ from gcr_core.memory.archive import needed
 from gcr_core.retrieval.query import SearchRequest
 from gcr_core.serving import decoder as decoder_module
 from gcr_core.serving import guests as guests_module
+from gcr_core.serving import memory_budget
 from gcr_core.serving.guests import Guests, guest_host
 from gcr_core.serving.memory_budget import CHANGE_ROOM, GUEST_LIBRARIES, IMPORT, LARGE_PICTURE, MIB, PICTURE, lend
 from gcr_core.serving.model_process import ModelProcess
@@ -44,7 +45,7 @@ def test_beside_an_import_or_two_memories_of_gcr_mini_or_one_that_changes_there_
     settings: Settings,
 ) -> None:
     memory = GUEST_LIBRARIES + needed(ROOT / "checkpoints" / "emoji")
-    for kind, sizes in (("import", [IMPORT]), ("memory", [memory] * 2), ("memory", [memory, CHANGE_ROOM])):
+    for kind, sizes in (("import", [IMPORT]), ("memory", [memory] * 2), ("change", [memory, CHANGE_ROOM])):
         held = [lend(settings, kind, size, 0) for size in sizes]
         held.append(lend(settings, "picture", PICTURE, 0))
         for each in held:
@@ -104,6 +105,45 @@ def test_who_waits_is_lent_what_another_gives_back(settings: Settings) -> None:
     waiting = threading.Thread(target=lambda: lent.append(lend(settings, "import", IMPORT, 60)))
     waiting.start()
     held.give_back()
+    waiting.join()
+    lent[0].give_back()
+
+
+def test_those_who_wait_are_lent_in_turn_and_imports_after_what_is_waited_for_on_the_page(settings: Settings) -> None:
+    held, lent = lend(settings, "import", IMPORT, 0), {}
+    waiting = []
+    for name, kind in (("an import", "import"), ("another", "import"), ("a memory", "memory"), ("large", "large")):
+        arguments = {"settings": settings, "kind": kind, "size": IMPORT, "patience": 60}
+        waiting.append(
+            threading.Thread(
+                target=lambda name, **all: lent.update({name: lend(**all)}), args=(name,), kwargs=arguments
+            )
+        )
+        waiting[-1].start()
+        until(lambda: len(memory_budget._line) == len(waiting))
+    with pytest.raises(
+        GcrError, match="728 MiB of memory are taken by what visitors are sending, others wait for more"
+    ):
+        lend(settings, "large", LARGE_PICTURE, 0)
+    for name in ("a memory", "large", "an import", "another"):
+        held.give_back()
+        until(lambda: lent)
+        assert list(lent) == [name]
+        held = lent.pop(name)
+    held.give_back()
+    for each in waiting:
+        each.join()
+    assert not memory_budget._line
+
+
+def test_a_memory_that_is_changed_waits_behind_nobody(settings: Settings) -> None:
+    held, lent = lend(settings, "memory", 700 * MIB, 0), []
+    waiting = threading.Thread(target=lambda: lent.append(lend(settings, "import", IMPORT, 60)))
+    waiting.start()
+    until(lambda: memory_budget._line)
+    changed = lend(settings, "change", CHANGE_ROOM, 0)
+    held.give_back()
+    changed.give_back()
     waiting.join()
     lent[0].give_back()
 
