@@ -8,7 +8,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from gcr_core.errors import one_line
+from gcr_core.errors import GcrError, one_line
 from gcr_core.serving import retention
 from gcr_core.serving.job_queue import JobQueue
 from gcr_core.serving.loading import LoadingMemory
@@ -121,9 +121,11 @@ class Page(gr.Blocks):
             raise gr.Error(without_paths(words), print_exception=False) from mistake
 
     async def call_function(self, *arguments: Any, **options: Any) -> Any:
-        """A disk that is full, or can only be read, is told in one line."""
+        """A mistake of the user's is told in one line, and so is a disk that is full or can only be read."""
         try:
             return await super().call_function(*arguments, **options)
+        except GcrError as mistake:
+            raise gr.Error(str(mistake), print_exception=False) from mistake
         except OSError as error:
             raise gr.Error(without_paths(str(one_line(error))), print_exception=False) from error
 

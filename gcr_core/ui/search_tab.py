@@ -197,11 +197,7 @@ def build(page: gr.Blocks, tab: gr.Tab, registry: Registry, examples: tuple[str,
         each, with `beams` beams on the generative side. `memory` is the id of one of your own memories (see
         /memories); without it the memory that the page opens with is asked. `album` is the name of an album of its
         gallery, to search in that alone."""
-        try:
-            asked = SearchRequest(query, top, beams, album=album)
-            return registry.memory(request, memory).answer(asked)
-        except GcrError as mistake:
-            raise gr.Error(str(mistake), print_exception=False) from mistake
+        return registry.memory(request, memory).answer(SearchRequest(query, top, beams, album=album))
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     few_at_a_time: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": SEARCHES}

@@ -394,8 +394,15 @@ def pid_at(address):
 SHAPES = (None, [], [1], "text", 7, True, {"do": 7}, {"do": []}, {"drop": {}, "files": "a"}, {"do": "page", "page": []})
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=json.dumps)
-def test_what_no_page_would_send_is_a_mistake_in_one_line(owner, shared_folder, shape):
+@pytest.mark.parametrize(
+    ("shape", "known"),
+    [*((shape, True) for shape in SHAPES), *((shape, False) for shape in SHAPES[-2:])],
+    ids=json.dumps,
+)
+def test_what_no_page_would_send_is_a_mistake_in_one_line(owner, shared_folder, shape, known):
+    """Nor of one whose browser blocks the page's cookie."""
+    if not known:
+        del owner.http.headers[HEADER]
     log = shared_folder / "app.log"
     before = len(log.read_text())
     for function in owner.config["dependencies"]:
