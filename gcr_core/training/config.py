@@ -60,6 +60,8 @@ MOST_QUERIES, MOST_PICTURES = 256, 96
 
 ROW_PASSES = {"quick": 6, "balanced": 15, "thorough": 40}
 """Epochs over the captions where rows alone are trained, on cached states."""
+ROW_PICTURES, ROW_PICTURES_TOGETHER = 100, 1_024
+"""The batches of pictures before that, from which rows learn to tell pictures apart that are alike, and their size."""
 SEVERAL = 3
 """How many times as long rows are trained where identifiers have several tokens: a code of many images has no row that
 answers for all of them from the start."""
@@ -240,13 +242,13 @@ def _plan_rows(captions: int, images: int, recipe: Recipe, phrases: int) -> Trai
     epoch = max(MIN_ROW_BATCHES, math.ceil(captions / MOST_QUERIES)) if captions else 0
     asked = passes * epoch * pictures_every / (pictures_every - 1)
     return Training(
-        memorise=math.ceil(passes),
+        memorise=math.ceil(passes) if several else ROW_PICTURES,
         describe=0,
         retrieve=math.ceil((1 - ROW_FINISH) * asked),
         finish=math.ceil(ROW_FINISH * asked),
         pictures_every=pictures_every,
         descriptions_every=0,
-        pictures=min(MOST_QUERIES, images),
+        pictures=min(ROW_PICTURES_TOGETHER, images),
         queries=MOST_QUERIES,
         phrases=phrases,
         trained="rows",

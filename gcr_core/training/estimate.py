@@ -108,11 +108,12 @@ def seconds_a_step(backbone: Backbone, gallery: Gallery, training: Training) -> 
             watch.lap("read", counts)
         seconds = watch.medians()
         seconds["read"] /= len(texts)
-        asked = min(MOST_QUERIES, training.queries)
-        step = seconds_a_row_step(len(gallery), backbone.state_size, asked, backbone.device)
+        size, asked = (len(gallery), backbone.state_size), min(MOST_QUERIES, training.queries)
+        step = seconds_a_row_step(*size, asked, backbone.device)
         if solved:
             step *= ITERATIONS * (training.queries + training.views * len(gallery)) / asked
-        return seconds | {"queries": step, "pictures": step}
+            return seconds | {"queries": step, "pictures": step}
+        return seconds | {"queries": step, "pictures": seconds_a_row_step(*size, training.pictures, backbone.device)}
     # An identifier is a token of the vocabulary here, as new tokens would stay.
     tokens = np.arange(len(few), dtype=np.int32)
     identifiers = Identifiers("atomic", np.arange(len(few) + 1), tokens, [], len(backbone.tokenizer))

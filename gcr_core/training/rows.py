@@ -2,11 +2,12 @@
 
 The row of an image starts as what its captions say and what its picture shows, and is then tuned by softmax regression
 on cached states. A caption is asked for while it is left out of its own image's row, so that the row learns to answer
-other words as well; rows are held near where they started. An image without captions has what its picture shows, and a
-little of its album's name, on the scale of those with captions: as likely as these, by the mean and spread of everyday
-phrases' scores. A CLIP with other eyes says more of it (`Spread`): its vectors of phrases are told from their states by
-ridge regression, and by the same map a picture's vector becomes a row. The start alone answers unseen captions as well
-as the mean of sentence vectors does.
+other words as well; rows are held near where they started. A picture teaches its row only what no text has: pictures
+that are alike are told apart, and what the row says of words stays as it is. An image without captions has what its
+picture shows, and a little of its album's name, on the scale of those with captions: as likely as these, by the mean
+and spread of everyday phrases' scores. A CLIP with other eyes says more of it (`Spread`): its vectors of phrases are
+told from their states by ridge regression, and by the same map a picture's vector becomes a row. The start alone
+answers unseen captions as well as the mean of sentence vectors does.
 
 Of identifiers of several tokens each code is told from the same state, among those below the same place of the tree;
 the row of one that many images begin with starts as the mean of theirs. All of it takes a joint space.
@@ -190,9 +191,9 @@ def memorize_rows(
     backbone.model = trainee(model)
     rows = backbone.new_rows
     assert rows is not None
-    count = sum(len(level.counts) for level in levels)
+    count, words = sum(len(level.counts) for level in levels), len(backbone.phrase_mean)
     rows.embedded.requires_grad_(False)
-    groups = [{"params": [rows.said], "lr": RATE * LOGIT}]
+    groups = [{"params": [rows.said], "lr": RATE * LOGIT, "weight_decay": 0.0}]
     losses = np.full(len(gallery), np.log(max(len(gallery), 2)))
     learner = Learner(model, backbone.model, groups, partial(rise_and_fall, steps=training.steps), checkpoint, losses)
     finish = training.steps - training.finish
@@ -209,7 +210,7 @@ def memorize_rows(
         log_p = torch.zeros_like(weights)
         held = log_p.new_zeros(())
         for level, (rows_before, bare) in zip(levels, begun[start], strict=True):
-            said, codes = rows.said[level.rows], level.codes[some]
+            said, codes = _taught_part(rows.said[level.rows], kind, words), level.codes[some]
             goes_on, codes = (images >= 0) & (codes >= 0), codes.clamp(min=0)
             logits = _logits(asked, said)
             if left_out is not None:
@@ -240,6 +241,14 @@ def memorize_rows(
             on_step(Step(training.stage(step), kind, step + 1, training.steps, found.mean().item(), known))
     rows.embedded.requires_grad_()
     _level_bare(backbone, levels, after, states.of_pictures[0])
+
+
+def _taught_part(rows: torch.Tensor, kind: str, words: int) -> torch.Tensor:
+    """(n, state): rows (n, state) that a batch of "pictures" or "queries" changes in its own part alone. The part of
+    pictures, which no text has, stands behind the first `words` numbers and before the bias."""
+    by_pictures = torch.zeros_like(rows[0], dtype=torch.bool)
+    by_pictures[words:-1] = True
+    return torch.where(by_pictures == (kind == "pictures"), rows, rows.detach())
 
 
 def _logits(asked: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -314,6 +314,15 @@ def test_nothing_but_the_rows_that_the_head_reads_is_trained(learnt, mini, galle
     assert all(torch.equal(weight, ours[moved.get(name, name)]) for name, weight in theirs.items())
 
 
+def test_pictures_change_nothing_of_what_rows_say_of_words(mini_folder, mini, gallery, states):
+    training, words = Training(20, 0, 0, pictures=12, trained="rows"), len(mini.phrase_mean)
+    rows = rows_of(memorized(mini_folder, gallery, training, states))
+    start = start_of(mini, states, gallery.captions)
+    assert torch.equal(rows[:, :words], start[:, :words]) and torch.equal(rows[:, -1], start[:, -1])
+    assert not torch.equal(rows, start)
+    assert torch.equal(states.of_texts @ rows.T, states.of_texts @ start.T)
+
+
 def test_the_same_seed_gives_the_same_rows_and_another_one_others(mini_folder, gallery, states):
     few = copy.deepcopy(gallery.captions)
     small = captioned(gallery, few)
