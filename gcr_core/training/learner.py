@@ -5,6 +5,7 @@ the whole batch, clipped, so that AdamW's step is the same as in one process; we
 are. A training goes on from its checkpoint. Knows tensors and steps, not what is learnt.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,12 +14,17 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmup_lr_rate
 
 from gcr_core.models.distributed import accelerator, gathered, state, whole
 from gcr_core.training.checkpoint import Checkpoint
 
 MAX_NORM = 1.0
 """The norm that the gradient is clipped to."""
+WARMUP, MOST_WARMUP = 0.1, 100
+"""The share of the steps over which the learning rate rises, and the most of them."""
+LEAST_RATE = 0.02
+"""What it falls to, as a share of the highest."""
 
 
 class Objective(torch.nn.Module):
@@ -46,13 +52,14 @@ class Learner:
         model: torch.nn.Module,
         trained: torch.nn.Module,
         groups: list[dict[str, Any]],
-        schedule: Callable[[int], float],
+        steps: int,
         folder: Path | None,
         remembered: np.ndarray,
     ):
         """`trained`: the model's `trainee`; `groups`: what AdamW trains of it, "lr" the highest rate of each.
 
-        `schedule`: the factor of the rates at a step. `folder` and `remembered`: as in `Checkpoint`.
+        Over `steps` the rates rise linearly, then fall as a cosine does (Loshchilov and Hutter 2017). `folder` and
+        `remembered`: as in `Checkpoint`.
         """
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
         self.accelerator = accelerator()
@@ -63,7 +70,13 @@ class Learner:
         self.done = self.kept.load()
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
-        self.rates = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule, self.done - 1)
+        self.rates = get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
+            optimizer,
+            min(MOST_WARMUP, math.ceil(WARMUP * steps)),
+            steps,
+            last_epoch=self.done - 1,
+            min_lr_rate=LEAST_RATE,
+        )
 
     def __enter__(self) -> Self:
         self.trained.train()
@@ -114,9 +127,3 @@ class Learner:
         theirs = dict(self.model.named_parameters())
         for name, weight in self.weights.items():
             theirs[name].copy_(whole(weight).view(theirs[name].shape))
-
-
-def rise_and_fall(step: int, steps: int) -> float:
-    """The factor of the learning rate at a step: linear warm-up, then cosine decay."""
-    rise = min(100, 0.1 * steps)
-    return float(min(1.0, (step + 1) / (rise + 1)) * max(0.02, 0.5 + 0.5 * np.cos(np.pi * step / steps)))

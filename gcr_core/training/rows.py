@@ -34,7 +34,7 @@ from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.batches import KNOWN_LOSS, Pairs
 from gcr_core.training.config import Step, Training
-from gcr_core.training.learner import Learner, rise_and_fall
+from gcr_core.training.learner import Learner
 from gcr_core.training.levels import Level, levels_of
 from gcr_core.training.spread import Spread
 from gcr_core.training.states import States
@@ -195,7 +195,7 @@ def memorize_rows(
     rows.embedded.requires_grad_(False)
     groups = [{"params": [rows.said], "lr": RATE * LOGIT, "weight_decay": 0.0}]
     losses = np.full(len(gallery), np.log(max(len(gallery), 2)))
-    learner = Learner(model, backbone.model, groups, partial(rise_and_fall, steps=training.steps), checkpoint, losses)
+    learner = Learner(model, backbone.model, groups, training.steps, checkpoint, losses)
     finish = training.steps - training.finish
     draw = _Draw(states, training, pairs, last_pairs or pairs, len(gallery))
 

@@ -29,7 +29,7 @@ from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.batches import Batch, DescriptionBatches, Pairs, PictureBatches, QueryBatches, part, text_inputs
 from gcr_core.training.config import Step, Training
 from gcr_core.training.features import Features
-from gcr_core.training.learner import Learner, rise_and_fall
+from gcr_core.training.learner import Learner
 from gcr_core.training.microbatch import MicroBatcher
 
 FIRST_LOGIT = 20.0
@@ -207,8 +207,8 @@ def memorize(
     model, backbone = backbone.model, copy.copy(backbone)
     backbone.model = trainee(model)
     pictures = PictureBatches(backbone, gallery, training.pictures, training.seed, features)
-    groups, schedule = _groups(backbone, training.learning_rate), partial(rise_and_fall, steps=training.steps)
-    learner = Learner(model, backbone.model, groups, schedule, checkpoint, pictures.losses)
+    groups = _groups(backbone, training.learning_rate)
+    learner = Learner(model, backbone.model, groups, training.steps, checkpoint, pictures.losses)
     micro_batcher = MicroBatcher(backbone, len(backbone.image_prompt()))
     identify = IdentifierLoss(backbone, IdentifierTrie.build(identifiers.indptr, identifiers.tokens))
     descriptions = DescriptionBatches(gallery, identifiers, training.descriptions, training.seed)

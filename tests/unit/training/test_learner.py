@@ -8,6 +8,8 @@ import torch
 
 from gcr_core.training.learner import Learner
 
+STEPS = 6
+
 
 class StopError(Exception):
     """Stands for whatever ends a training before its end."""
@@ -23,7 +25,7 @@ class Two(torch.nn.Module):
 
 def learner(model: Two, folder: Path | None = None) -> Learner:
     groups = [{"params": list(model.parameters()), "lr": 0.1}]
-    return Learner(model, model, groups, lambda step: 1 / (step + 1), folder, np.zeros(0))
+    return Learner(model, model, groups, STEPS, folder, np.zeros(0))
 
 
 def test_a_weight_that_no_batch_touched_stays_as_it_is_whatever_came_before() -> None:
@@ -51,21 +53,34 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole() -> None:
 
 
 def test_rates_and_moments_go_on_where_they_were_when_training_was_stopped(tmp_path: Path) -> None:
-    def weights(folder: Path | None, until: int) -> list[float]:
-        model = Two()
+    def trained_to(folder: Path | None, until: int) -> tuple[list[float], list[float]]:
+        """The rates of the steps that this training took, and the weights in the end."""
+        model, rates = Two(), []
         with learner(model, folder) as trained:
-            for step in range(trained.done, 6):
+            for step in range(trained.done, STEPS):
                 if step == until:
                     raise StopError
+                rates.append(trained.optimizer.param_groups[0]["lr"])
                 trained.losses(
                     lambda rows, model=model: (rows * model.texts**2).sum(1), [(torch.ones(1, 3) * step,)], 1
                 )
                 trained.step()
                 trained.keep(step + 1)
-            assert trained.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 7)
-        return model.texts.tolist()
+        return rates, model.texts.tolist()
 
-    whole = weights(None, 6)
+    rates, weights = trained_to(None, STEPS)
     with pytest.raises(StopError):
-        weights(tmp_path, 3)
-    assert weights(tmp_path, 6) == whole
+        trained_to(tmp_path, 3)
+    assert trained_to(tmp_path, STEPS) == (rates[3:], weights)
+
+
+def test_rates_rise_for_a_tenth_of_the_steps_and_fall_to_a_fiftieth() -> None:
+    model = Two()
+    rates = []
+    with Learner(model, model, [{"params": list(model.parameters()), "lr": 0.1}], 40, None, np.zeros(0)) as trained:
+        for _ in range(40):
+            rates.append(trained.optimizer.param_groups[0]["lr"])
+            trained.losses(lambda rows: (rows * model.texts).sum(1), [(torch.ones(4, 3),)], 4)
+            trained.step()
+    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert rates[3:] == sorted(rates[3:], reverse=True) and rates[-1] == pytest.approx(0.002)
