@@ -4,7 +4,8 @@ A process takes its part before it begins: what its libraries take, and what it 
 too little left waits a while, and is refused then; guests that nobody asks make room. A part is left to pictures that
 are not large, so that no import and no memory keeps them waiting. Counted over the home, however many servers it has.
 
-Those of one server who wait stand in a line. Imports, which take long, are behind what somebody waits for on the page.
+Those of one server who wait stand in a line, the least patient first: what somebody waits for on the page is before
+imports, and before memories that are opened for the first time.
 """
 
 import itertools
@@ -44,10 +45,10 @@ of it may be waiting for."""
 
 
 class Place(NamedTuple):
-    """Of somebody in the line of a home; the least is the first."""
+    """Of somebody in the line of a home; the least is the first, of equal patience who came first."""
 
     home: Path
-    is_import: bool
+    patience: float
     number: int
 
 
@@ -81,7 +82,7 @@ def lend(settings: Settings, kind: Kind, size: int, patience: float) -> Held:
             "(GCR_MAX_STRANGERS_MEMORY): choose a smaller one, or run the page on your own machine"
         )
     until = time.monotonic() + patience
-    with _in_line(settings.home, kind) as place:
+    with _in_line(settings.home, kind, patience) as place:
         while True:
             first = place is None or place <= min(each for each in list(_line) if each.home == place.home)
             with claims.counted() as held:
@@ -102,12 +103,12 @@ def lend(settings: Settings, kind: Kind, size: int, patience: float) -> Held:
 
 
 @contextmanager
-def _in_line(home: Path, kind: Kind) -> Iterator[Place | None]:
+def _in_line(home: Path, kind: Kind, patience: float) -> Iterator[Place | None]:
     """A place in the line while the block lasts; None for what does not queue."""
     if kind in UNQUEUED:
         yield None
         return
-    place = Place(home, kind == "import", next(_numbers))
+    place = Place(home, patience, next(_numbers))
     _line.add(place)
     try:
         yield place

@@ -18,7 +18,7 @@ from gcr_core.serving import decoder as decoder_module
 from gcr_core.serving import guests as guests_module
 from gcr_core.serving import memory_budget
 from gcr_core.serving.guests import Guests, guest_host
-from gcr_core.serving.memory_budget import CHANGE_ROOM, GUEST_LIBRARIES, IMPORT, LARGE_PICTURE, MIB, PICTURE, lend
+from gcr_core.serving.memory_budget import CHANGE_ROOM, GUEST_LIBRARIES, IMPORT, LARGE_PICTURE, MIB, PICTURE, Kind, lend
 from gcr_core.serving.model_process import ModelProcess
 from gcr_core.settings import ROOT, Settings
 from tests.patience import until
@@ -109,31 +109,40 @@ def test_who_waits_is_lent_what_another_gives_back(settings: Settings) -> None:
     lent[0].give_back()
 
 
-def test_those_who_wait_are_lent_in_turn_and_imports_after_what_is_waited_for_on_the_page(settings: Settings) -> None:
-    held, lent = lend(settings, "import", IMPORT, 0), {}
-    waiting = []
-    for name, kind in (("an import", "import"), ("another", "import"), ("a memory", "memory"), ("large", "large")):
-        arguments = {"settings": settings, "kind": kind, "size": IMPORT, "patience": 60}
-        waiting.append(
-            threading.Thread(
-                target=lambda name, **all: lent.update({name: lend(**all)}), args=(name,), kwargs=arguments
-            )
-        )
+def test_those_who_wait_are_lent_in_turn_the_least_patient_first(settings: Settings) -> None:
+    held, lent, waiting = lend(settings, "import", IMPORT, 0), {}, []
+
+    def wait(name: str, kind: Kind, patience: float) -> None:
+        lent[name] = lend(settings, kind, IMPORT, patience)
+
+    for each in (
+        ("import", "import", 600),
+        ("another", "import", 600),
+        ("memory", "memory", 60),
+        ("large", "large", 60),
+    ):
+        waiting.append(threading.Thread(target=wait, args=each))
         waiting[-1].start()
         until(lambda: len(memory_budget._line) == len(waiting))
-    with pytest.raises(
-        GcrError, match="728 MiB of memory are taken by what visitors are sending, others wait for more"
-    ):
+    with pytest.raises(GcrError, match="728 MiB of memory are taken by what visitors are sending, this takes 632 more"):
         lend(settings, "large", LARGE_PICTURE, 0)
-    for name in ("a memory", "large", "an import", "another"):
+    for name in ("memory", "large", "import", "another"):
         held.give_back()
         until(lambda: lent)
         assert list(lent) == [name]
         held = lent.pop(name)
     held.give_back()
-    for each in waiting:
-        each.join()
+    for thread in waiting:
+        thread.join()
     assert not memory_budget._line
+
+
+def test_who_is_refused_behind_others_is_told_that_they_wait(settings: Settings) -> None:
+    with (
+        memory_budget._in_line(settings.home, "memory", 0),
+        pytest.raises(GcrError, match="others wait for more, this"),
+    ):
+        lend(settings, "import", IMPORT, 0.01)
 
 
 def test_a_memory_that_is_changed_waits_behind_nobody(settings: Settings) -> None:
