@@ -33,7 +33,7 @@ from gcr_core.retrieval.beam_search import log_softmax_among
 from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.retrieval.trie import IdentifierTrie
 from gcr_core.training.batches import KNOWN_LOSS, Pairs
-from gcr_core.training.config import Step, Training
+from gcr_core.training.config import MOST_QUERIES, Step, Training
 from gcr_core.training.learner import Learner
 from gcr_core.training.levels import Level, levels_of
 from gcr_core.training.spread import Spread
@@ -63,7 +63,7 @@ FOREIGN = 2.0
 """How many spreads over the mean of the scores of other images' pictures count, where an image without captions may
 answer these no more than the others do."""
 COMPARED, SCORES = 4_096, 2**22
-"""How many pictures that is told by, evenly over all; how many of their scores are computed together."""
+"""How many pictures that is told by, evenly over all; how many scores of pictures are computed together."""
 QUERIES = 1_024
 """How many states are compared with all rows together."""
 NEVER = -1e4
@@ -196,7 +196,7 @@ def memorize_rows(
     groups = [{"params": [rows.said], "lr": RATE * LOGIT, "weight_decay": 0.0}]
     losses = np.full(len(gallery), np.log(max(len(gallery), 2)))
     learner = Learner(model, backbone.model, groups, training.steps, checkpoint, losses)
-    finish = training.steps - training.finish
+    finish, together = training.steps - training.finish, max(MOST_QUERIES, SCORES // len(gallery))
     draw = _Draw(states, training, pairs, last_pairs or pairs, len(gallery))
 
     begun = {
@@ -230,9 +230,8 @@ def memorize_rows(
             start, kind = (after if step >= finish else before), training.task(step)
             batch = draw(step, kind, losses)
             own = share(len(batch[1]))
-            found = learner.losses(
-                partial(loss_of, start, kind), [tuple(column[own] for column in batch)], len(batch[1])
-            )
+            parts = list(zip(*(column[own].split(together) for column in batch), strict=True))
+            found = learner.losses(partial(loss_of, start, kind), parts, len(batch[1]))
             learner.step()
             if kind == "pictures":
                 losses[batch[1][:, 0].cpu().numpy()] = found.cpu().numpy()
