@@ -34,7 +34,8 @@ const evaluateTab = {
     });
     const watch = new MutationObserver(() => evaluateTab.memories());
     watch.observe(document.getElementById("memory-choice"), { childList: true, subtree: true });
-    part("go").disabled = false; // a form that is sent before would leave the page
+    // A form that is sent before would leave the page, and a click would be lost.
+    part("go").disabled = part("example").disabled = false;
     evaluateTab.open();
     evaluateTab.choose(part("choose")); // a file that was chosen before this script was there
   },

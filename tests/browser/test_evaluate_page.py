@@ -210,6 +210,22 @@ window.fetch = async (...request) => {
 """Holds the request for an example until `release()` is called, as a slow line may."""
 
 
+EAGER = """
+const eager = new MutationObserver(() => {
+  const button = document.querySelector("[data-does=example]:enabled");
+  if (!button) return;
+  eager.disconnect();
+  button.click();
+});
+eager.observe(document, { attributes: true, childList: true, subtree: true });
+"""
+"""Clicks on Put in an example in the moment it can be clicked."""
+
+
+def test_an_example_is_put_in_for_who_clicks_as_soon_as_the_button_is_there(open_test):
+    expect(open_test(script=EAGER).get_by_role("textbox", name="Queries")).not_to_have_value("")
+
+
 def test_an_example_that_is_late_leaves_what_was_typed_since(open_test):
     page = open_test(script=LATE_EXAMPLE)
     page.get_by_role("button", name="Put in an example").click()
