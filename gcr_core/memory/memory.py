@@ -24,6 +24,7 @@ from gcr_core.files.layout import FORMAT_VERSION
 from gcr_core.memory.addition import add_picture
 from gcr_core.memory.answering import answer_all
 from gcr_core.memory.damage import told
+from gcr_core.memory.descriptions import Descriptions
 from gcr_core.memory.forgetting import Forgotten, consolidations, forget, restore
 from gcr_core.memory.hits import Found, Hit
 from gcr_core.memory.incremental import KnownQueries, retrain
@@ -34,7 +35,6 @@ from gcr_core.memory.storage import Parts
 from gcr_core.models.backbone import Backbone
 from gcr_core.retrieval import beam_search
 from gcr_core.retrieval.dense import DenseIndex
-from gcr_core.retrieval.describe import describe
 from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.retrieval.match import calibrations
 from gcr_core.retrieval.query import (
@@ -93,8 +93,8 @@ class Memory:
         if backbone.new_rows is not None:
             self.facts["backbone"] = {"name": backbone.name, "revision": backbone.revision}
         self._known: KnownQueries | None = None
-        self._take(identifiers, gallery)
         self._lock = threading.Lock()
+        self._take(identifiers, gallery)
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | Path, device: str | None = None, revision: str | None = None) -> Self:
@@ -206,10 +206,8 @@ class Memory:
         self._take_fitted()
 
     def describe(self, file_names: list[str]) -> list[str]:
-        """A caption of each image, generated from its identifier alone. Raises GalleryError for an unknown name."""
-        with self._lock:
-            images = [self.gallery.index(name) for name in file_names]
-            return describe(self.backbone, [self.identifiers.sequence(image).tolist() for image in images])
+        """What `Descriptions` says of each image, by its identifier alone. Raises GalleryError for an unknown name."""
+        return self._descriptions.of(file_names)
 
     def add(self, pictures: list[tuple[str, Image.Image]], captions: list[list[str]]) -> list[str]:
         """Takes in new pictures, recallable at once: each gets a token of its own, nothing is trained.
@@ -333,6 +331,7 @@ class Memory:
         rerank = self.facts.get("rerank")
         said = rerank is not None and any(self.gallery.captions)
         self._reranking = Reranking(self, Rerank.of(rerank)) if said else None
+        self._descriptions = Descriptions(self.backbone, self.identifiers, self.gallery, self._lock)
 
     @property
     def _trained(self) -> int:

@@ -637,8 +637,16 @@ def _saved(memory, folder):
     return Memory.from_pretrained(folder, device="cpu")
 
 
-def test_describing_says_what_is_seen_or_nothing(memory):
-    assert all(set(text.split(", ")) <= {""} | {f"word {n}" for n in range(10)} for text in memory.describe(["0.png"]))
+def test_describing_says_the_caption_that_recalls_the_image(memory):
+    names = memory.gallery.file_names
+    said = memory.describe(names)
+    own = [text in memory.gallery.captions[image] for image, text in enumerate(said)]
+    assert np.mean(own) > 0.9
+
+
+def test_describing_an_image_without_captions_says_what_is_seen_or_nothing(memory):
+    memory.gallery.captions[0].clear()
+    assert set(memory.describe(["0.png"])[0].split(", ")) <= {""} | {f"word {n}" for n in range(10)}
 
 
 def test_a_memory_whose_backbone_is_gone_says_how_to_go_on(memory_dir, mini_folder, tmp_path):
