@@ -147,7 +147,7 @@ def needed(folder: Path) -> int:
     weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     if holds_adapter(folder):
         base = here(str(read_manifest(folder)["backbone"]["name"]), instead="checkpoints/gcr-mini")
-        weights += 2 * sum(path.stat().st_size for path in weight_files(base)) if base else 0
+        weights += sum(path.stat().st_size for path in weight_files(base)) if base else 0
     return ROOM + 2 * weights
 
 

@@ -34,7 +34,7 @@ from gcr_core.training.augment import augment, input_side
 from gcr_core.training.batches import Pairs, text_inputs
 from gcr_core.training.config import PHRASE_ODDS, Recipe, Step, Training, plan
 from gcr_core.training.everyday import bank
-from gcr_core.training.features import Features
+from gcr_core.training.features import VISION_BATCH, Features
 from gcr_core.training.preflight import HELD_OUT_CHEAPLY, HELD_OUT_ODDS, hold_out
 from gcr_core.training.pseudo_queries import without_tags
 from gcr_core.training.rows import another_row, begin_rows, likeliest, memorize_rows
@@ -108,8 +108,8 @@ class KnownQueries:
         for start in range(0, len(texts), QUERY_BATCH):
             asked, owners = zip(*texts[start : start + QUERY_BATCH], strict=True)
             parts.append(cls._of(backbone, trie, text_inputs(backbone, list(asked)), owners))
-        for start in range(0, len(images), QUERY_BATCH):
-            chosen = images[start : start + QUERY_BATCH]
+        for start in range(0, len(images), VISION_BATCH):
+            chosen = images[start : start + VISION_BATCH]
             if features:
                 inputs = [features.read(chosen, [view] * len(chosen)) for view in range(min(2, features.views))]
                 parts += [cls._of(backbone, trie, backbone.feature_inputs(view), chosen) for view in inputs]

@@ -166,7 +166,7 @@ def test_what_is_no_object_or_too_large_is_refused_in_one_line(memory: Path, nam
 
 
 def test_every_part_of_a_tokenizer_is_looked_at() -> None:
-    tokenizer = json.loads((CHECKPOINTS / "emoji" / "model" / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer = json.loads((CHECKPOINTS / "gcr-mini" / "tokenizer.json").read_text(encoding="utf-8"))
     assert tokenizer.keys() - PARTS.keys() == {"version", "truncation", "padding", "added_tokens"}
 
 
