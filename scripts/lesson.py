@@ -1,24 +1,18 @@
-"""What gcr-mini, gcr-mini-clip and the emoji memory learn from: the corpus, labelled by the teacher."""
+"""What the emoji memory learns from beside its captions: the corpus, labelled by the teacher."""
 
 import json
 import logging
 import math
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from corpus import Corpus, build, emoji_of
 from teacher import Labels, Teacher
-from tokenizer import train_tokenizer
-from tokenizers import Tokenizer
 from wordnet import WordNet
 
 from gcr_core.data.gallery import Gallery
 from gcr_core.training.batches import Pairs
 
-HIDDEN = 256
-"""Of gcr-mini, and so of its targets"""
 LIKELY = 16
 """Images that a text may ask for at most"""
 DRAWN = {"captions": 0.2, "composed": 0.2, "english": 0.6}
@@ -41,8 +35,8 @@ CHUNK = 2048
 log = logging.getLogger(__name__)
 
 
-def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarray]:
-    """The training pairs, and the teacher's vector of each text (n, hidden).
+def label(corpus: Corpus, labels: Labels, net: WordNet) -> Pairs:
+    """The training pairs.
 
     A caption or composed phrase asks for the images it was made for, divided as the teacher finds likely, and for what
     the teacher finds likely besides: little unless that is far more like the text, as where one image has a common word
@@ -118,24 +112,22 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> tuple[Pairs, np.ndarr
     met = np.array([corpus.english.get(text, 0.0) for text in texts])
     met[len(known) :] *= best[len(known) :] > np.quantile(best[len(known) :], 0.15)
     drawn += met * (DRAWN["english"] / met.sum())
-    return Pairs(texts, images, weights, drawn / drawn.sum()), vectors
+    return Pairs(texts, images, weights, drawn / drawn.sum())
 
 
-def add_emoji(pairs: Pairs, vectors: np.ndarray, gallery: Gallery) -> tuple[Pairs, np.ndarray]:
-    """With every emoji itself as a text that asks for its picture and means what its name means."""
-    rows = {text: row for row, text in enumerate(pairs.texts)}
+def add_emoji(pairs: Pairs, gallery: Gallery) -> Pairs:
+    """With every emoji itself as a text that asks for its picture."""
     emoji = emoji_images(gallery)
     images = np.full((len(emoji), pairs.images.shape[1]), -1, np.int32)
     images[:, 0] = list(emoji.values())
     weights = (images >= 0).astype(np.float32)
     odds = np.concatenate([pairs.odds * (1 - EMOJI), np.full(len(emoji), EMOJI / len(emoji))])
-    meant = [rows[gallery.captions[image][0].lower()] for image in emoji.values()]
     return Pairs(
         [*pairs.texts, *emoji],
         np.concatenate([pairs.images, images]),
         np.concatenate([pairs.weights, weights]),
         odds / odds.sum(),
-    ), np.concatenate([vectors, vectors[meant]])
+    )
 
 
 def emoji_images(gallery: Gallery) -> dict[str, int]:
@@ -147,39 +139,11 @@ def emoji_images(gallery: Gallery) -> dict[str, int]:
     }
 
 
-@dataclass
-class Lesson:
-    """What all training needs, made once: the pairs of both engines, the tokenizer, where its pieces start."""
-
-    pairs: Pairs
-    tokenizer: Tokenizer
-    pieces: np.ndarray
-    """(vocabulary, HIDDEN) float32: first embedding of each piece"""
-    targets: np.ndarray
-    """(texts, HIDDEN) float32: the teacher's vectors, compressed"""
-    seconds: float
-    """that making it took"""
-
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save(str(folder / "tokenizer.json"))
-        (folder / "texts.json").write_text(json.dumps(self.pairs.texts))
-        np.savez(
-            folder / "lesson.npz", pieces=self.pieces, targets=self.targets,
-            images=self.pairs.images, weights=self.pairs.weights, odds=self.pairs.odds, seconds=self.seconds,
-        )  # fmt: skip
-
-    @classmethod
-    def load(cls, folder: Path) -> "Lesson":
-        texts, arrays = json.loads((folder / "texts.json").read_text()), np.load(folder / "lesson.npz")
-        pairs = Pairs(texts, arrays["images"], arrays["weights"], arrays["odds"])
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        return cls(pairs, tokenizer, arrays["pieces"], arrays["targets"], float(arrays["seconds"]))
-
-
-def prepare(gallery: Gallery, assets: Path, work: Path, seed: int) -> Lesson:
-    """Have the teacher, unpacked in `work`, label the corpus."""
-    begun = time.monotonic()
+def prepare(gallery: Gallery, assets: Path, work: Path, seed: int) -> Pairs:
+    """Has the teacher, unpacked in `work`, label the corpus. What `work` has of an earlier run is taken from there."""
+    texts, arrays = work / "texts.json", work / "pairs.npz"
+    if arrays.exists():
+        return Pairs(json.loads(texts.read_text(encoding="utf-8")), **np.load(arrays))
     teacher, net = Teacher(work / "teacher"), WordNet()
     teacher.tune(gallery.captions, seed)
     log.info("teacher tuned")
@@ -187,22 +151,7 @@ def prepare(gallery: Gallery, assets: Path, work: Path, seed: int) -> Lesson:
     vocabulary = sorted((word for word in ids if word.isascii() and word.isalpha()), key=ids.__getitem__)
     corpus = build(assets, gallery.file_names, gallery.captions, vocabulary, seed)
     log.info(f"corpus: {len(corpus.composed):,} composed, {len(corpus.english):,} English texts")
-    pairs, vectors = label(corpus, Labels(teacher, corpus.captions, corpus.definitions), net)
-    pairs, vectors = add_emoji(pairs, vectors, gallery)
-    emoji = emoji_images(gallery)
-    tokenizer = train_tokenizer(corpus, net, emoji)
-    directions = compress(vectors, HIDDEN)
-    ranked = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    names = [
-        gallery.captions[emoji[piece]][0] if piece in emoji else piece.replace("▁", " ").strip() or "."
-        for piece, _ in ranked
-    ]
-    pieces = teacher.encode(names) @ directions
-    seconds = time.monotonic() - begun
-    return Lesson(pairs, tokenizer, pieces * (0.05 / pieces.std()), vectors @ directions, seconds)
-
-
-def compress(vectors: np.ndarray, size: int) -> np.ndarray:
-    """(hidden, size) float32: the principal directions of the teacher's vectors."""
-    sample = vectors[np.random.default_rng(0).permutation(len(vectors))[:50_000]]
-    return np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :size].astype(np.float32)
+    pairs = add_emoji(label(corpus, Labels(teacher, corpus.captions, corpus.definitions), net), gallery)
+    texts.write_text(json.dumps(pairs.texts), encoding="utf-8")
+    np.savez(arrays, images=pairs.images, weights=pairs.weights, odds=pairs.odds)
+    return pairs

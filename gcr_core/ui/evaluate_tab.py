@@ -222,7 +222,8 @@ def _frame(emoji: bool) -> str:
         '<button type="button" class="quiet" data-does="unchoose">Remove</button></p>'
         '<p class="does"><label class="button">Choose a file<input type="file" data-part="choose" '
         f'accept="{SUFFIXES}"></label>'
-        '<button type="button" class="quiet" data-does="example" data-part="example" disabled>Put in an example</button></p>'
+        '<button type="button" class="quiet" data-does="example" data-part="example" disabled>'
+        "Put in an example</button></p>"
         '<p class="hint">One query a line, then the file that answers it, parted by <code>|</code> or a tab; with '
         "several right answers more files. No file behind the bar asks for what the gallery does not have. Rows of "
         "a spreadsheet, CSV and a query file’s JSON Lines "
