@@ -4,6 +4,7 @@
 const results = {
   SIDES: ["generative", "dense", "together"],
   narrow: matchMedia("(max-width: 640px)"),
+  swiped: false, // whether it was narrow at the last look: a screen that is turned scrolls before it says that it was
   going: "", // the side that is scrolled to: those on the way there are not chosen
   side: "generative", // that is seen where there is room for one; the next answer begins with it too
   question: "",
@@ -62,7 +63,11 @@ const results = {
   },
 };
 window.results = results;
-results.narrow.addEventListener("change", () => results.see(document, "instant"));
+results.swiped = results.narrow.matches;
+results.narrow.addEventListener("change", ({ matches }) => {
+  results.swiped = matches;
+  results.see(document, "instant");
+});
 
 // Drawings on white, as emoji are, lose the white around them, so that they can stand on a plate of any colour.
 const drawings = {
@@ -136,7 +141,7 @@ document.addEventListener("click", ({ target }) => {
   results.see(button.closest("#results"), "smooth");
 });
 results.scrolled = ({ target, type }) => {
-  if (!target.matches?.(".sides") || !results.narrow.matches) return;
+  if (!target.matches?.(".sides") || !results.narrow.matches || !results.swiped) return;
   const far = (pane) => Math.abs(pane.offsetLeft - target.scrollLeft);
   const [near] = [...target.children].sort((a, b) => far(a) - far(b));
   const side = results.SIDES.find((name) => near.matches(`.${name}`));

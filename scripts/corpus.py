@@ -1,4 +1,4 @@
-"""The texts that gcr-mini learns English from, made of the sample gallery's captions, CLDR and WordNet.
+"""The texts that the emoji memory learns from, made of the sample gallery's captions, CLDR and WordNet.
 
 Three kinds, all without the held-out queries: the captions; phrases composed of one image's captions or defining one,
 whose image is known; and English at large (misspelt captions, informal words, the teacher's vocabulary, WordNet's
