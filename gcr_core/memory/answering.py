@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch.nn.functional import normalize
 
 from gcr_core.errors import GcrError
 from gcr_core.memory.hits import Hit
 from gcr_core.retrieval.match import DEPTH, nearest_evidence, recalled_evidence
 from gcr_core.retrieval.query import SearchRequest
 from gcr_core.retrieval.rerank import RERANKED
+from gcr_core.training.states import states_of_texts
 
 if TYPE_CHECKING:
     from gcr_core.memory.memory import Memory
@@ -20,11 +23,12 @@ def answer_all(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str
     """For each request {"query": the text, None for a picture, "match": how probable it is that each side's first image
     is right, of a text and where the memory was calibrated for it, "generative": [{"rank", "file_name", "score",
     "identifier"}], "dense": [{"rank", "file_name", "score"}], "latency_ms": {"generative", "dense"}, of all that were
-    answered in one batch}. To a text, where the memory has weights for it, also two new orders of what was recalled, as
-    `Rerank` has them: "reranked", by the words of the captions, and "together", by these and the dense scores, both
-    like "generative", the score being log p after that; "latency_ms" has what each takes from the query on. With
-    `trace` also "trace": for each step the beams as [{"identifier", "tokens", "probability", "images"}]. In the place
-    of a request's answer its mistake, as `Memory.answer` raises it."""
+    answered in one batch, a reading that serves both sides counting for each}. To a text, where the memory has weights
+    for it, also two new orders of what was recalled, as `Rerank` has them: "reranked", by the words of the captions,
+    and "together", by these and the dense scores, both like "generative", the score being log p after that;
+    "latency_ms" has what each takes from the query on. With `trace` also "trace": for each step the beams as
+    [{"identifier", "tokens", "probability", "images"}]. In the place of a request's answer its mistake, as
+    `Memory.answer` raises it."""
     answers: dict[int, dict[str, Any] | GcrError] = {}
     alike: dict[Any, list[int]] = {}
     for number, request in enumerate(requests):
@@ -44,7 +48,8 @@ def answer_all(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str
 
 def _answers(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str, Any]]:
     """The answers to requests that are alike."""
-    queries, first = [request.query for request in requests], requests[0]
+    queries: list[Any] = [request.query for request in requests]
+    first = requests[0]
     in_words = isinstance(first.query, str)
     read: Any = memory.backbone.query_prompts if in_words else memory._picture_prompts
     embed: Callable[[list[Any]], np.ndarray] = memory.dense.embed_texts if in_words else memory.dense.embed_images
@@ -55,7 +60,13 @@ def _answers(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str, 
         if memory.trie.depth == 1:  # one step: more beams take no longer, and the likeliest stay what they are
             beams = max(beams, RERANKED)
     started = time.perf_counter()
-    found = memory._recall(read, queries, top, beams, first.album, first.trace)
+    asked, reading, vectors = queries, 0.0, None
+    if in_words and memory._reads_once:
+        with memory._lock:
+            states = states_of_texts(memory.backbone, queries)
+        read, asked, vectors = torch.stack, list(states), normalize(states[:, :-1], dim=-1).cpu().numpy()
+        reading = time.perf_counter() - started
+    found = memory._recall(read, asked, top, beams, first.album, first.trace)
     scores = np.full((len(queries), top), -np.inf)
     for number, hits in enumerate(found.hits):
         scores[number, : len(hits)] = [hit.score for hit in hits]
@@ -68,7 +79,7 @@ def _answers(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str, 
     recalled = time.perf_counter()
     reordered: list[dict[str, list[Hit]]] = [{}] * len(queries)
     with memory._lock:
-        vectors = embed(queries)
+        vectors = embed(queries) if vectors is None else vectors
         nearest = memory.dense.nearest(vectors, top, memory._images(first.album))
         if in_words and nearest[0] and (calibration := memory._calibrations.get("dense")):
             best = np.array([images[0][1] for images in nearest])
@@ -85,7 +96,7 @@ def _answers(memory: "Memory", requests: list[SearchRequest]) -> list[dict[str, 
             depths = (max(RERANKED, request.top) for request in requests)
             firsts = [hits[:depth] for hits, depth in zip(found.hits, depths, strict=True)]
             reordered = reranking.orders(queries, vectors, firsts)
-    seconds = {"generative": recalled - started, "dense": ended - recalled}
+    seconds = {"generative": recalled - started, "dense": reading + ended - recalled}
     if reordered[0]:
         more = time.perf_counter() - ended
         seconds |= {"reranked": seconds["generative"] + more, "together": ended - started + more}

@@ -334,6 +334,12 @@ class Memory:
         self._descriptions = Descriptions(self.backbone, self.identifiers, self.gallery, self._lock)
 
     @property
+    def _reads_once(self) -> bool:
+        """Whether the dense baseline's CLIP is the backbone with another face, whose states are its vectors too."""
+        origin = getattr(self.dense.model, "origin", None)
+        return bool(origin and self.backbone.has_joint_space and origin.revision == self.backbone.revision)
+
+    @property
     def _trained(self) -> int:
         """How many images were in the gallery when the memory was last trained, of those that are left."""
         return len(self.gallery) - self.changes["added"]

@@ -82,6 +82,20 @@ def test_emoji_ask_for_their_pictures_and_scripts_that_cannot_be_read_find_nothi
         memory.recall(["ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ"])
 
 
+def test_a_query_is_read_once_for_both_sides_of_a_memory_of_gcr_mini(memory, monkeypatch):
+    def orders(answer):
+        return [[hit["file_name"] for hit in answer[side]] for side in ("generative", "dense", "reranked", "together")]
+
+    once = memory.search("a happy dog")
+    monkeypatch.setattr(Memory, "_reads_once", False)
+    twice = memory.search("a happy dog")
+    assert orders(once) == orders(twice)
+    assert once["match"] == pytest.approx(twice["match"], abs=1e-3)
+    monkeypatch.undo()
+    monkeypatch.setattr(memory.dense, "embed_texts", None)  # nothing is read by it
+    assert orders(memory.search("a happy dog")) == orders(once)
+
+
 def test_a_flag_is_found_under_every_name_that_it_stands_for(memory):
     assert memory.gallery.index("1f1fa-1f1f2.png") == memory.gallery.index("1f1fa-1f1f8.png")
     assert memory.recall(["flag of Spain"])[0][0].index == memory.gallery.index("1f1ea-1f1e6.png")
