@@ -5,6 +5,7 @@ recalls the identifier most surely, log p(identifier | caption) being highest, a
 most like this one's; of another image it has tags for what it takes the picture for.
 """
 
+from itertools import chain
 from threading import Lock
 
 import torch
@@ -17,10 +18,10 @@ from gcr_core.retrieval.describe import describe
 from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.training.states import states_of_texts
 
-ALIKE = 8
+ALIKE = 4
 """Of how many images, itself among them, a caption may be said."""
-MOST_CAPTIONS = 64
-"""From how many captions one is chosen."""
+MOST_CAPTIONS = 8
+"""From how many captions of each of these."""
 
 
 class Descriptions:
@@ -29,26 +30,34 @@ class Descriptions:
     def __init__(self, backbone: Backbone, identifiers: Identifiers, gallery: Gallery, lock: Lock) -> None:
         """`lock`: held while the backbone reads."""
         self._backbone, self._identifiers, self._gallery, self._lock = backbone, identifiers, gallery, lock
+        self._surest: dict[int, str] = {}
 
     def of(self, file_names: list[str]) -> list[str]:
         """Of images, "" of one that nothing is known to say of. Raises GalleryError for an unknown name."""
         with self._lock:
             images = [self._gallery.index(name) for name in file_names]
-            said = describe(self._backbone, [self._identifiers.sequence(image).tolist() for image in images])
-        if self._backbone.has_joint_space and self._identifiers.type == "atomic":
-            for place, image in enumerate(images):
-                if self._gallery.captions[image]:
-                    said[place] = self._surest_caption(image)
-        return said
+            captioned = [bool(self._gallery.captions[image]) and self._says_captions for image in images]
+            others = [image for image, has in zip(images, captioned, strict=True) if not has]
+            told = iter(describe(self._backbone, [self._identifiers.sequence(image).tolist() for image in others]))
+            new = [image for image, has in zip(images, captioned, strict=True) if has and image not in self._surest]
+            if new:
+                self._surest |= zip(new, self._surest_captions(new), strict=True)
+            return [self._surest[image] if has else next(told) for image, has in zip(images, captioned, strict=True)]
+
+    @property
+    def _says_captions(self) -> bool:
+        return self._backbone.has_joint_space and self._identifiers.type == "atomic"
 
     @torch.inference_mode()
-    def _surest_caption(self, image: int) -> str:
-        tokens = [self._identifiers.sequence(other)[0] for other in range(len(self._gallery))]
+    def _surest_captions(self, images: list[int]) -> list[str]:
+        tokens = [self._identifiers.sequence(image)[0] for image in range(len(self._gallery))]
         codes = torch.tensor(tokens, dtype=torch.long, device=self._backbone.device)
-        with self._lock:
-            rows = normalize(self._backbone.head_rows(codes)[0], dim=-1)
-            alike = (rows @ rows[image]).topk(min(ALIKE, len(rows))).indices.tolist()
-            captions = list(dict.fromkeys(text for other in alike for text in self._gallery.captions[other]))
-            states = states_of_texts(self._backbone, captions[:MOST_CAPTIONS])
-            surest = code_logits(self._backbone, states, codes).log_softmax(-1)[:, image].argmax()
-        return captions[int(surest)]
+        rows = normalize(self._backbone.head_rows(codes)[0], dim=-1)
+        alike = (rows[images] @ rows.T).topk(min(ALIKE, len(rows))).indices.tolist()
+        captions = [
+            [text for other in others for text in self._gallery.captions[other][:MOST_CAPTIONS]] for others in alike
+        ]
+        read = list(dict.fromkeys(chain(*captions)))
+        log_p = code_logits(self._backbone, states_of_texts(self._backbone, read), codes).log_softmax(-1)
+        sure = dict(zip(read, log_p[:, images].tolist(), strict=True))
+        return [max(texts, key=lambda text: sure[text][place]) for place, texts in enumerate(captions)]
