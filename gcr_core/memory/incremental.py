@@ -106,8 +106,10 @@ class KnownQueries:
             parts += [cls._asked(backbone, trie, view[images], images) for view in states.of_pictures[:2]]
             return cls.joined(parts)
         for start in range(0, len(texts), QUERY_BATCH):
-            asked, owners = zip(*texts[start : start + QUERY_BATCH], strict=True)
-            parts.append(cls._of(backbone, trie, text_inputs(backbone, list(asked)), owners))
+            asked, asked_for = zip(*texts[start : start + QUERY_BATCH], strict=True)
+            parts.append(cls._of(backbone, trie, text_inputs(backbone, list(asked)), asked_for))
+        seen: list[torch.Tensor] = []
+        owners: list[int] = []
         for start in range(0, len(images), VISION_BATCH):
             chosen = images[start : start + VISION_BATCH]
             if features:
@@ -116,7 +118,13 @@ class KnownQueries:
                 continue
             pictures = [gallery.open(image) for image in chosen]
             for views in (pictures, [augment(picture, side, draws) for picture in pictures]):
-                parts.append(cls._of(backbone, trie, backbone.image_inputs(views), chosen))
+                if not backbone.has_joint_space:
+                    parts.append(cls._of(backbone, trie, backbone.image_inputs(views), chosen))
+                    continue
+                seen.append(_states(backbone, backbone.image_inputs(views)))
+                owners += chosen
+        if seen:  # compared with all rows at once: in between, their copies would split up the memory of the pictures
+            parts.append(cls._asked(backbone, trie, torch.cat(seen), owners))
         return cls.joined(parts)
 
     @classmethod
