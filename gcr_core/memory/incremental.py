@@ -105,11 +105,15 @@ class KnownQueries:
             parts.append(cls._asked(backbone, trie, of_texts, [image for _, image in texts]))
             parts += [cls._asked(backbone, trie, view[images], images) for view in states.of_pictures[:2]]
             return cls.joined(parts)
-        for start in range(0, len(texts), QUERY_BATCH):
-            asked, asked_for = zip(*texts[start : start + QUERY_BATCH], strict=True)
-            parts.append(cls._of(backbone, trie, text_inputs(backbone, list(asked)), asked_for))
         seen: list[torch.Tensor] = []
         owners: list[int] = []
+        for start in range(0, len(texts), QUERY_BATCH):
+            asked, asked_for = zip(*texts[start : start + QUERY_BATCH], strict=True)
+            if not backbone.has_joint_space:
+                parts.append(cls._of(backbone, trie, text_inputs(backbone, list(asked)), asked_for))
+                continue
+            seen.append(_states(backbone, text_inputs(backbone, list(asked))))
+            owners += asked_for
         for start in range(0, len(images), VISION_BATCH):
             chosen = images[start : start + VISION_BATCH]
             if features:
@@ -123,7 +127,7 @@ class KnownQueries:
                     continue
                 seen.append(_states(backbone, backbone.image_inputs(views)))
                 owners += chosen
-        if seen:  # compared with all rows at once: in between, their copies would split up the memory of the pictures
+        if seen:  # compared with all rows at once: copies of these in between would split up the memory
             parts.append(cls._asked(backbone, trie, torch.cat(seen), owners))
         return cls.joined(parts)
 
