@@ -54,7 +54,7 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> Pairs:
     texts = [*owners, *composed, *(text for text in corpus.english if text not in composed)]
     known = [*owners.values(), *composed.values()]
     log.info(f"teacher reads {len(texts):,} texts")
-    vectors = labels.teacher.encode([corpus.meaning.get(text, text) for text in texts])
+    asked = labels.teacher.encode([corpus.meaning.get(text, text) for text in texts])
 
     lemmas = {
         row: lemma
@@ -62,7 +62,6 @@ def label(corpus: Corpus, labels: Labels, net: WordNet) -> Pairs:
         if text not in corpus.meaning and " " not in text and (lemma := net.base(text))
     }
     log.info(f"teacher reads {len(set(lemmas.values())):,} glosses")
-    asked = vectors.copy()
     asked[list(lemmas)] += GLOSS_WEIGHT * labels.teacher.encode(
         [f"{lemma}: {' '.join(net.first(lemma, 1)[0].gloss.split()[:GLOSS_WORDS])}" for lemma in lemmas.values()]
     )

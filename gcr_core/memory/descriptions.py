@@ -19,7 +19,7 @@ from gcr_core.retrieval.identifiers import Identifiers
 from gcr_core.training.states import states_of_texts
 
 ALIKE = 4
-"""Of how many images, itself among them, a caption may be said."""
+"""Of how many images beside itself, whose rows are most like its own, a caption may be said."""
 MOST_CAPTIONS = 8
 """From how many captions of each of these."""
 
@@ -55,7 +55,8 @@ class Descriptions:
         rows = normalize(self._backbone.head_rows(codes)[0], dim=-1)
         alike = (rows[images] @ rows.T).topk(min(ALIKE, len(rows))).indices.tolist()
         captions = [
-            [text for other in others for text in self._gallery.captions[other][:MOST_CAPTIONS]] for others in alike
+            [text for other in (image, *others) for text in self._gallery.captions[other][:MOST_CAPTIONS]]
+            for image, others in zip(images, alike, strict=True)  # itself in any case: rows from elsewhere may be zero
         ]
         read = list(dict.fromkeys(chain(*captions)))
         log_p = code_logits(self._backbone, states_of_texts(self._backbone, read), codes).log_softmax(-1)

@@ -60,9 +60,8 @@ def test_a_memory_of_gcr_mini_is_asked_and_changed_within_what_it_is_lent(settin
     try:
         for request in (SearchRequest("a happy dog"), SearchRequest("a happy dog", top=100, beams=900)):
             assert ask("answer", folder, request)["generative"]
-        ask(
-            "forget", folder, Gallery.load(folder / "gallery").file_names[150:]
-        )  # the others are read when one is added
+        # The others are read when one is added.
+        ask("forget", folder, Gallery.load(folder / "gallery").file_names[150:])
         names = ask("add", folder, [(f"{i}.png", large) for i in range(16)], [["a"]] * 16)
         ask("forget", folder, names)
     finally:

@@ -644,6 +644,14 @@ def test_describing_says_the_caption_that_recalls_the_image(memory):
     assert np.mean(own) > 0.9
 
 
+def test_an_image_whose_row_says_nothing_is_described_by_a_caption_of_its_own(memory):
+    for texts in memory.gallery.captions[:-1]:
+        texts.clear()
+    with torch.no_grad():
+        memory.backbone.new_rows.said.zero_()
+    assert memory.describe(["11.png"])[0] in memory.gallery.captions[11]
+
+
 def test_describing_an_image_without_captions_says_what_is_seen_or_nothing(memory):
     memory.gallery.captions[0].clear()
     assert set(memory.describe(["0.png"])[0].split(", ")) <= {""} | {f"word {n}" for n in range(10)}
